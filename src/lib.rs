@@ -1,0 +1,1 @@
+//! A warm, safe connection pool for MySQL and MariaDB.
