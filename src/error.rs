@@ -1,0 +1,469 @@
+//! Errors, their classes (worth another try? is the connection lost?) and what to do about them.
+
+use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
+
+use mysql_async::{DriverError, IoError};
+
+use crate::{
+    report::{Millis, WarmUpReport},
+    status::PoolStatus,
+};
+
+/// Everything that can go wrong in this crate.
+///
+/// No message, no `Debug` text and no source of it holds a password. It turns
+/// into a [`mysql_async::Error`] (as `Other`), so that a function which returns
+/// the driver's result can use `?` on [`Pool::get`](crate::Pool::get).
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Settings that cannot work: every fault at once.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+
+    /// No connection could be had in time.
+    #[error("no connection within {}: {cause}; {status}{}", Millis(*.waited), Because(.source.as_ref()))]
+    Timeout {
+        /// What the time went on.
+        cause: TimeoutCause,
+        /// How long the call waited.
+        waited: Duration,
+        /// The pool when the time was over.
+        status: PoolStatus,
+        /// Why connections could not be opened, if that was tried and failed lately.
+        source: Option<ConnectError>,
+    },
+
+    /// A connection could not be opened, and trying again will not help.
+    #[error("cannot open a connection: {0}")]
+    Connect(#[source] ConnectError),
+
+    /// The warm-up ended with fewer connections than `ready_at`.
+    #[error("not warm: {report}{}", Because(.source.as_ref()))]
+    WarmUp {
+        /// How far it came.
+        report: Box<WarmUpReport>,
+        /// Why connections could not be opened.
+        source: Option<ConnectError>,
+    },
+
+    /// The pool lives on another tokio runtime that is still there, or there is no tokio runtime here.
+    #[error(
+        "wrong runtime: the pool is in use on another tokio runtime, or this is not called from one; use one pool for each runtime"
+    )]
+    WrongRuntime,
+
+    /// The pool is closed.
+    #[error("the pool is closed")]
+    Closed,
+}
+
+impl Error {
+    /// Whether the same call may succeed when it is tried again later.
+    ///
+    /// True for [`Timeout`](Self::Timeout), and for [`Connect`](Self::Connect) and
+    /// [`WarmUp`](Self::WarmUp) where their cause is a passing one.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Timeout { .. } => true,
+            Self::Connect(error) => error.is_transient(),
+            Self::WarmUp { source, .. } => source.as_ref().is_none_or(ConnectError::is_transient),
+            Self::Config(_) | Self::WrongRuntime | Self::Closed => false,
+        }
+    }
+}
+
+impl From<Error> for mysql_async::Error {
+    fn from(error: Error) -> Self {
+        Self::Other(Box::new(error))
+    }
+}
+
+/// What a [`get()`](crate::Pool::get) that ran out of time was waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TimeoutCause {
+    /// All connections the limit allows were in use.
+    Exhausted,
+    /// Connections were being opened, and the server had not answered yet.
+    Connecting,
+    /// Connections could not be opened: the source says why.
+    Unavailable,
+    /// A connection that had been idle was asked for a sign of life, and none had come.
+    Proving,
+}
+
+impl fmt::Display for TimeoutCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exhausted => "exhausted, every connection is in use",
+            Self::Connecting => "connecting, the server has not answered yet",
+            Self::Unavailable => "unavailable, the server cannot be reached",
+            Self::Proving => "proving, the server has not answered on an open connection",
+        })
+    }
+}
+
+struct Because<'a>(Option<&'a ConnectError>);
+
+impl fmt::Display for Because<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(error) => write!(f, "; last error: {error}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Settings that cannot work, each named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    faults: Vec<ConfigFault>,
+}
+
+impl ConfigError {
+    pub(crate) const fn new(faults: Vec<ConfigFault>) -> Self {
+        Self { faults }
+    }
+
+    /// Every fault that was found, in the order of the fields.
+    #[must_use]
+    pub fn faults(&self) -> &[ConfigFault] {
+        &self.faults
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bad settings: ")?;
+        for (i, fault) in self.faults.iter().enumerate() {
+            if i > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for ConfigError {}
+
+/// One setting that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConfigFault {
+    /// The setting, as it was given: a field's name, or that of an environment variable.
+    pub field: String,
+    /// The value that was given; "(hidden)" where it may hold a password.
+    pub value: String,
+    /// What is allowed.
+    pub allowed: String,
+}
+
+impl fmt::Display for ConfigFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {}, allowed is {}", self.field, self.value, self.allowed)
+    }
+}
+
+/// Why one attempt to open a connection failed.
+///
+/// Cheap to clone: callers who waited for the same attempt share it.
+#[derive(Clone)]
+pub struct ConnectError {
+    inner: Arc<Failure>,
+}
+
+struct Failure {
+    phase: ConnectPhase,
+    cause: Cause,
+}
+
+enum Cause {
+    Driver(mysql_async::Error),
+    TimedOut(Duration),
+    Credentials(Box<dyn StdError + Send + Sync>),
+    OutOfStep,
+}
+
+/// The step of opening a connection that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConnectPhase {
+    /// Asking the `credentials` source.
+    Credentials,
+    /// Name, TCP, TLS, greeting and authentication.
+    Connect,
+    /// The init statement of this number, counted from 1.
+    Init(usize),
+    /// Preparing the statement of this number in `prepare`, counted from 1.
+    Prepare(usize),
+    /// The proof by a round trip.
+    Prove,
+}
+
+impl fmt::Display for ConnectPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credentials => f.write_str("credentials"),
+            Self::Connect => f.write_str("connect"),
+            Self::Init(n) => write!(f, "init statement {n}"),
+            Self::Prepare(n) => write!(f, "prepare statement {n}"),
+            Self::Prove => f.write_str("prove"),
+        }
+    }
+}
+
+impl ConnectError {
+    pub(crate) fn driver(phase: ConnectPhase, error: mysql_async::Error) -> Self {
+        Self::new(phase, Cause::Driver(error))
+    }
+
+    pub(crate) fn timed_out(phase: ConnectPhase, after: Duration) -> Self {
+        Self::new(phase, Cause::TimedOut(after))
+    }
+
+    pub(crate) fn credentials(error: Box<dyn StdError + Send + Sync>) -> Self {
+        Self::new(ConnectPhase::Credentials, Cause::Credentials(error))
+    }
+
+    pub(crate) fn out_of_step() -> Self {
+        Self::new(ConnectPhase::Prove, Cause::OutOfStep)
+    }
+
+    fn new(phase: ConnectPhase, cause: Cause) -> Self {
+        Self { inner: Arc::new(Failure { phase, cause }) }
+    }
+
+    /// The step that failed.
+    #[must_use]
+    pub fn phase(&self) -> ConnectPhase {
+        self.inner.phase
+    }
+
+    /// The server's error code, if the server answered with one.
+    #[must_use]
+    pub fn code(&self) -> Option<u16> {
+        match &self.inner.cause {
+            Cause::Driver(mysql_async::Error::Server(error)) => Some(error.code),
+            _ => None,
+        }
+    }
+
+    /// Whether another attempt may succeed without anybody changing anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match &self.inner.cause {
+            Cause::Driver(error) => is_transient(error),
+            Cause::TimedOut(_) | Cause::Credentials(_) | Cause::OutOfStep => true,
+        }
+    }
+
+    /// What to do about it, in a few words.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        if matches!(self.inner.phase, ConnectPhase::Init(_)) && self.code().is_some() {
+            return "correct this statement in the pool's `init`";
+        }
+        if matches!(self.inner.phase, ConnectPhase::Prepare(_)) && self.code().is_some() {
+            return "correct this statement in the pool's `prepare`";
+        }
+        match &self.inner.cause {
+            Cause::Credentials(_) => "look at the source of credentials",
+            Cause::TimedOut(_) => "look for a firewall or a frozen server, or raise `connect_timeout`",
+            Cause::OutOfStep => "look for a proxy that mixes up connections",
+            Cause::Driver(mysql_async::Error::Server(error)) => advice_for_code(error.code),
+            Cause::Driver(mysql_async::Error::Io(IoError::Io(error))) => match error.kind() {
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+                    "start the server, or correct host and port"
+                }
+                _ => "look at the network and at the server's log",
+            },
+            Cause::Driver(_) => "look at the server's log",
+        }
+    }
+}
+
+fn advice_for_code(code: u16) -> &'static str {
+    match code {
+        1040 => "lower `size` and `overflow`, or raise the server's max_connections",
+        1203 | 1226 => "lower `size` and `overflow`, or raise the account's limits",
+        1044 => "grant the account access to this database",
+        1045 | 1698 => "correct user and password",
+        1049 => "create this database, or correct its name",
+        1129 => "unblock this host on the server (FLUSH HOSTS)",
+        1130 => "allow the account to connect from this host",
+        1251 | 1524 => "give the account an authentication plugin that the driver knows",
+        1820 | 1862 => "set a new password for the account: it has expired",
+        3118 | 4151 => "unlock the account",
+        3159 => "turn TLS on: the server requires it (`require_ssl=true`)",
+        _ => "look the code up in the server's manual",
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.inner.phase)?;
+        match &self.inner.cause {
+            Cause::Driver(mysql_async::Error::Server(error)) => {
+                write!(f, "server error {} ({}): {}", error.code, error.state, error.message)?;
+            }
+            Cause::Driver(mysql_async::Error::Io(IoError::Io(error))) => write!(f, "{error}")?,
+            Cause::Driver(error) => write!(f, "{error}")?,
+            Cause::TimedOut(after) => write!(f, "no answer within {}", Millis(*after))?,
+            Cause::Credentials(error) => write!(f, "{error}")?,
+            Cause::OutOfStep => f.write_str("the answer belonged to another question")?,
+        }
+        write!(f, " ({})", self.advice())
+    }
+}
+
+impl fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ConnectError").field(&self.to_string()).finish()
+    }
+}
+
+impl StdError for ConnectError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.inner.cause {
+            Cause::Driver(error) => Some(error),
+            Cause::Credentials(error) => Some(&**error),
+            Cause::TimedOut(_) | Cause::OutOfStep => None,
+        }
+    }
+}
+
+/// Whether the work that met this error of the driver may succeed when it is tried again.
+///
+/// True for lost and refused connections, for a server that is full, starting
+/// or stopping, and for transactions that lost against another one (1205,
+/// 1213). Says nothing about whether the work was done: a connection lost at
+/// COMMIT may have committed.
+#[must_use]
+pub fn is_transient(error: &mysql_async::Error) -> bool {
+    match error {
+        mysql_async::Error::Io(IoError::Io(error)) => !matches!(
+            error.kind(),
+            io::ErrorKind::InvalidInput
+                | io::ErrorKind::InvalidData
+                | io::ErrorKind::PermissionDenied
+                | io::ErrorKind::Unsupported
+                | io::ErrorKind::OutOfMemory
+                | io::ErrorKind::Other
+        ),
+        mysql_async::Error::Driver(DriverError::ConnectionClosed) => true,
+        mysql_async::Error::Server(error) => matches!(
+            error.code,
+            1037 | 1040
+                | 1041
+                | 1043
+                | 1053
+                | 1135
+                | 1152..=1161
+                | 1184
+                | 1203
+                | 1205
+                | 1213
+                | 1226
+                | 1927
+                | 3032
+                | 3168
+                | 3169
+                | 4031
+        ),
+        mysql_async::Error::Other(error) => {
+            error.downcast_ref::<Error>().is_some_and(Error::is_transient)
+        }
+        _ => false,
+    }
+}
+
+/// Whether the connection that met this error is of no more use.
+///
+/// The driver's own `is_fatal` calls every error of the server harmless, though
+/// some are its last words on the connection.
+pub(crate) fn ends_connection(error: &mysql_async::Error) -> bool {
+    match error {
+        mysql_async::Error::Server(error) => matches!(
+            error.code,
+            1053 | 1077..=1080 | 1152..=1161 | 1184 | 1835 | 1927 | 3169 | 4031
+        ),
+        _ => true,
+    }
+}
+
+/// Whether this error says that the server or the way to it is gone, so that other connections may be too.
+pub(crate) fn tells_of_loss(error: &mysql_async::Error) -> bool {
+    match error {
+        mysql_async::Error::Server(_) => ends_connection(error),
+        mysql_async::Error::Io(_) | mysql_async::Error::Driver(DriverError::ConnectionClosed) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, time::Duration};
+
+    use mysql_async::ServerError;
+
+    use super::{ConnectError, ConnectPhase, Error, TimeoutCause, ends_connection, is_transient};
+    use crate::status::PoolStatus;
+
+    fn server(code: u16) -> mysql_async::Error {
+        mysql_async::Error::Server(ServerError {
+            code,
+            message: "said so".to_owned(),
+            state: "HY000".to_owned(),
+        })
+    }
+
+    #[test]
+    fn passing_faults_are_transient_and_lasting_ones_are_not() {
+        for code in [1040, 1203, 1053, 1135, 1037, 1041, 1043, 1158, 1161, 3032, 3168, 1226] {
+            assert!(is_transient(&server(code)), "{code}");
+        }
+        for code in
+            [1044, 1045, 1049, 1129, 1130, 1251, 1524, 1698, 1820, 1862, 3118, 3159, 4151, 1064]
+        {
+            assert!(!is_transient(&server(code)), "{code}");
+        }
+        for kind in [
+            io::ErrorKind::ConnectionRefused,
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::UnexpectedEof,
+            io::ErrorKind::TimedOut,
+        ] {
+            assert!(is_transient(&io::Error::from(kind).into()), "{kind}");
+        }
+    }
+
+    #[test]
+    fn the_servers_last_words_end_the_connection_and_other_errors_do_not() {
+        for code in [1053, 1077, 1080, 1152, 1161, 1184, 1835, 1927, 3169, 4031] {
+            assert!(ends_connection(&server(code)), "{code}");
+        }
+        for code in [1317, 1205, 1213, 1062, 1064] {
+            assert!(!ends_connection(&server(code)), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_names_cause_status_and_last_error() {
+        let error = Error::Timeout {
+            cause: TimeoutCause::Unavailable,
+            waited: Duration::from_millis(200),
+            status: PoolStatus { size: 2, overflow: 1, ..PoolStatus::default() },
+            source: Some(ConnectError::driver(ConnectPhase::Connect, server(1045))),
+        };
+        let text = error.to_string();
+        for part in ["200 ms", "unavailable", "0 of 3 connections open", "1045", "correct user and password"] {
+            assert!(text.contains(part), "{part:?} is not in {text:?}");
+        }
+        assert!(error.is_transient());
+        let as_driver: mysql_async::Error = error.into();
+        assert!(is_transient(&as_driver));
+    }
+}

@@ -1,0 +1,80 @@
+//! What the pool holds at one moment: `PoolStatus` and the sentence errors quote.
+
+use std::fmt;
+
+/// One consistent snapshot of the pool's connections.
+///
+/// In every snapshot `open == idle + in_use + cleaning`, and
+/// `open + connecting <= size + overflow`, but for the excess that is still in
+/// use right after the pool was made smaller.
+///
+/// All numbers are gauges: they say what is so now, in connections (`waiting`:
+/// in callers). Its `Display` is the sentence that errors quote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct PoolStatus {
+    /// Connections the pool keeps open.
+    pub size: usize,
+    /// Further connections allowed under load.
+    pub overflow: usize,
+    /// Connections open now: `idle + in_use + cleaning`.
+    pub open: usize,
+    /// Open connections that a caller could have at once.
+    pub idle: usize,
+    /// Connections that callers hold.
+    pub in_use: usize,
+    /// Connections in the pool's own hands: being cleaned, proved, replaced or closed.
+    pub cleaning: usize,
+    /// Connections being opened.
+    pub connecting: usize,
+    /// Callers waiting for a connection.
+    pub waiting: usize,
+}
+
+impl PoolStatus {
+    /// The most connections the server may see: `size + overflow`.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.size.saturating_add(self.overflow)
+    }
+}
+
+impl fmt::Display for PoolStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of {} connections open ({} in use, {} idle, {} being cleaned), {} opening, {} waiting",
+            self.open,
+            self.limit(),
+            self.in_use,
+            self.idle,
+            self.cleaning,
+            self.connecting,
+            self.waiting,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PoolStatus;
+
+    #[test]
+    fn the_sentence_names_every_number() {
+        let status = PoolStatus {
+            size: 20,
+            overflow: 30,
+            open: 12,
+            idle: 3,
+            in_use: 8,
+            cleaning: 1,
+            connecting: 2,
+            waiting: 5,
+        };
+        assert_eq!(
+            status.to_string(),
+            "12 of 50 connections open (8 in use, 3 idle, 1 being cleaned), 2 opening, 5 waiting"
+        );
+    }
+}
