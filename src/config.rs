@@ -1,6 +1,8 @@
 //! The pool's settings: where they come from, what they mean, which values can work.
 
-use std::{env, error::Error as StdError, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    env, error::Error as StdError, fmt, future::Future, pin::Pin, sync::Arc, time::Duration,
+};
 
 use mysql_async::{Opts, OptsBuilder, UrlError};
 use url::Url;
@@ -160,13 +162,18 @@ impl Credentials {
     /// A user and a password.
     #[must_use]
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
-        Self { user: user.into(), password: password.into() }
+        Self {
+            user: user.into(),
+            password: password.into(),
+        }
     }
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -289,7 +296,9 @@ impl PoolConfig {
     ///
     /// [`Error::Config`], with every fault of all the variables.
     pub fn from_env_prefixed(prefix: &str) -> Result<Self, Error> {
-        Self::from_lookup(prefix, |name| env::var_os(name).map(|v| v.to_string_lossy().into_owned()))
+        Self::from_lookup(prefix, |name| {
+            env::var_os(name).map(|v| v.to_string_lossy().into_owned())
+        })
     }
 
     fn from_lookup(prefix: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
@@ -374,7 +383,11 @@ impl PoolConfig {
     /// Every fault, in the order of the fields.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let faults = self.faults();
-        if faults.is_empty() { Ok(()) } else { Err(ConfigError::new(faults)) }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError::new(faults))
+        }
     }
 
     /// The faults of a limit, as `resize()` gets it.
@@ -395,16 +408,28 @@ impl PoolConfig {
             if let Some(value) = value
                 && !(least..=MAX_DURATION).contains(&value)
             {
-                faults.push(fault(field, format!("{value:?}"), format!("{least:?} to 365 days")));
+                faults.push(fault(
+                    field,
+                    format!("{value:?}"),
+                    format!("{least:?} to 365 days"),
+                ));
             }
         };
         duration("timeout", Some(self.timeout), ONE_MS);
         duration("recycle", self.recycle, Duration::from_secs(1));
         duration("warm_up_timeout", Some(self.warm_up_timeout), ONE_MS);
         duration("connect_timeout", Some(self.connect_timeout), ONE_MS);
-        duration("prove_after_idle", Some(self.prove_after_idle), Duration::ZERO);
+        duration(
+            "prove_after_idle",
+            Some(self.prove_after_idle),
+            Duration::ZERO,
+        );
         duration("keepalive", self.keepalive, Duration::from_millis(10));
-        duration("overflow_linger", Some(self.overflow_linger), Duration::ZERO);
+        duration(
+            "overflow_linger",
+            Some(self.overflow_linger),
+            Duration::ZERO,
+        );
         duration("slow_get", self.slow_get, ONE_MS);
         duration("leak_after", self.leak_after, ONE_MS);
         duration("close_timeout", Some(self.close_timeout), Duration::ZERO);
@@ -412,16 +437,28 @@ impl PoolConfig {
         if let Some(ready_at) = self.ready_at
             && !(1..=self.size).contains(&ready_at)
         {
-            faults.push(fault("ready_at", ready_at, format!("1 to size ({})", self.size)));
+            faults.push(fault(
+                "ready_at",
+                ready_at,
+                format!("1 to size ({})", self.size),
+            ));
         }
         if !(1..=1000).contains(&self.max_connecting) {
-            faults.push(fault("max_connecting", self.max_connecting, "1 to 1000 attempts"));
+            faults.push(fault(
+                "max_connecting",
+                self.max_connecting,
+                "1 to 1000 attempts",
+            ));
         }
         for (field, statements) in [("prepare", &self.prepare), ("init", &self.init)] {
             for (i, statement) in statements.iter().enumerate() {
                 if statement.trim().is_empty() {
                     let number = i.saturating_add(1);
-                    faults.push(fault(field, format!("empty in statement {number}"), "one SQL statement each"));
+                    faults.push(fault(
+                        field,
+                        format!("empty in statement {number}"),
+                        "one SQL statement each",
+                    ));
                 }
             }
         }
@@ -432,7 +469,11 @@ impl PoolConfig {
                 format!("0 to stmt_cache_size ({})", self.opts.stmt_cache_size()),
             ));
         }
-        if self.name.as_deref().is_some_and(|name| name.trim().is_empty()) {
+        if self
+            .name
+            .as_deref()
+            .is_some_and(|name| name.trim().is_empty())
+        {
             faults.push(fault("name", "empty", "a name"));
         }
         faults
@@ -475,9 +516,13 @@ impl PoolConfig {
             let known = theirs.len();
             let (param, allowed) = match Opts::from_url(url.as_str()) {
                 Ok(opts) => break opts,
-                Err(UrlError::UnknownParameter { param }) => {
-                    (param, format!("a field of PoolConfig ({}) or an option of the driver", FIELDS.join(", ")))
-                }
+                Err(UrlError::UnknownParameter { param }) => (
+                    param,
+                    format!(
+                        "a field of PoolConfig ({}) or an option of the driver",
+                        FIELDS.join(", ")
+                    ),
+                ),
                 Err(UrlError::InvalidParamValue { param, .. }) => {
                     (param, "what the driver takes for it".to_owned())
                 }
@@ -490,7 +535,11 @@ impl PoolConfig {
                 }
             };
             // Not the value: an option of the driver may well be a secret.
-            faults.push(fault(&format!("{field} parameter {param}"), "not understood", allowed));
+            faults.push(fault(
+                &format!("{field} parameter {param}"),
+                "not understood",
+                allowed,
+            ));
             theirs.retain(|(key, _)| *key != param);
             if theirs.len() == known {
                 return None;
@@ -530,15 +579,21 @@ impl PoolConfig {
             "overflow_linger" => put(&mut self.overflow_linger, duration(text)),
             "reset" => put(
                 &mut self.reset,
-                choice(text, &[
-                    ("when_changed", Reset::WhenChanged),
-                    ("always", Reset::Always),
-                    ("never", Reset::Never),
-                ]),
+                choice(
+                    text,
+                    &[
+                        ("when_changed", Reset::WhenChanged),
+                        ("always", Reset::Always),
+                        ("never", Reset::Never),
+                    ],
+                ),
             ),
             "on_cancel" => put(
                 &mut self.on_cancel,
-                choice(text, &[("close", OnCancel::Close), ("kill", OnCancel::Kill)]),
+                choice(
+                    text,
+                    &[("close", OnCancel::Close), ("kill", OnCancel::Kill)],
+                ),
             ),
             "slow_get" => put(&mut self.slow_get, duration_or_never(text)),
             "leak_after" => put(&mut self.leak_after, duration_or_never(text)),
@@ -570,7 +625,10 @@ impl fmt::Debug for PoolConfig {
             .field("reset", &self.reset)
             .field("on_cancel", &self.on_cancel)
             // Statements may hold secrets (`SET @key = '...'`), so only their number shows.
-            .field("prepare", &format_args!("{} statements", self.prepare.len()))
+            .field(
+                "prepare",
+                &format_args!("{} statements", self.prepare.len()),
+            )
             .field("init", &format_args!("{} statements", self.init.len()))
             .field("credentials", &self.credentials)
             .field("slow_get", &self.slow_get)
@@ -596,7 +654,8 @@ const SCHEMES: &[&str] = &[
     "mariadb+mysqlconnector",
     "mariadb+mariadbconnector",
 ];
-const URL_FORM: &str = "mysql://user:password@host:port/database, also mariadb:// or SQLAlchemy's mysql+driver://";
+const URL_FORM: &str =
+    "mysql://user:password@host:port/database, also mariadb:// or SQLAlchemy's mysql+driver://";
 const HIDDEN: &str = "(hidden)";
 
 /// The fields that fit into one value.
@@ -621,13 +680,20 @@ const FIELDS: &[&str] = &[
 ];
 
 fn fault(field: &str, value: impl fmt::Display, allowed: impl Into<String>) -> ConfigFault {
-    ConfigFault { field: field.to_owned(), value: value.to_string(), allowed: allowed.into() }
+    ConfigFault {
+        field: field.to_owned(),
+        value: value.to_string(),
+        allowed: allowed.into(),
+    }
 }
 
 /// The driver resolves the host of a URL with a blocking call, but not that of a host and port.
 fn by_host_and_port(opts: Opts) -> Opts {
     let host = opts.ip_or_hostname();
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).map(str::to_owned);
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .map(str::to_owned);
     let builder = OptsBuilder::from_opts(opts).prefer_socket(false);
     match bare {
         Some(address) => builder.ip_or_hostname(address).into(),
@@ -636,26 +702,38 @@ fn by_host_and_port(opts: Opts) -> Opts {
 }
 
 fn count(text: &str) -> Result<usize, String> {
-    text.parse().map_err(|_not_a_number| "a whole number".to_owned())
+    text.parse()
+        .map_err(|_not_a_number| "a whole number".to_owned())
 }
 
 fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     let word = text.to_lowercase().replace('-', "_");
-    choices.iter().find(|(name, _)| *name == word).map(|(_, value)| *value).ok_or_else(|| {
-        choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
-    })
+    choices
+        .iter()
+        .find(|(name, _)| *name == word)
+        .map(|(_, value)| *value)
+        .ok_or_else(|| {
+            choices
+                .iter()
+                .map(|(name, _)| *name)
+                .collect::<Vec<_>>()
+                .join(", ")
+        })
 }
 
 fn duration_or_never(text: &str) -> Result<Option<Duration>, String> {
     match text.to_lowercase().as_str() {
         "-1" | "never" | "none" => Ok(None),
-        _ => duration(text).map(Some).map_err(|allowed| format!("{allowed}, or -1 or never")),
+        _ => duration(text)
+            .map(Some)
+            .map_err(|allowed| format!("{allowed}, or -1 or never")),
     }
 }
 
 /// Seconds (`1800`), or numbers with units (`1h30m`, `500ms`).
 fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).ok_or_else(|| "seconds (1800) or a duration (30m, 1h30m, 500ms)".to_owned())
+    parse_duration(text)
+        .ok_or_else(|| "seconds (1800) or a duration (30m, 1h30m, 500ms)".to_owned())
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {
@@ -669,7 +747,10 @@ fn parse_duration(text: &str) -> Option<Duration> {
     let mut sum = Duration::ZERO;
     while !rest.is_empty() {
         let (number, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
-        let (unit, tail) = tail.split_at(tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len()));
+        let (unit, tail) = tail.split_at(
+            tail.find(|c: char| !c.is_ascii_alphabetic())
+                .unwrap_or(tail.len()),
+        );
         let millis: u64 = match unit {
             "ms" => 1,
             "s" | "sec" => 1000,
@@ -790,15 +871,26 @@ mod tests {
     }
 
     fn from_map(pairs: &[(&str, &str)]) -> Result<PoolConfig, Error> {
-        let map: HashMap<_, _> = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let map: HashMap<_, _> = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         PoolConfig::from_lookup("DATABASE", |name| map.get(name).cloned())
     }
 
     #[test]
     fn sqlalchemys_schemes_and_ours_name_the_same_server() {
-        for scheme in ["mysql", "mariadb", "mysql+asyncmy", "mysql+aiomysql", "mysql+pymysql"] {
-            let config = PoolConfig::from_url(&format!("{scheme}://app:s%40cret@db:3307/shop?charset=utf8mb4"))
-                .unwrap_or_else(|error| panic!("{scheme}: {error}"));
+        for scheme in [
+            "mysql",
+            "mariadb",
+            "mysql+asyncmy",
+            "mysql+aiomysql",
+            "mysql+pymysql",
+        ] {
+            let config = PoolConfig::from_url(&format!(
+                "{scheme}://app:s%40cret@db:3307/shop?charset=utf8mb4"
+            ))
+            .unwrap_or_else(|error| panic!("{scheme}: {error}"));
             assert_eq!(config.opts().ip_or_hostname(), "db");
             assert_eq!(config.opts().tcp_port(), 3307);
             assert_eq!(config.opts().pass(), Some("s@cret"));
@@ -853,14 +945,21 @@ mod tests {
             ("DATABASE_POOL_RESET", "sometimes"),
         ])
         .expect_err("three bad values and no URL");
-        assert_eq!(fields(&error), [
-            "DATABASE_URL",
-            "DATABASE_POOL_SIZE",
-            "DATABASE_POOL_TIMEOUT",
-            "DATABASE_POOL_RESET"
-        ]);
+        assert_eq!(
+            fields(&error),
+            [
+                "DATABASE_URL",
+                "DATABASE_POOL_SIZE",
+                "DATABASE_POOL_TIMEOUT",
+                "DATABASE_POOL_RESET"
+            ]
+        );
         let text = error.to_string();
-        assert!(text.contains("DATABASE_POOL_RESET is sometimes, allowed is when_changed, always, never"));
+        assert!(
+            text.contains(
+                "DATABASE_POOL_RESET is sometimes, allowed is when_changed, always, never"
+            )
+        );
 
         let config = PoolConfig::from_url("mysql://app@db/shop")
             .expect("a good URL")
@@ -874,25 +973,42 @@ mod tests {
             .prepare(vec!["SELECT 1"; 33])
             .name(" ");
         let error = Error::from(config.check().expect_err("nine faults"));
-        assert_eq!(fields(&error), [
-            "size",
-            "overflow",
-            "timeout",
-            "recycle",
-            "ready_at",
-            "max_connecting",
-            "init",
-            "prepare",
-            "name"
-        ]);
+        assert_eq!(
+            fields(&error),
+            [
+                "size",
+                "overflow",
+                "timeout",
+                "recycle",
+                "ready_at",
+                "max_connecting",
+                "init",
+                "prepare",
+                "name"
+            ]
+        );
     }
 
     #[test]
     fn faults_of_a_url_are_all_named_and_never_quote_it() {
-        let error = PoolConfig::from_url("mysql://app:secret@db/shop?size=x&colour=red&shape=round&timeout=y")
-            .expect_err("four faults");
-        assert_eq!(fields(&error), ["url parameter colour", "url parameter shape", "size", "timeout"]);
-        for url in ["app:secret@db", "postgres://app:secret@db/shop", "mysql://app:secret@db:port/shop"] {
+        let error = PoolConfig::from_url(
+            "mysql://app:secret@db/shop?size=x&colour=red&shape=round&timeout=y",
+        )
+        .expect_err("four faults");
+        assert_eq!(
+            fields(&error),
+            [
+                "url parameter colour",
+                "url parameter shape",
+                "size",
+                "timeout"
+            ]
+        );
+        for url in [
+            "app:secret@db",
+            "postgres://app:secret@db/shop",
+            "mysql://app:secret@db:port/shop",
+        ] {
             let error = PoolConfig::from_url(url).expect_err(url);
             assert!(!error.to_string().contains("secret"), "{error}");
             assert!(!format!("{error:?}").contains("secret"), "{error:?}");
@@ -929,7 +1045,10 @@ mod tests {
         )
         .expect("good settings");
         assert_eq!((config.size, config.timeout), (5, Duration::from_secs(60)));
-        assert_eq!((config.recycle, config.keepalive), (Some(Duration::from_secs(1800)), None));
+        assert_eq!(
+            (config.recycle, config.keepalive),
+            (Some(Duration::from_secs(1800)), None)
+        );
         assert_eq!(config.init.len(), 1);
 
         let error = serde_json::from_str::<PoolConfig>(
@@ -937,7 +1056,10 @@ mod tests {
         )
         .expect_err("two faults")
         .to_string();
-        assert!(error.contains("size") && error.contains("recycle") && !error.contains("secret"), "{error}");
+        assert!(
+            error.contains("size") && error.contains("recycle") && !error.contains("secret"),
+            "{error}"
+        );
     }
 
     proptest! {

@@ -163,7 +163,11 @@ pub struct ConfigFault {
 
 impl fmt::Display for ConfigFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is {}, allowed is {}", self.field, self.value, self.allowed)
+        write!(
+            f,
+            "{} is {}, allowed is {}",
+            self.field, self.value, self.allowed
+        )
     }
 }
 
@@ -185,6 +189,7 @@ enum Cause {
     TimedOut(Duration),
     Credentials(Box<dyn StdError + Send + Sync>),
     OutOfStep,
+    Panicked,
 }
 
 /// The step of opening a connection that failed.
@@ -232,8 +237,14 @@ impl ConnectError {
         Self::new(ConnectPhase::Prove, Cause::OutOfStep)
     }
 
+    pub(crate) fn panicked() -> Self {
+        Self::new(ConnectPhase::Connect, Cause::Panicked)
+    }
+
     fn new(phase: ConnectPhase, cause: Cause) -> Self {
-        Self { inner: Arc::new(Failure { phase, cause }) }
+        Self {
+            inner: Arc::new(Failure { phase, cause }),
+        }
     }
 
     /// The step that failed.
@@ -256,7 +267,7 @@ impl ConnectError {
     pub fn is_transient(&self) -> bool {
         match &self.inner.cause {
             Cause::Driver(error) => is_transient(error),
-            Cause::TimedOut(_) | Cause::Credentials(_) | Cause::OutOfStep => true,
+            Cause::TimedOut(_) | Cause::Credentials(_) | Cause::OutOfStep | Cause::Panicked => true,
         }
     }
 
@@ -271,7 +282,9 @@ impl ConnectError {
         }
         match &self.inner.cause {
             Cause::Credentials(_) => "look at the source of credentials",
-            Cause::TimedOut(_) => "look for a firewall or a frozen server, or raise `connect_timeout`",
+            Cause::TimedOut(_) => {
+                "look for a firewall or a frozen server, or raise `connect_timeout`"
+            }
             Cause::OutOfStep => "look for a proxy that mixes up connections",
             Cause::Driver(mysql_async::Error::Server(error)) => advice_for_code(error.code),
             Cause::Driver(mysql_async::Error::Io(IoError::Io(error))) => match error.kind() {
@@ -280,7 +293,7 @@ impl ConnectError {
                 }
                 _ => "look at the network and at the server's log",
             },
-            Cause::Driver(_) => "look at the server's log",
+            Cause::Driver(_) | Cause::Panicked => "look at the server's log",
         }
     }
 }
@@ -307,13 +320,18 @@ impl fmt::Display for ConnectError {
         write!(f, "{}: ", self.inner.phase)?;
         match &self.inner.cause {
             Cause::Driver(mysql_async::Error::Server(error)) => {
-                write!(f, "server error {} ({}): {}", error.code, error.state, error.message)?;
+                write!(
+                    f,
+                    "server error {} ({}): {}",
+                    error.code, error.state, error.message
+                )?;
             }
             Cause::Driver(mysql_async::Error::Io(IoError::Io(error))) => write!(f, "{error}")?,
             Cause::Driver(error) => write!(f, "{error}")?,
             Cause::TimedOut(after) => write!(f, "no answer within {}", Millis(*after))?,
             Cause::Credentials(error) => write!(f, "{error}")?,
             Cause::OutOfStep => f.write_str("the answer belonged to another question")?,
+            Cause::Panicked => f.write_str("the driver panicked")?,
         }
         write!(f, " ({})", self.advice())
     }
@@ -321,7 +339,9 @@ impl fmt::Display for ConnectError {
 
 impl fmt::Debug for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ConnectError").field(&self.to_string()).finish()
+        f.debug_tuple("ConnectError")
+            .field(&self.to_string())
+            .finish()
     }
 }
 
@@ -330,7 +350,7 @@ impl StdError for ConnectError {
         match &self.inner.cause {
             Cause::Driver(error) => Some(error),
             Cause::Credentials(error) => Some(&**error),
-            Cause::TimedOut(_) | Cause::OutOfStep => None,
+            Cause::TimedOut(_) | Cause::OutOfStep | Cause::Panicked => None,
         }
     }
 }
@@ -356,26 +376,12 @@ pub fn is_transient(error: &mysql_async::Error) -> bool {
         mysql_async::Error::Driver(DriverError::ConnectionClosed) => true,
         mysql_async::Error::Server(error) => matches!(
             error.code,
-            1037 | 1040
-                | 1041
-                | 1043
-                | 1053
-                | 1135
-                | 1152..=1161
-                | 1184
-                | 1203
-                | 1205
-                | 1213
-                | 1226
-                | 1927
-                | 3032
-                | 3168
-                | 3169
-                | 4031
+            1037 | 1040 | 1041 | 1043 | 1053 | 1135 | 1152
+                ..=1161 | 1184 | 1203 | 1205 | 1213 | 1226 | 1927 | 3032 | 3168 | 3169 | 4031
         ),
-        mysql_async::Error::Other(error) => {
-            error.downcast_ref::<Error>().is_some_and(Error::is_transient)
-        }
+        mysql_async::Error::Other(error) => error
+            .downcast_ref::<Error>()
+            .is_some_and(Error::is_transient),
         _ => false,
     }
 }
@@ -398,7 +404,9 @@ pub(crate) fn ends_connection(error: &mysql_async::Error) -> bool {
 pub(crate) fn tells_of_loss(error: &mysql_async::Error) -> bool {
     match error {
         mysql_async::Error::Server(_) => ends_connection(error),
-        mysql_async::Error::Io(_) | mysql_async::Error::Driver(DriverError::ConnectionClosed) => true,
+        mysql_async::Error::Io(_) | mysql_async::Error::Driver(DriverError::ConnectionClosed) => {
+            true
+        }
         _ => false,
     }
 }
@@ -422,12 +430,14 @@ mod tests {
 
     #[test]
     fn passing_faults_are_transient_and_lasting_ones_are_not() {
-        for code in [1040, 1203, 1053, 1135, 1037, 1041, 1043, 1158, 1161, 3032, 3168, 1226] {
+        for code in [
+            1040, 1203, 1053, 1135, 1037, 1041, 1043, 1158, 1161, 3032, 3168, 1226,
+        ] {
             assert!(is_transient(&server(code)), "{code}");
         }
-        for code in
-            [1044, 1045, 1049, 1129, 1130, 1251, 1524, 1698, 1820, 1862, 3118, 3159, 4151, 1064]
-        {
+        for code in [
+            1044, 1045, 1049, 1129, 1130, 1251, 1524, 1698, 1820, 1862, 3118, 3159, 4151, 1064,
+        ] {
             assert!(!is_transient(&server(code)), "{code}");
         }
         for kind in [
@@ -455,11 +465,21 @@ mod tests {
         let error = Error::Timeout {
             cause: TimeoutCause::Unavailable,
             waited: Duration::from_millis(200),
-            status: PoolStatus { size: 2, overflow: 1, ..PoolStatus::default() },
+            status: PoolStatus {
+                size: 2,
+                overflow: 1,
+                ..PoolStatus::default()
+            },
             source: Some(ConnectError::driver(ConnectPhase::Connect, server(1045))),
         };
         let text = error.to_string();
-        for part in ["200 ms", "unavailable", "0 of 3 connections open", "1045", "correct user and password"] {
+        for part in [
+            "200 ms",
+            "unavailable",
+            "0 of 3 connections open",
+            "1045",
+            "correct user and password",
+        ] {
             assert!(text.contains(part), "{part:?} is not in {text:?}");
         }
         assert!(error.is_transient());

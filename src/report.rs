@@ -52,7 +52,11 @@ impl fmt::Display for WarmUpReport {
             write!(f, " (each {} to {})", Millis(time.min), Millis(time.max))?;
         }
         if self.failed_attempts > 0 {
-            write!(f, ", {} of {} attempts failed", self.failed_attempts, self.attempts)?;
+            write!(
+                f,
+                ", {} of {} attempts failed",
+                self.failed_attempts, self.attempts
+            )?;
         }
         if let Some(server) = &self.server {
             write!(f, ", {server}")?;
@@ -130,7 +134,11 @@ pub struct ServerInfo {
 impl fmt::Display for ServerInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.flavor, self.version)?;
-        if self.read_only { f.write_str(" (read-only)") } else { Ok(()) }
+        if self.read_only {
+            f.write_str(" (read-only)")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -169,17 +177,27 @@ pub enum Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LimitTooHigh { limit, allowed, setting } => write!(
+            Self::LimitTooHigh {
+                limit,
+                allowed,
+                setting,
+            } => write!(
                 f,
                 "the pool may open {limit} connections, but the server's {setting} leaves it {allowed}"
             ),
-            Self::RecycleNotBelowWaitTimeout { recycle, wait_timeout } => write!(
+            Self::RecycleNotBelowWaitTimeout {
+                recycle,
+                wait_timeout,
+            } => write!(
                 f,
                 "recycle ({}) is not below the server's wait_timeout ({} s)",
                 OrNever(*recycle),
                 wait_timeout.as_secs()
             ),
-            Self::KeepaliveNotBelowWaitTimeout { keepalive, wait_timeout } => write!(
+            Self::KeepaliveNotBelowWaitTimeout {
+                keepalive,
+                wait_timeout,
+            } => write!(
                 f,
                 "keepalive ({}) is not below the server's wait_timeout ({} s)",
                 OrNever(*keepalive),

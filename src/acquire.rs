@@ -1,0 +1,207 @@
+//! From asking to having: one deadline over one loop, in one fair queue.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+use tracing::warn;
+
+use crate::{
+    cleaning,
+    connection::PooledConn,
+    connector::Connector,
+    error::{Error, TimeoutCause},
+    keeper,
+    slot::Filled,
+};
+
+/// A connection being cleaned usually serves a waiting caller sooner than a new one; not after this.
+const PATIENCE: Duration = Duration::from_millis(5);
+
+/// What an idle connection is, once taken.
+enum AtOnce {
+    /// Proved lately: as it is.
+    Fresh(PooledConn),
+    /// To be proved first.
+    Stale(Filled),
+    /// There is none.
+    None,
+}
+
+pub(crate) async fn get(connector: &Arc<Connector>, limit: Duration) -> Result<PooledConn, Error> {
+    let stale = match at_once(connector)? {
+        AtOnce::Fresh(conn) => return Ok(conn),
+        AtOnce::Stale(filled) => Some(filled),
+        AtOnce::None => None,
+    };
+    let started = Instant::now();
+    let mut proving = None;
+    let outcome = timeout(limit, wait(connector, stale, &mut proving)).await;
+    let waited = started.elapsed();
+    let outcome = outcome.unwrap_or_else(|_elapsed| {
+        connector.metrics.timeouts.add_one();
+        let status = connector.slots.status();
+        let source = connector.last_error();
+        let cause = if proving.is_some() {
+            TimeoutCause::Proving
+        } else if status.open >= status.limit() {
+            TimeoutCause::Exhausted
+        } else if source.is_some() {
+            TimeoutCause::Unavailable
+        } else if status.connecting > 0 {
+            TimeoutCause::Connecting
+        } else {
+            TimeoutCause::Exhausted
+        };
+        Err(Error::Timeout {
+            cause,
+            waited,
+            status,
+            source,
+        })
+    });
+    if connector.config.slow_get.is_some_and(|slow| waited > slow) {
+        let error = outcome.as_ref().err().map(tracing::field::display);
+        let status = connector.slots.status();
+        warn!(pool = connector.name, ?waited, %status, error, "slow get");
+    }
+    let filled = outcome?;
+    connector.metrics.gets.add_one();
+    Ok(PooledConn::new(filled, Arc::clone(connector)))
+}
+
+/// A proved idle connection, now or never.
+pub(crate) fn try_get(connector: &Arc<Connector>) -> Option<PooledConn> {
+    match at_once(connector) {
+        Ok(AtOnce::Fresh(conn)) => Some(conn),
+        Ok(AtOnce::Stale(filled)) => {
+            // For the next who asks.
+            drop(begin_proof(connector, filled));
+            None
+        }
+        Ok(AtOnce::None) | Err(_) => None,
+    }
+}
+
+fn at_once(connector: &Arc<Connector>) -> Result<AtOnce, Error> {
+    if connector.closing.is_given() {
+        return Err(Error::Closed);
+    }
+    let Some(filled) = connector.slots.try_take() else {
+        keeper::enter(connector)?;
+        return Ok(AtOnce::None);
+    };
+    let here = Handle::try_current().map_err(|_outside_of_any| Error::WrongRuntime)?;
+    if filled.birth.runtime.id() != here.id() {
+        // Idle again before the pool looks whether it may move here.
+        drop(filled);
+        keeper::enter(connector)?;
+        return Ok(AtOnce::None);
+    }
+    if connector.needs_proof(&filled, Instant::now()) {
+        return Ok(AtOnce::Stale(filled));
+    }
+    connector.metrics.gets.add_one();
+    Ok(AtOnce::Fresh(PooledConn::new(
+        filled,
+        Arc::clone(connector),
+    )))
+}
+
+/// Waits for whichever comes first: a connection returned, newly opened, or proved.
+///
+/// Dropped at any await, it leaves the queue; what it asked for becomes idle.
+async fn wait(
+    connector: &Arc<Connector>,
+    stale: Option<Filled>,
+    proving: &mut Option<oneshot::Receiver<Filled>>,
+) -> Result<Filled, Error> {
+    let mark = connector.mark();
+    let mut progress = connector.progress();
+    if let Some(filled) = stale {
+        *proving = Some(begin_proof(connector, filled));
+    } else {
+        connector.metrics.gets_waited.add_one();
+    }
+    loop {
+        let mut take = pin!(connector.slots.take());
+        let mut next = poll_fn(|cx| Poll::Ready(take.as_mut().poll(cx))).await;
+        if next.is_pending() && connector.slots.has_vacant() {
+            // Now that this caller is counted among those who wait.
+            connector.fill();
+        }
+        let mut patience = pin!(sleep(PATIENCE));
+        let mut patient = next.is_pending() && connector.slots.has_vacant();
+        let filled = loop {
+            if let Poll::Ready(filled) = next {
+                break filled;
+            }
+            tokio::select! {
+                biased;
+                proved = outcome_of(proving), if proving.is_some() => {
+                    *proving = None;
+                    if let Some(filled) = proved {
+                        return Ok(filled);
+                    }
+                }
+                filled = &mut take => next = Poll::Ready(filled),
+                _ = progress.changed() => {
+                    if connector.closing.is_given() {
+                        return Err(Error::Closed);
+                    }
+                    // With nothing open, a failure that lasts is the answer to all who wait.
+                    if connector.slots.status().open == 0
+                        && let Some(error) = connector.since(mark).lasting
+                    {
+                        return Err(Error::Connect(error));
+                    }
+                }
+                () = &mut patience, if patient => {
+                    patient = false;
+                    connector.fill_for_waiting();
+                }
+            }
+        };
+        if filled.birth.runtime.id() != Handle::current().id() {
+            // Opened before the pool moved here.
+            cleaning::discard(connector, filled, crate::session::Reason::RuntimeGone);
+        } else if !connector.needs_proof(&filled, Instant::now()) {
+            return Ok(filled);
+        } else {
+            let receiver = begin_proof(connector, filled);
+            // One is enough to wait for: the others become idle, and come through the queue.
+            proving.get_or_insert(receiver);
+        }
+    }
+}
+
+/// Proves a connection in a task of its own: a caller that gives up wastes nothing.
+fn begin_proof(connector: &Arc<Connector>, filled: Filled) -> oneshot::Receiver<Filled> {
+    let (sender, receiver) = oneshot::channel();
+    let runtime = filled.birth.runtime.clone();
+    let tending = connector.slots.tend(filled);
+    let connector = Arc::clone(connector);
+    drop(runtime.spawn(async move {
+        if let Some(filled) = cleaning::prove(&connector, tending).await {
+            // Nobody there any more: dropped, it is idle, and the first in the queue has it.
+            drop(sender.send(filled));
+        }
+    }));
+    receiver
+}
+
+async fn outcome_of(proving: &mut Option<oneshot::Receiver<Filled>>) -> Option<Filled> {
+    match proving {
+        Some(receiver) => receiver.await.ok(),
+        None => None,
+    }
+}

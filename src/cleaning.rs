@@ -1,0 +1,237 @@
+//! From returned to as good as new, or discarded. Always in the background, never in a caller's `get()`.
+
+use std::{sync::Arc, time::Duration};
+
+use mysql_async::{QueryResult, TextProtocol, prelude::Queryable};
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::{
+    connector::Connector,
+    error::{ConnectPhase, ends_connection},
+    session::{Needs, ProofError, Reason, Session, Verdict},
+    slot::{Filled, Tending},
+};
+
+/// Pending rows are read for so long; a connection with more of them is closed instead.
+const DRAIN_TIME: Duration = Duration::from_millis(50);
+/// How long a goodbye may take before the socket is closed without one.
+const GOODBYE_TIME: Duration = Duration::from_secs(1);
+
+/// Takes back what a borrower had. Never blocks; works outside a runtime.
+pub(crate) fn give_back(connector: &Arc<Connector>, mut filled: Filled) {
+    if connector.closing.is_given() {
+        return discard(connector, filled, Reason::Closing);
+    }
+    match filled.verdict(connector.config.reset) {
+        Verdict::Good => drop(filled),
+        Verdict::Clean(needs) => {
+            let runtime = filled.birth.runtime.clone();
+            let tending = connector.slots.tend(filled);
+            // On a runtime that is gone the task is dropped at once, and closes the connection.
+            drop(runtime.spawn(clean(Arc::clone(connector), tending, needs)));
+        }
+        Verdict::Discard(reason) => discard(connector, filled, reason),
+    }
+}
+
+/// Closes a connection in the background.
+pub(crate) fn discard(connector: &Arc<Connector>, filled: Filled, reason: Reason) {
+    let runtime = filled.birth.runtime.clone();
+    let tending = connector.discard(filled, reason);
+    let connector = Arc::clone(connector);
+    drop(runtime.spawn(async move { close(&connector, tending, reason).await }));
+}
+
+/// Closes a connection, with a goodbye where it is in a state to say one, and frees its slot.
+pub(crate) async fn close(connector: &Arc<Connector>, mut tending: Tending, reason: Reason) {
+    if let Some(session) = tending.take_session() {
+        match reason {
+            Reason::Asked | Reason::Closing | Reason::Retired | Reason::Surplus => {
+                drop(timeout(GOODBYE_TIME, session.say_goodbye()).await);
+            }
+            Reason::Cancelled
+            | Reason::Lost
+            | Reason::Unproved
+            | Reason::TooMuchPending
+            | Reason::RuntimeGone => {
+                session.sever();
+            }
+        }
+    }
+    drop(tending);
+    connector.judge();
+    connector.fill();
+}
+
+/// Proves an idle connection; it is discarded if it gives no proof.
+pub(crate) async fn prove(connector: &Arc<Connector>, mut tending: Tending) -> Option<Filled> {
+    let session = tending.session()?;
+    connector.metrics.proofs.add_one();
+    let id = session.conn.id();
+    match timeout(connector.config.connect_timeout, session.prove()).await {
+        Ok(Ok(())) => tending.done(),
+        outcome => {
+            let error = match &outcome {
+                Ok(Err(error)) => error.to_string(),
+                _ => format!("no answer within {:?}", connector.config.connect_timeout),
+            };
+            debug!(
+                pool = connector.name,
+                connection = id,
+                error,
+                "connection gave no proof"
+            );
+            connector.count_discarded(id, Reason::Unproved);
+            close(connector, tending, Reason::Unproved).await;
+            None
+        }
+    }
+}
+
+async fn clean(connector: Arc<Connector>, mut tending: Tending, needs: Needs) {
+    let Some(session) = tending.session() else {
+        return;
+    };
+    let id = session.conn.id();
+    let reason = match timeout(
+        connector.config.connect_timeout,
+        in_order(&connector, session, needs),
+    )
+    .await
+    {
+        Ok(Ok(())) => {
+            session.follow.turn();
+            connector.metrics.cleaned.add_one();
+            let Some(filled) = tending.done() else { return };
+            if connector.closing.is_given() {
+                return discard(&connector, filled, Reason::Closing);
+            }
+            // The first waiting caller has it.
+            return drop(filled);
+        }
+        Ok(Err(reason)) => reason,
+        Err(_elapsed) => Reason::Unproved,
+    };
+    connector.count_discarded(id, reason);
+    close(&connector, tending, reason).await;
+}
+
+async fn in_order(
+    connector: &Connector,
+    session: &mut Session,
+    needs: Needs,
+) -> Result<(), Reason> {
+    if needs.drain {
+        drain(session).await?;
+    }
+    if needs.proof {
+        session.prove().await.map_err(|error| match error {
+            ProofError::Driver(error) => lost_or_unproved(&error),
+            ProofError::OutOfStep => Reason::Unproved,
+        })?;
+    }
+    let rollback = needs.rollback || (needs.drain || needs.proof) && session.is_in_transaction();
+    if needs.reset {
+        // Rolls back as well.
+        connector.metrics.resets.add_one();
+        reset(connector, session, needs.database).await
+    } else {
+        if rollback {
+            driver(session.conn.query_drop("ROLLBACK").await)?;
+            if session.is_in_transaction() {
+                // completion_type = CHAIN has begun another one.
+                connector.metrics.resets.add_one();
+                return reset(connector, session, needs.database).await;
+            }
+        }
+        if needs.database {
+            restore_database(connector, session).await
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Reads what is pending, as long as that is not too much.
+async fn drain(session: &mut Session) -> Result<(), Reason> {
+    let drained = timeout(DRAIN_TIME, async {
+        while QueryResult::<TextProtocol>::new(&mut session.conn)
+            .columns()
+            .is_some()
+        {
+            match QueryResult::<TextProtocol>::new(&mut session.conn)
+                .drop_result()
+                .await
+            {
+                // The error of a later result set was for the borrower, who did not want it.
+                Err(error) if ends_connection(&error) => return Err(Reason::Lost),
+                _ => {}
+            }
+        }
+        Ok(())
+    });
+    match drained.await {
+        Ok(outcome) => outcome,
+        Err(_elapsed) => Err(Reason::TooMuchPending),
+    }
+}
+
+async fn reset(connector: &Connector, session: &mut Session, database: bool) -> Result<(), Reason> {
+    if database && connector.config.opts().db_name().is_none() {
+        // Only a change of user goes back to having no database.
+        driver(session.conn.change_user(Default::default()).await)?;
+    } else if driver(session.conn.reset().await)? {
+        if session.birth.reset_loses_charset {
+            driver(
+                session
+                    .conn
+                    .query_drop("SET NAMES utf8mb4 COLLATE utf8mb4_general_ci")
+                    .await,
+            )?;
+        }
+        if database {
+            restore_database(connector, session).await?;
+        }
+    } else {
+        // A server older than COM_RESET_CONNECTION.
+        driver(session.conn.change_user(Default::default()).await)?;
+    }
+    let mut phase = ConnectPhase::Connect;
+    connector
+        .set_up(session, &mut phase)
+        .await
+        .map_err(|error| {
+            debug!(pool = connector.name, %error, "connection not set up again after a reset");
+            Reason::Unproved
+        })
+}
+
+async fn restore_database(connector: &Connector, session: &mut Session) -> Result<(), Reason> {
+    match connector.config.opts().db_name() {
+        Some(name) => {
+            let name = name.replace('`', "``");
+            driver(session.conn.query_drop(format!("USE `{name}`")).await)
+        }
+        None => {
+            driver(session.conn.change_user(Default::default()).await)?;
+            let mut phase = ConnectPhase::Connect;
+            connector
+                .set_up(session, &mut phase)
+                .await
+                .map_err(|_told_as_unproved| Reason::Unproved)
+        }
+    }
+}
+
+fn driver<T>(outcome: mysql_async::Result<T>) -> Result<T, Reason> {
+    outcome.map_err(|error| lost_or_unproved(&error))
+}
+
+fn lost_or_unproved(error: &mysql_async::Error) -> Reason {
+    if ends_connection(error) {
+        Reason::Lost
+    } else {
+        Reason::Unproved
+    }
+}

@@ -1,0 +1,76 @@
+//! Two signals that are given once each: the pool is closing, and what is still in use is cut off.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+    task::Poll,
+};
+
+use tokio::sync::Notify;
+
+/// A signal given once; asking costs one load.
+#[derive(Debug, Default)]
+pub(crate) struct Signal {
+    given: AtomicBool,
+    waiting: Notify,
+}
+
+impl Signal {
+    pub(crate) fn is_given(&self) -> bool {
+        self.given.load(Ordering::Acquire)
+    }
+
+    /// Gives the signal; says whether this was the first time.
+    pub(crate) fn give(&self) -> bool {
+        let first = !self.given.swap(true, Ordering::AcqRel);
+        self.waiting.notify_waiters();
+        first
+    }
+
+    /// Resolves when the signal is given, or has been.
+    pub(crate) async fn wait(&self) {
+        let mut told = pin!(self.waiting.notified());
+        // Registered before the flag is read: a signal given in between is not missed.
+        told.as_mut().enable();
+        if !self.is_given() {
+            told.await;
+        }
+    }
+
+    /// The outcome of `work`, or `None` if the signal comes first.
+    pub(crate) async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        // Most work is done without ever looking at the signal's queue of waiters.
+        if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+            return Some(output);
+        }
+        tokio::select! {
+            biased;
+            output = work => Some(output),
+            () = self.wait() => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, sync::Arc};
+
+    use super::Signal;
+
+    #[tokio::test]
+    async fn work_ends_by_itself_or_by_the_signal() {
+        let signal = Arc::new(Signal::default());
+        assert_eq!(signal.unless(async { 1 }).await, Some(1));
+        let waiting = tokio::spawn({
+            let signal = Arc::clone(&signal);
+            async move { signal.unless(pending::<()>()).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(signal.give() && !signal.give());
+        assert_eq!(waiting.await.expect("no panic"), None);
+        assert_eq!(signal.unless(async { 1 }).await, Some(1));
+        assert_eq!(signal.unless(pending::<()>()).await, None);
+    }
+}

@@ -1,0 +1,44 @@
+//! `close()`: goodbye to what is idle, patience with what is in use, then the cut.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+use tracing::info;
+
+use crate::{cleaning, connector::Connector, report::CloseReport, session::Reason};
+
+pub(crate) async fn close(connector: &Arc<Connector>) -> CloseReport {
+    let before = connector.discarded(Reason::Closing);
+    connector.begin_closing();
+    let all_gone = timeout(connector.config.close_timeout, until_gone(connector))
+        .await
+        .is_ok();
+    let cut = if all_gone {
+        0
+    } else {
+        connector.slots.status().in_use
+    };
+    connector.cut.give();
+    let drained = connector.discarded(Reason::Closing).saturating_sub(before);
+    let report = CloseReport {
+        drained: usize::try_from(drained).unwrap_or(usize::MAX),
+        cut,
+    };
+    info!(pool = connector.name, drained, cut, "pool closed");
+    report
+}
+
+/// Closes each connection as it becomes idle, until there is none.
+async fn until_gone(connector: &Arc<Connector>) {
+    let mut vacated = connector.slots.vacated();
+    loop {
+        let status = connector.slots.status();
+        if status.open == 0 && status.connecting == 0 {
+            return;
+        }
+        tokio::select! {
+            filled = connector.slots.take() => cleaning::discard(connector, filled, Reason::Closing),
+            _ = vacated.changed() => {}
+        }
+    }
+}

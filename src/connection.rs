@@ -1,0 +1,347 @@
+//! What a caller holds: `PooledConn` and `Transaction` follow what is sent; dropping returns.
+
+use std::{
+    fmt,
+    future::Future,
+    ops::{Deref, DerefMut},
+    pin::Pin,
+    sync::Arc,
+};
+
+use mysql_async::{
+    BinaryProtocol, Conn, Connection, Params, QueryResult, Statement, TextProtocol, TxOpts,
+    prelude::{AsQuery, Queryable, StatementLike},
+};
+
+use crate::{
+    cleaning,
+    closing::Signal,
+    connector::Connector,
+    error::Error,
+    session::{Follow, Reason},
+    slot::Filled,
+};
+
+/// A connection lent by the pool. Dropping it returns it.
+///
+/// It is a [`Queryable`]: use it as the driver's [`Conn`]. Every statement sent that way is
+/// followed to its end, so that a connection whose caller was cancelled in the middle of a
+/// query is discarded, and never answers the next question with the old answer: after such a
+/// cancellation this handle refuses further commands (`ConnectionAborted`, nothing is sent).
+///
+/// It also dereferences to [`Conn`], and `&mut PooledConn` is a
+/// [`ToConnection`](mysql_async::prelude::ToConnection). What is sent on the bare `Conn` is not
+/// followed: such a connection is proved by a round trip and reset before it is idle again.
+///
+/// # Dropping
+///
+/// Returns the connection. That never blocks and never panics, and works outside a runtime: what
+/// has to be cleaned is cleaned in the background (pending rows, open transaction, changed
+/// session), and the connection is idle after that.
+pub struct PooledConn {
+    /// Taken by `drop` and the associated functions that consume the handle.
+    filled: Option<Filled>,
+    connector: Arc<Connector>,
+}
+
+impl PooledConn {
+    pub(crate) fn new(filled: Filled, connector: Arc<Connector>) -> Self {
+        Self {
+            filled: Some(filled),
+            connector,
+        }
+    }
+
+    /// Starts a transaction. Dropped without [`commit`](Transaction::commit), it is rolled back.
+    ///
+    /// # Errors
+    ///
+    /// As [`Conn::start_transaction`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: dropped midway, the connection is discarded when it is returned.
+    pub async fn start_transaction(
+        &mut self,
+        options: TxOpts,
+    ) -> mysql_async::Result<Transaction<'_>> {
+        let (conn, follow, cut) = self.parts();
+        follow.begin(conn)?;
+        follow.note_transaction(true);
+        let started = unless_cut(cut, conn.start_transaction(options)).await?;
+        follow.end(&started);
+        Ok(Transaction {
+            inner: started?,
+            follow,
+            cut,
+        })
+    }
+
+    /// Takes the connection out of the pool for good. The pool opens another in its place.
+    ///
+    /// What becomes of it is yours: nothing is cleaned, and the limit does not count it any more.
+    #[must_use]
+    pub fn detach(mut this: Self) -> Conn {
+        match this.filled.take() {
+            Some(filled) => {
+                let id = filled.conn.id();
+                let mut tending = this.connector.slots.tend(filled);
+                let session = tending.take_session();
+                drop(tending);
+                this.connector.count_discarded(id, Reason::Asked);
+                this.connector.fill();
+                match session {
+                    Some(session) => session.conn,
+                    None => unreachable!("a lent slot is filled"),
+                }
+            }
+            None => unreachable!("only consuming functions take it"),
+        }
+    }
+
+    /// Closes the connection instead of returning it. The pool opens another in its place.
+    pub fn discard(mut this: Self) {
+        if let Some(filled) = this.filled.take() {
+            cleaning::discard(&this.connector, filled, Reason::Asked);
+        }
+    }
+
+    fn parts(&mut self) -> (&mut Conn, &mut Follow, &Signal) {
+        match &mut self.filled {
+            Some(filled) => {
+                let session = &mut **filled;
+                (&mut session.conn, &mut session.follow, &self.connector.cut)
+            }
+            None => unreachable!("only consuming functions take it"),
+        }
+    }
+}
+
+impl Drop for PooledConn {
+    fn drop(&mut self) {
+        if let Some(filled) = self.filled.take() {
+            cleaning::give_back(&self.connector, filled);
+        }
+    }
+}
+
+impl Deref for PooledConn {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        match &self.filled {
+            Some(filled) => &filled.conn,
+            None => unreachable!("only consuming functions take it"),
+        }
+    }
+}
+
+impl DerefMut for PooledConn {
+    fn deref_mut(&mut self) -> &mut Conn {
+        let (conn, follow, _) = self.parts();
+        follow.note_unfollowed(conn);
+        conn
+    }
+}
+
+impl<'a> From<&'a mut PooledConn> for Connection<'a, 'static> {
+    fn from(conn: &'a mut PooledConn) -> Self {
+        (&mut **conn).into()
+    }
+}
+
+/// Shows the server's number for the connection; the driver's own text would show the password.
+impl fmt::Debug for PooledConn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PooledConn")
+            .field("pool", &self.connector.name)
+            .field("id", &self.id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A transaction on a [`PooledConn`]. Dropped without [`commit`](Self::commit), it is rolled back:
+/// by the next command, or else when the connection is returned.
+#[must_use = "a transaction that is not committed is rolled back"]
+pub struct Transaction<'a> {
+    inner: mysql_async::Transaction<'a>,
+    follow: &'a mut Follow,
+    cut: &'a Signal,
+}
+
+impl<'a> Transaction<'a> {
+    /// Commits.
+    ///
+    /// # Errors
+    ///
+    /// As [`mysql_async::Transaction::commit`]. If the connection was lost meanwhile, the
+    /// transaction may have been committed or not.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, the transaction may be committed or not; the connection is discarded.
+    pub async fn commit(self) -> mysql_async::Result<()> {
+        let Self { inner, follow, cut } = self;
+        follow.begin(&inner)?;
+        let done = unless_cut(cut, inner.commit()).await?;
+        follow.end(&done);
+        // After an error the driver rolls back, and does not say how that went.
+        follow.note_transaction(done.is_err());
+        done
+    }
+
+    /// Rolls back.
+    ///
+    /// # Errors
+    ///
+    /// As [`mysql_async::Transaction::rollback`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped midway, the connection is discarded, which rolls back too.
+    pub async fn rollback(self) -> mysql_async::Result<()> {
+        let Self { inner, follow, cut } = self;
+        follow.begin(&inner)?;
+        let done = unless_cut(cut, inner.rollback()).await?;
+        follow.end(&done);
+        follow.note_transaction(done.is_err());
+        done
+    }
+
+    fn parts(&mut self) -> (&mut mysql_async::Transaction<'a>, &mut Follow, &Signal) {
+        (&mut self.inner, self.follow, self.cut)
+    }
+}
+
+impl Deref for Transaction<'_> {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        &self.inner
+    }
+}
+
+impl fmt::Debug for Transaction<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction")
+            .field("id", &self.inner.id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The outcome of a command; an error if the pool is cut off first. The command counts as in flight then.
+async fn unless_cut<T>(
+    cut: &Signal,
+    command: impl Future<Output = mysql_async::Result<T>>,
+) -> mysql_async::Result<mysql_async::Result<T>> {
+    match cut.unless(command).await {
+        Some(outcome) => Ok(outcome),
+        None => Err(Error::Closed.into()),
+    }
+}
+
+/// What the driver's trait returns; its own name for it is private.
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = mysql_async::Result<T>> + Send + 'a>>;
+
+/// Follows each command from before it is sent until its future has completed. A future dropped
+/// in between leaves the mark `begin` made, and the mark means discard.
+macro_rules! follow_commands {
+    ($type:ty) => {
+        impl Queryable for $type {
+            fn ping(&mut self) -> BoxFuture<'_, ()> {
+                let (conn, follow, cut) = self.parts();
+                Box::pin(async move {
+                    follow.begin(conn)?;
+                    let outcome = unless_cut(cut, conn.ping()).await?;
+                    follow.end(&outcome);
+                    outcome
+                })
+            }
+
+            fn query_iter<'a, Q>(
+                &'a mut self,
+                query: Q,
+            ) -> BoxFuture<'a, QueryResult<'a, 'static, TextProtocol>>
+            where
+                Q: AsQuery + 'a,
+            {
+                let (conn, follow, cut) = self.parts();
+                Box::pin(async move {
+                    follow.begin(conn)?;
+                    follow.note_text(&query.as_query());
+                    let outcome = unless_cut(cut, conn.query_iter(query)).await?;
+                    follow.end(&outcome);
+                    outcome
+                })
+            }
+
+            fn prep<'a, Q>(&'a mut self, query: Q) -> BoxFuture<'a, Statement>
+            where
+                Q: AsQuery + 'a,
+            {
+                let (conn, follow, cut) = self.parts();
+                Box::pin(async move {
+                    follow.begin(conn)?;
+                    follow.note_prepare();
+                    let outcome = unless_cut(cut, conn.prep(query)).await?;
+                    follow.end(&outcome);
+                    outcome
+                })
+            }
+
+            fn close(&mut self, statement: Statement) -> BoxFuture<'_, ()> {
+                let (conn, follow, cut) = self.parts();
+                Box::pin(async move {
+                    follow.begin(conn)?;
+                    let outcome = unless_cut(cut, conn.close(statement)).await?;
+                    follow.end(&outcome);
+                    outcome
+                })
+            }
+
+            fn exec_iter<'a: 's, 's, Q, P>(
+                &'a mut self,
+                statement: Q,
+                params: P,
+            ) -> BoxFuture<'s, QueryResult<'a, 'static, BinaryProtocol>>
+            where
+                Q: StatementLike + 's,
+                P: Into<Params>,
+            {
+                let (conn, follow, cut) = self.parts();
+                let params = params.into();
+                Box::pin(async move {
+                    follow.begin(conn)?;
+                    follow.note_execution();
+                    let outcome = unless_cut(cut, conn.exec_iter(statement, params)).await?;
+                    follow.end(&outcome);
+                    outcome
+                })
+            }
+
+            fn exec_batch<'a: 'b, 'b, S, P, I>(
+                &'a mut self,
+                statement: S,
+                params_iter: I,
+            ) -> BoxFuture<'b, ()>
+            where
+                S: StatementLike + 'b,
+                I: IntoIterator<Item = P> + Send + 'b,
+                I::IntoIter: Send,
+                P: Into<Params> + Send,
+            {
+                let (conn, follow, cut) = self.parts();
+                Box::pin(async move {
+                    follow.begin(conn)?;
+                    follow.note_execution();
+                    let outcome = unless_cut(cut, conn.exec_batch(statement, params_iter)).await?;
+                    follow.end(&outcome);
+                    outcome
+                })
+            }
+        }
+    };
+}
+
+follow_commands!(PooledConn);
+follow_commands!(Transaction<'_>);

@@ -1,0 +1,393 @@
+//! One physical connection: what was sent on it, whether it is in step, how it is proved and ended.
+
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    io,
+    pin::pin,
+    task::{Context, Waker},
+    time::Instant,
+};
+
+use mysql_async::{Conn, QueryResult, Row, TextProtocol, consts::StatusFlags, prelude::Queryable};
+use tokio::runtime::Handle;
+
+use crate::{
+    config::Reset,
+    error::tells_of_loss,
+    sql::{self, Effect},
+};
+
+/// A connection with all the pool knows of it.
+pub(crate) struct Session {
+    pub(crate) conn: Conn,
+    pub(crate) follow: Follow,
+    pub(crate) birth: Birth,
+}
+
+/// What is fixed when a connection is opened.
+pub(crate) struct Birth {
+    /// The runtime whose reactor drives the socket.
+    pub(crate) runtime: Handle,
+    /// When it reaches its maximum age.
+    pub(crate) expires_at: Option<Instant>,
+    /// Whether autocommit was on after `init`.
+    pub(crate) autocommit: bool,
+    /// Which `refresh()` it came after.
+    pub(crate) generation: u64,
+    /// Whether `COM_RESET_CONNECTION` leaves another charset than the handshake set (MySQL).
+    pub(crate) reset_loses_charset: bool,
+}
+
+/// What a return asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// As good as new: straight back.
+    Good,
+    /// To be cleaned first.
+    Clean(Needs),
+    /// Of no more use.
+    Discard(Reason),
+}
+
+/// What a connection needs to be as good as new.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Rows are waiting to be read.
+    pub(crate) drain: bool,
+    /// Used in a way that was not followed.
+    pub(crate) proof: bool,
+    /// A transaction is open, or may be.
+    pub(crate) rollback: bool,
+    /// The session was changed, or may have been.
+    pub(crate) reset: bool,
+    /// The default database was changed, or may have been.
+    pub(crate) database: bool,
+}
+
+/// Why a connection is discarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Reason {
+    /// Its caller was cancelled, or gave up, in the middle of a command.
+    Cancelled,
+    /// The server or the network ended it.
+    Lost,
+    /// It gave no proof, or could not be cleaned.
+    Unproved,
+    /// More rows were pending than are worth reading.
+    TooMuchPending,
+    /// Its user asked for it.
+    Asked,
+    /// The runtime that opened it is gone.
+    RuntimeGone,
+    /// The pool is closed.
+    Closing,
+    /// It reached its maximum age, or was opened before a refresh.
+    Retired,
+    /// It was beyond `size`, or beyond a limit made smaller.
+    Surplus,
+}
+
+impl Reason {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Cancelled,
+        Self::Lost,
+        Self::Unproved,
+        Self::TooMuchPending,
+        Self::Asked,
+        Self::RuntimeGone,
+        Self::Closing,
+        Self::Retired,
+        Self::Surplus,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Lost => "lost",
+            Self::Unproved => "unproved",
+            Self::TooMuchPending => "too_much_pending",
+            Self::Asked => "asked",
+            Self::RuntimeGone => "runtime_gone",
+            Self::Closing => "closing",
+            Self::Retired => "retired",
+            Self::Surplus => "surplus",
+        }
+    }
+}
+
+impl Session {
+    pub(crate) fn new(conn: Conn, birth: Birth) -> Self {
+        Self {
+            conn,
+            follow: Follow::new(),
+            birth,
+        }
+    }
+
+    /// What the connection needs now that its borrower has let go of it. Sends nothing.
+    pub(crate) fn verdict(&mut self, reset: Reset) -> Verdict {
+        let follow = &mut self.follow;
+        if follow.in_flight {
+            return Verdict::Discard(Reason::Cancelled);
+        }
+        if self.conn.is_disconnected() || follow.ended {
+            // Followed to its end, a command leaves the driver's flag up only if it failed. Up without
+            // such a failure means that reading a result was cancelled, or failed outside our sight.
+            return Verdict::Discard(Reason::Lost);
+        }
+        if !follow.used {
+            return Verdict::Good;
+        }
+        let drain = QueryResult::<TextProtocol>::new(&mut self.conn)
+            .columns()
+            .is_some();
+        if !drain && self.conn.last_ok_packet().is_none() {
+            // The last answer was an error. That of a later result set may still be waiting to be
+            // raised by the next command, whoever sends it: take it out. This reads nothing.
+            let settled = pin!(QueryResult::<TextProtocol>::new(&mut self.conn).drop_result());
+            if settled
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+            {
+                return Verdict::Discard(Reason::Lost);
+            }
+        }
+        let status = self.status_flags();
+        let follow = &self.follow;
+        let needs = Needs {
+            drain,
+            proof: follow.unfollowed,
+            rollback: follow.in_transaction
+                || match status {
+                    Some(flags) => flags.contains(StatusFlags::SERVER_STATUS_IN_TRANS),
+                    None => follow.effect.transaction || !self.birth.autocommit,
+                },
+            reset: match reset {
+                Reset::Always => true,
+                Reset::WhenChanged => follow.effect.session,
+                Reset::Never => false,
+            },
+            database: follow.effect.database,
+        };
+        if needs == Needs::default() {
+            self.follow.turn();
+            Verdict::Good
+        } else {
+            Verdict::Clean(needs)
+        }
+    }
+
+    /// The server's status after the last command, where the driver knows it.
+    fn status_flags(&self) -> Option<StatusFlags> {
+        // What the driver keeps after a prepare is not the server's status.
+        self.conn
+            .last_ok_packet()
+            .filter(|_| !self.follow.prepared_last)
+            .map(|ok| ok.status_flags())
+    }
+
+    /// Proves by a round trip that the connection is alive and in step: asks for a number nobody
+    /// else knows, and compares.
+    pub(crate) async fn prove(&mut self) -> Result<(), ProofError> {
+        let nonce = random();
+        self.follow.in_flight = true;
+        let answer: Option<u64> = self.conn.query_first(format!("SELECT {nonce}")).await?;
+        self.follow.in_flight = false;
+        if answer != Some(nonce) {
+            return Err(ProofError::OutOfStep);
+        }
+        self.follow.proved_at = Instant::now();
+        Ok(())
+    }
+
+    /// Like [`prove`](Self::prove), asking for `columns` in the same turn.
+    pub(crate) async fn prove_with(&mut self, columns: &str) -> Result<Row, ProofError> {
+        let nonce = random();
+        self.follow.in_flight = true;
+        let answer: Option<Row> = self
+            .conn
+            .query_first(format!("SELECT {nonce}, {columns}"))
+            .await?;
+        self.follow.in_flight = false;
+        match answer {
+            Some(row) if row.get_opt(0).and_then(Result::ok) == Some(nonce) => {
+                self.follow.proved_at = Instant::now();
+                Ok(row)
+            }
+            _ => Err(ProofError::OutOfStep),
+        }
+    }
+
+    /// How many connections the server has in all.
+    pub(crate) async fn threads_connected(&mut self) -> mysql_async::Result<Option<u64>> {
+        self.follow.in_flight = true;
+        let row: Option<(String, u64)> = self
+            .conn
+            .query_first("SHOW GLOBAL STATUS LIKE 'Threads_connected'")
+            .await?;
+        self.follow.in_flight = false;
+        Ok(row.map(|(_, count)| count))
+    }
+
+    /// Whether a transaction is open, after a command that tells.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        self.status_flags()
+            .is_none_or(|flags| flags.contains(StatusFlags::SERVER_STATUS_IN_TRANS))
+    }
+
+    /// Whether autocommit is on, after a command that tells.
+    pub(crate) fn is_autocommit(&self) -> bool {
+        self.status_flags()
+            .is_some_and(|flags| flags.contains(StatusFlags::SERVER_STATUS_AUTOCOMMIT))
+    }
+
+    /// Ends the connection with a goodbye to the server. The socket is closed when this resolves.
+    pub(crate) async fn say_goodbye(self) {
+        if self.follow.in_flight || self.follow.ended {
+            return self.sever();
+        }
+        // An error means that the server was faster.
+        drop(self.conn.disconnect().await);
+    }
+
+    /// Closes the socket now, whatever the server still has to say.
+    ///
+    /// Dropped as it is, the driver would first read all that is pending, in the background. It
+    /// does not where it believes a command to be under way; so one is begun, and dropped.
+    pub(crate) fn sever(mut self) {
+        for _ in 0..8 {
+            if self.conn.is_disconnected() {
+                break;
+            }
+            let ping = pin!(self.conn.ping());
+            // Ready only if it read an answer that was already there, perhaps another's.
+            drop(ping.poll(&mut Context::from_waker(Waker::noop())));
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.conn.id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a connection gave no proof.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProofError {
+    #[error(transparent)]
+    Driver(#[from] mysql_async::Error),
+    #[error("the answer belonged to another question")]
+    OutOfStep,
+}
+
+/// Follows what is sent on a connection.
+pub(crate) struct Follow {
+    /// A command was begun and has not been followed to its end. Never taken back by anything but that end.
+    in_flight: bool,
+    /// The server said its last words on this connection.
+    ended: bool,
+    /// Something was sent by the present borrower.
+    used: bool,
+    /// The connection was lent out bare by the present borrower.
+    unfollowed: bool,
+    /// A transaction was started by the driver's means and not ended by them.
+    in_transaction: bool,
+    /// The last command was a prepare.
+    prepared_last: bool,
+    /// What the present borrower's statements may have left behind.
+    effect: Effect,
+    /// When the connection last gave an answer that was in step.
+    pub(crate) proved_at: Instant,
+}
+
+impl Follow {
+    fn new() -> Self {
+        Self {
+            in_flight: false,
+            ended: false,
+            used: false,
+            unfollowed: false,
+            in_transaction: false,
+            prepared_last: false,
+            effect: Effect::NEUTRAL,
+            proved_at: Instant::now(),
+        }
+    }
+
+    /// Marks a command as begun, unless an earlier one was not followed to its end: then the next
+    /// answer would be that one's.
+    pub(crate) fn begin(&mut self, conn: &Conn) -> Result<(), mysql_async::Error> {
+        if self.in_flight || self.ended || conn.is_disconnected() {
+            return Err(out_of_use());
+        }
+        self.in_flight = true;
+        self.used = true;
+        self.prepared_last = false;
+        Ok(())
+    }
+
+    /// Marks the command as followed to its end.
+    pub(crate) fn end<T>(&mut self, result: &Result<T, mysql_async::Error>) {
+        self.in_flight = false;
+        match result {
+            Err(error) if tells_of_loss(error) => self.ended = true,
+            _ => self.proved_at = Instant::now(),
+        }
+    }
+
+    /// Notes a statement that is about to be sent as text.
+    pub(crate) fn note_text(&mut self, text: &[u8]) {
+        self.effect = self.effect.union(sql::effect_of(text));
+    }
+
+    /// Notes that a statement is about to be executed whose text the driver does not show.
+    pub(crate) fn note_execution(&mut self) {
+        self.effect = Effect::UNKNOWN;
+    }
+
+    pub(crate) fn note_prepare(&mut self) {
+        self.prepared_last = true;
+    }
+
+    pub(crate) fn note_transaction(&mut self, open: bool) {
+        self.in_transaction = open;
+        self.effect.transaction = true;
+    }
+
+    /// Notes that the connection is lent out bare: what is sent on it is not followed.
+    pub(crate) fn note_unfollowed(&mut self, conn: &Conn) {
+        // Read before anything is sent: a nested command of the driver would clear its flag.
+        if conn.is_disconnected() {
+            self.ended = true;
+        }
+        self.used = true;
+        self.unfollowed = true;
+        self.effect = Effect::UNKNOWN;
+    }
+
+    /// Begins the next borrower's account.
+    pub(crate) fn turn(&mut self) {
+        self.used = false;
+        self.unfollowed = false;
+        self.in_transaction = false;
+        self.prepared_last = false;
+        self.effect = Effect::NEUTRAL;
+    }
+}
+
+fn out_of_use() -> mysql_async::Error {
+    io::Error::new(
+        io::ErrorKind::ConnectionAborted,
+        "an earlier command on this connection was cancelled or cut off; nothing was sent, get another connection",
+    )
+    .into()
+}
+
+/// A number nobody else knows: the keys of `RandomState` are random for each thread and differ at each call.
+pub(crate) fn random() -> u64 {
+    RandomState::new().hash_one(())
+}

@@ -1,0 +1,184 @@
+//! The fill and its report: waits for what the connector does, and does nothing itself.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::{
+    connector::{Connector, Mark},
+    error::Error,
+    keeper,
+    report::{ConnectTime, ServerInfo, WarmUpReport, Warning},
+};
+
+/// Opens, initialises and proves `size` connections, or says how far it came.
+///
+/// Dropped at any await, it loses nothing: the connector opens what it was asked for.
+pub(crate) async fn warm_up(connector: &Arc<Connector>) -> Result<WarmUpReport, Error> {
+    if connector.closing.is_given() {
+        return Err(Error::Closed);
+    }
+    keeper::enter(connector)?;
+    let started = Instant::now();
+    let mark = connector.mark();
+    connector.begin();
+    connector.fill();
+    let filled = timeout(
+        connector.config.warm_up_timeout,
+        until_filled(connector, mark),
+    )
+    .await;
+    if let Ok(Err(Error::Closed)) = filled {
+        return Err(Error::Closed);
+    }
+    let threads_connected = match filled {
+        Ok(Ok(())) => threads_connected(connector).await,
+        _ => None,
+    };
+    let report = report(connector, mark, started.elapsed(), threads_connected);
+    let needed = connector.config.ready_threshold(report.target);
+    match filled {
+        Ok(Err(error)) => {
+            warn!(pool = connector.name, %report, %error, "warm-up failed");
+            let source = match error {
+                Error::Connect(error) => Some(error),
+                _ => None,
+            };
+            Err(Error::WarmUp {
+                report: Box::new(report),
+                source,
+            })
+        }
+        Err(_elapsed) if report.open < needed => {
+            let source = connector.last_error();
+            warn!(pool = connector.name, %report, "warm-up ran out of time");
+            Err(Error::WarmUp {
+                report: Box::new(report),
+                source,
+            })
+        }
+        Ok(Ok(())) | Err(_) => {
+            info!(pool = connector.name, %report, "warm");
+            Ok(report)
+        }
+    }
+}
+
+async fn until_filled(connector: &Connector, mark: Mark) -> Result<(), Error> {
+    let mut progress = connector.progress();
+    loop {
+        if connector.closing.is_given() {
+            return Err(Error::Closed);
+        }
+        let status = connector.slots.status();
+        if status.open >= status.size {
+            return Ok(());
+        }
+        if let Some(error) = connector.since(mark).lasting {
+            return Err(Error::Connect(error));
+        }
+        if progress.changed().await.is_err() {
+            return Err(Error::Closed);
+        }
+    }
+}
+
+fn report(
+    connector: &Connector,
+    mark: Mark,
+    elapsed: Duration,
+    threads_connected: Option<u64>,
+) -> WarmUpReport {
+    let status = connector.slots.status();
+    let since = connector.since(mark);
+    let warnings = since
+        .server
+        .as_ref()
+        .map(|server| warnings(connector, server, threads_connected))
+        .unwrap_or_default();
+    WarmUpReport {
+        target: status.size,
+        open: status.open,
+        opened: since.times.len(),
+        attempts: since.attempts,
+        failed_attempts: since.failed,
+        elapsed,
+        connect_time: ConnectTime::of(since.times),
+        last_error: since.last_error.map(|error| error.to_string()),
+        server: since.server,
+        warnings,
+    }
+}
+
+/// How many connections the server has in all, asked on one that is idle.
+async fn threads_connected(connector: &Arc<Connector>) -> Option<u64> {
+    let filled = connector.slots.try_take()?;
+    let runtime = filled.birth.runtime.clone();
+    let mut tending = connector.slots.tend(filled);
+    let limit = connector.config.connect_timeout;
+    // In a task of its own: a warm-up that is dropped here loses no connection.
+    let asking = runtime.spawn(async move {
+        let answer = match tending.session() {
+            Some(session) => timeout(limit, session.threads_connected())
+                .await
+                .ok()?
+                .ok()?,
+            None => None,
+        };
+        drop(tending.done());
+        answer
+    });
+    asking.await.ok()?
+}
+
+fn warnings(
+    connector: &Connector,
+    server: &ServerInfo,
+    threads_connected: Option<u64>,
+) -> Vec<Warning> {
+    let config = &connector.config;
+    let status = connector.slots.status();
+    let limit = u64::try_from(status.limit()).unwrap_or(u64::MAX);
+    let ours = u64::try_from(status.open).unwrap_or(u64::MAX);
+    let others = threads_connected.map_or(0, |all| all.saturating_sub(ours));
+    let mut warnings = Vec::new();
+    let allowances = [
+        ("max_connections", server.max_connections, others),
+        ("max_user_connections", server.max_user_connections, 0),
+    ];
+    for (setting, most, others) in allowances {
+        let allowed = most.saturating_sub(others);
+        // 0 is the server's word for no limit of its own.
+        if most > 0 && limit > allowed {
+            warnings.push(Warning::LimitTooHigh {
+                limit: status.limit(),
+                allowed,
+                setting,
+            });
+        }
+    }
+    let wait_timeout = server.wait_timeout;
+    let too_long = |time: Option<Duration>| {
+        !wait_timeout.is_zero() && time.is_none_or(|time| time >= wait_timeout)
+    };
+    if too_long(config.recycle) {
+        warnings.push(Warning::RecycleNotBelowWaitTimeout {
+            recycle: config.recycle,
+            wait_timeout,
+        });
+    }
+    if too_long(config.keepalive) {
+        warnings.push(Warning::KeepaliveNotBelowWaitTimeout {
+            keepalive: config.keepalive,
+            wait_timeout,
+        });
+    }
+    if server.read_only {
+        warnings.push(Warning::ReadOnly);
+    }
+    warnings
+}
