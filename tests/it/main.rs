@@ -1,1 +1,6 @@
-//! Tests against a real server.
+//! Tests against real servers, which `support` starts for them.
+//!
+//! One binary, a module for each subject; the names are sentences.
+
+mod support;
+mod support_works;

@@ -1,0 +1,72 @@
+//! A tokio runtime on a thread of its own, which a blocked test or a paused clock cannot stall.
+
+use std::panic;
+use std::thread;
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+/// Runs futures on one thread; dropping it ends the thread and everything that ran there.
+pub(crate) struct Background {
+    handle: Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Background {
+    pub(crate) fn start(name: &str) -> Self {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime for the background thread");
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                // An error means that the sender was dropped, which is the usual end.
+                runtime.block_on(stopped).ok();
+            })
+            .expect("a background thread");
+        Self {
+            handle,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    /// Runs a future there, and passes its panic on.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        done(self.handle.spawn(future).await)
+    }
+
+    /// Runs blocking work beside that thread, and passes its panic on.
+    pub(crate) async fn block<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        done(self.handle.spawn_blocking(work).await)
+    }
+}
+
+fn done<T>(joined: Result<T, tokio::task::JoinError>) -> T {
+    match joined {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(reason) => panic::resume_unwind(reason),
+            Err(error) => panic!("the background runtime is gone: {error}"),
+        },
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What the tests stand on: real servers, a proxy to spoil the way to them, and conditions to wait for.
+//!
+//! | file | its one job |
+//! |---|---|
+//! | `server.rs` | a throwaway database server: start, kill, freeze, ask |
+//! | `watchdog.sh` | runs the server's process and ends it with the tests, however they end |
+//! | `proxy.rs` | a TCP proxy that delays, stalls, refuses, cuts and counts |
+//! | `background.rs` | a runtime on its own thread, which no test can stall |
+//! | `ports.rs` | port numbers that nobody else is likely to take |
+//! | `seed.rs` | random choices that can be repeated |
+//! | `timing.rs` | two pieces of work timed side by side |
+
+mod background;
+mod ports;
+mod proxy;
+mod seed;
+mod server;
+mod timing;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use proxy::Proxy;
+pub(crate) use seed::Seed;
+pub(crate) use server::Server;
+pub(crate) use timing::{median_of, side_by_side, timed};
+
+/// Polls `holds` every few milliseconds until it says true.
+///
+/// # Panics
+///
+/// With `what` and the time spent, if it has not said true `within` the given time.
+pub(crate) async fn eventually(within: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    loop {
+        let left = within.saturating_sub(start.elapsed());
+        match tokio::time::timeout(left, holds()).await {
+            Ok(true) => return,
+            Ok(false) if start.elapsed() < within => {}
+            Ok(false) => panic!("not so after {:?}: {what}", start.elapsed()),
+            Err(_) => panic!("no answer after {:?} to: {what}", start.elapsed()),
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
