@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
@@ -21,10 +21,11 @@ use crate::{
     connector::Connector,
     error::{Error, TimeoutCause},
     keeper,
+    session::Reason,
     slot::Filled,
 };
 
-/// A connection being cleaned usually serves a waiting caller sooner than a new one; not after this.
+/// A connection being cleaned or proved usually serves a caller sooner than another; not after this.
 const PATIENCE: Duration = Duration::from_millis(5);
 
 /// What an idle connection is, once taken.
@@ -44,14 +45,15 @@ pub(crate) async fn get(connector: &Arc<Connector>, limit: Duration) -> Result<P
         AtOnce::None => None,
     };
     let started = Instant::now();
-    let mut proving = None;
+    let mut proving = Vec::new();
     let outcome = timeout(limit, wait(connector, stale, &mut proving)).await;
     let waited = started.elapsed();
     let outcome = outcome.unwrap_or_else(|_elapsed| {
         connector.metrics.timeouts.add_one();
         let status = connector.slots.status();
         let source = connector.last_error();
-        let cause = if proving.is_some() {
+        let only_proved = status.in_use == 0 && status.cleaning > 0;
+        let cause = if !proving.is_empty() || only_proved {
             TimeoutCause::Proving
         } else if status.open >= status.limit() {
             TimeoutCause::Exhausted
@@ -122,33 +124,38 @@ fn at_once(connector: &Arc<Connector>) -> Result<AtOnce, Error> {
 /// Dropped at any await, it leaves the queue; what it asked for becomes idle.
 async fn wait(
     connector: &Arc<Connector>,
-    stale: Option<Filled>,
-    proving: &mut Option<oneshot::Receiver<Filled>>,
+    mut stale: Option<Filled>,
+    proving: &mut Vec<oneshot::Receiver<Filled>>,
 ) -> Result<Filled, Error> {
     let mark = connector.mark();
     let mut progress = connector.progress();
-    if let Some(filled) = stale {
-        *proving = Some(begin_proof(connector, filled));
-    } else {
+    if stale.is_none() {
         connector.metrics.gets_waited.add_one();
     }
     loop {
+        if let Some(filled) = stale.take() {
+            proving.push(begin_proof(connector, filled));
+            // Usually it is there in a moment. If not, it may be dead: the next is tried beside it.
+            if let Ok(Some(filled)) = timeout(PATIENCE, first_of(proving)).await {
+                return Ok(filled);
+            }
+        }
         let mut take = pin!(connector.slots.take());
         let mut next = poll_fn(|cx| Poll::Ready(take.as_mut().poll(cx))).await;
+        let mut patient = false;
         if next.is_pending() && connector.slots.has_vacant() {
             // Now that this caller is counted among those who wait.
             connector.fill();
+            patient = true;
         }
         let mut patience = pin!(sleep(PATIENCE));
-        let mut patient = next.is_pending() && connector.slots.has_vacant();
         let filled = loop {
             if let Poll::Ready(filled) = next {
                 break filled;
             }
             tokio::select! {
                 biased;
-                proved = outcome_of(proving), if proving.is_some() => {
-                    *proving = None;
+                proved = first_of(proving), if !proving.is_empty() => {
                     if let Some(filled) = proved {
                         return Ok(filled);
                     }
@@ -173,13 +180,11 @@ async fn wait(
         };
         if filled.birth.runtime.id() != Handle::current().id() {
             // Opened before the pool moved here.
-            cleaning::discard(connector, filled, crate::session::Reason::RuntimeGone);
-        } else if !connector.needs_proof(&filled, Instant::now()) {
-            return Ok(filled);
+            cleaning::discard(connector, filled, Reason::RuntimeGone);
+        } else if connector.needs_proof(&filled, Instant::now()) {
+            stale = Some(filled);
         } else {
-            let receiver = begin_proof(connector, filled);
-            // One is enough to wait for: the others become idle, and come through the queue.
-            proving.get_or_insert(receiver);
+            return Ok(filled);
         }
     }
 }
@@ -199,9 +204,27 @@ fn begin_proof(connector: &Arc<Connector>, filled: Filled) -> oneshot::Receiver<
     receiver
 }
 
-async fn outcome_of(proving: &mut Option<oneshot::Receiver<Filled>>) -> Option<Filled> {
-    match proving {
-        Some(receiver) => receiver.await.ok(),
-        None => None,
-    }
+/// The first connection to be proved; `None` when none of them was.
+async fn first_of(proving: &mut Vec<oneshot::Receiver<Filled>>) -> Option<Filled> {
+    poll_fn(|cx| {
+        let mut proved = None;
+        proving.retain_mut(|receiver| {
+            if proved.is_some() {
+                return true;
+            }
+            match Pin::new(receiver).poll(cx) {
+                Poll::Ready(outcome) => {
+                    proved = outcome.ok();
+                    false
+                }
+                Poll::Pending => true,
+            }
+        });
+        match proved {
+            Some(filled) => Poll::Ready(Some(filled)),
+            None if proving.is_empty() => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }

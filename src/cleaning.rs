@@ -182,7 +182,7 @@ async fn reset(connector: &Connector, session: &mut Session, database: bool) -> 
         // Only a change of user goes back to having no database.
         driver(session.conn.change_user(Default::default()).await)?;
     } else if driver(session.conn.reset().await)? {
-        if session.birth.reset_loses_charset {
+        if connector.reset_loses_charset() {
             driver(
                 session
                     .conn

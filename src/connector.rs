@@ -40,6 +40,9 @@ use crate::{
 const FACTS: &str = "@@version, @@max_allowed_packet, @@wait_timeout, @@max_connections, \
                      @@max_user_connections, @@global.read_only";
 
+/// The server's facts are read again by an opening after this time.
+const FACTS_FRESH: Duration = Duration::from_secs(1);
+
 /// Opens connections into slots, and knows how that goes.
 pub(crate) struct Connector {
     pub(crate) config: PoolConfig,
@@ -76,22 +79,41 @@ struct Gate {
     failing_since: Option<Instant>,
     /// No attempt before this.
     retry_at: Option<Instant>,
-    /// The last failure, until an attempt succeeds.
-    last_error: Option<ConnectError>,
+    /// The last failure, with its number among `ended`.
+    last_failure: Option<(u64, ConnectError)>,
     /// Attempts that have ended, and how many of them failed.
     ended: u64,
     failed: u64,
-    /// The number among `ended` of the last failure that trying again does not mend.
-    lasting_failure: Option<u64>,
     /// How long the last openings took, each with its number among `ended`.
     times: VecDeque<(u64, Duration)>,
     /// What the server said of itself last.
     server: Option<ServerInfo>,
     max_allowed_packet: Option<usize>,
+    /// When an opening last took it upon itself to read that.
+    facts_claimed_at: Option<Instant>,
     /// Since when fewer connections than `ready_at` are open.
     short_since: Option<Instant>,
     /// How often `refresh()` was called.
     generation: u64,
+}
+
+impl Gate {
+    /// Why connections cannot be opened now; `None` when the last attempt succeeded.
+    fn error(&self) -> Option<&ConnectError> {
+        let failing = self.failures > 0;
+        self.last_failure
+            .as_ref()
+            .filter(|_| failing)
+            .map(|(_, error)| error)
+    }
+
+    /// The last failure after the attempt of this number.
+    fn failure_after(&self, number: u64) -> Option<&ConnectError> {
+        self.last_failure
+            .as_ref()
+            .filter(|(n, _)| *n > number)
+            .map(|(_, error)| error)
+    }
 }
 
 /// The runtime that the pool's tasks and sockets live on.
@@ -265,11 +287,11 @@ impl Connector {
                 .filter(|(n, _)| *n > mark.ended)
                 .map(|(_, time)| *time)
                 .collect(),
-            last_error: gate.last_error.clone().filter(|_| failed > 0),
+            last_error: gate.failure_after(mark.ended).cloned(),
             lasting: gate
-                .last_error
-                .clone()
-                .filter(|_| gate.lasting_failure.is_some_and(|n| n > mark.ended)),
+                .failure_after(mark.ended)
+                .filter(|error| !error.is_transient())
+                .cloned(),
             server: gate.server.clone(),
         }
     }
@@ -280,12 +302,15 @@ impl Connector {
     }
 
     pub(crate) fn last_error(&self) -> Option<ConnectError> {
-        self.gate().last_error.clone()
+        self.gate().error().cloned()
     }
 
-    /// The server's facts as last read, before the first opening `None`.
-    pub(crate) fn server(&self) -> Option<ServerInfo> {
-        self.gate().server.clone()
+    /// Whether a reset leaves another charset than the handshake set: MySQL's does, MariaDB's does not.
+    pub(crate) fn reset_loses_charset(&self) -> bool {
+        self.gate()
+            .server
+            .as_ref()
+            .is_none_or(|server| server.flavor == Flavor::MySql)
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -384,7 +409,7 @@ impl Connector {
         };
         // Under the gate's lock, so that changes are told in the order of the facts.
         let change = self.board.update(facts);
-        let error = gate.last_error.clone();
+        let error = gate.error().cloned();
         drop(gate);
         self.tell(change, error.as_ref());
     }
@@ -428,7 +453,7 @@ impl Connector {
         phase: &mut ConnectPhase,
         generation: u64,
     ) -> Result<Session, ConnectError> {
-        let opts = self.options().await?;
+        let (opts, asks_settings) = self.options().await?;
         *phase = ConnectPhase::Connect;
         let conn = Conn::new(opts)
             .await
@@ -439,21 +464,28 @@ impl Connector {
             expires_at: schedule::expires_at(opened_at, self.config.recycle, random()),
             autocommit: true,
             generation,
-            reset_loses_charset: true,
         };
         let mut session = Session::new(conn, birth);
         self.set_up(&mut session, phase).await?;
         *phase = ConnectPhase::Prove;
-        self.prove_first(&mut session).await?;
+        // A settings query that the driver asked for and had answered, as the last thing, is a proof too.
+        let proved = asks_settings && self.config.init.is_empty() && self.config.prepare.is_empty();
+        if self.claim_facts() {
+            self.prove_with_facts(&mut session).await?;
+        } else if !proved {
+            session.prove().await.map_err(unproved)?;
+        }
         session.birth.autocommit = session.is_autocommit();
         session.follow.turn();
         Ok(session)
     }
 
-    async fn options(&self) -> Result<Opts, ConnectError> {
+    /// The driver's options for one opening, and whether it will ask the server for its settings.
+    async fn options(&self) -> Result<(Opts, bool), ConnectError> {
         let base = self.config.opts();
         let mut builder = OptsBuilder::from_opts(base.clone()).prefer_socket(false);
-        if let Some(known) = self.gate().max_allowed_packet {
+        let known = self.gate().max_allowed_packet;
+        if let Some(known) = known {
             // Both known, the driver asks for neither. It uses the second in its own pool only.
             builder = builder
                 .max_allowed_packet(base.max_allowed_packet().or(Some(known)))
@@ -465,7 +497,9 @@ impl Connector {
                 .user(Some(credentials.user))
                 .pass(Some(credentials.password));
         }
-        Ok(builder.into())
+        let opts = Opts::from(builder);
+        let asks_settings = opts.max_allowed_packet().is_none() || opts.wait_timeout().is_none();
+        Ok((opts, asks_settings))
     }
 
     /// Runs `init` and `prepare`: on a new connection, and after a reset.
@@ -487,22 +521,33 @@ impl Connector {
         Ok(())
     }
 
+    /// Whether it falls to this opening to read the server's facts: they are read again when they are not fresh.
+    fn claim_facts(&self) -> bool {
+        let now = Instant::now();
+        let mut gate = self.gate();
+        let fresh = gate
+            .facts_claimed_at
+            .is_some_and(|at| now.saturating_duration_since(at) < FACTS_FRESH);
+        if !fresh {
+            gate.facts_claimed_at = Some(now);
+        }
+        !fresh
+    }
+
     /// Proves a new connection, and reads the server's facts in the same turn.
-    async fn prove_first(&self, session: &mut Session) -> Result<(), ConnectError> {
-        let failed = |error| match error {
-            ProofError::Driver(error) => ConnectError::driver(ConnectPhase::Prove, error),
-            ProofError::OutOfStep => ConnectError::out_of_step(),
-        };
+    async fn prove_with_facts(&self, session: &mut Session) -> Result<(), ConnectError> {
         let row = match session.prove_with(FACTS).await {
             Ok(row) => row,
             // Something that speaks the protocol and knows fewer variables.
             Err(ProofError::Driver(mysql_async::Error::Server(_))) => {
-                return session.prove().await.map_err(failed);
+                return session.prove().await.map_err(unproved);
             }
-            Err(error) => return Err(failed(error)),
+            Err(error) => {
+                self.gate().facts_claimed_at = None;
+                return Err(unproved(error));
+            }
         };
         let server = server_info(&row);
-        session.birth.reset_loses_charset = server.flavor == Flavor::MySql;
         let mut gate = self.gate();
         gate.max_allowed_packet = column(&row, 2);
         gate.server = Some(server);
@@ -521,7 +566,6 @@ impl Connector {
         let outage = gate.failing_since.take();
         let failures = std::mem::take(&mut gate.failures);
         gate.retry_at = None;
-        gate.last_error = None;
         drop(gate);
         if let Some(since) = outage {
             let seconds = since.elapsed().as_secs_f64();
@@ -537,9 +581,6 @@ impl Connector {
         let mut gate = self.gate();
         gate.ended = gate.ended.saturating_add(1);
         gate.failed = gate.failed.saturating_add(1);
-        if !error.is_transient() {
-            gate.lasting_failure = Some(gate.ended);
-        }
         let first = gate.failures == 0;
         // Attempts that were in flight together are one step of the back-off.
         if gate.failures == failures_before {
@@ -552,7 +593,7 @@ impl Connector {
             );
             gate.retry_at = now.checked_add(delay);
         }
-        gate.last_error = Some(error.clone());
+        gate.last_failure = Some((gate.ended, error.clone()));
         drop(gate);
         self.metrics.failed_attempts.add_one();
         if first {
@@ -639,6 +680,13 @@ impl Drop for Attempt {
             let error = ConnectError::panicked();
             self.connector.note_failure(self.failures_before, error);
         }
+    }
+}
+
+fn unproved(error: ProofError) -> ConnectError {
+    match error {
+        ProofError::Driver(error) => ConnectError::driver(ConnectPhase::Prove, error),
+        ProofError::OutOfStep => ConnectError::out_of_step(),
     }
 }
 

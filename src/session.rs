@@ -35,8 +35,6 @@ pub(crate) struct Birth {
     pub(crate) autocommit: bool,
     /// Which `refresh()` it came after.
     pub(crate) generation: u64,
-    /// Whether `COM_RESET_CONNECTION` leaves another charset than the handshake set (MySQL).
-    pub(crate) reset_loses_charset: bool,
 }
 
 /// What a return asks for.

@@ -2,5 +2,7 @@
 //!
 //! One binary, a module for each subject; the names are sentences.
 
+mod getting;
 mod support;
 mod support_works;
+mod warming;

@@ -6,11 +6,13 @@
 //! | `watchdog.sh` | runs the server's process and ends it with the tests, however they end |
 //! | `proxy.rs` | a TCP proxy that delays, stalls, refuses, cuts and counts |
 //! | `background.rs` | a runtime on its own thread, which no test can stall |
+//! | `pools.rs` | pools as the tests make them |
 //! | `ports.rs` | port numbers that nobody else is likely to take |
 //! | `seed.rs` | random choices that can be repeated |
 //! | `timing.rs` | two pieces of work timed side by side |
 
 mod background;
+mod pools;
 mod ports;
 mod proxy;
 mod seed;
@@ -19,6 +21,7 @@ mod timing;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use pools::{config, pool, warm};
 pub(crate) use proxy::Proxy;
 pub(crate) use seed::Seed;
 pub(crate) use server::Server;

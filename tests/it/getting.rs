@@ -1,0 +1,414 @@
+//! `get()`: who is served, when, and what a caller is told who is not.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use futures_util::future::{join_all, poll_immediate};
+use mysql_warm_pool::{Error, Pool, TimeoutCause, mysql_async::prelude::Queryable};
+use tokio::{net::TcpListener, task::JoinSet};
+
+use crate::support::{Proxy, Server, config, eventually, pool, warm};
+
+const SOON: Duration = Duration::from_millis(200);
+
+/// Asks for a connection that cannot be had within 200 ms, and checks how that is told.
+async fn times_out(pool: &Pool, cause: TimeoutCause) -> String {
+    let start = Instant::now();
+    let error = pool.get_within(SOON).await.expect_err("nothing to be had");
+    let took = start.elapsed();
+    assert!(
+        (SOON..SOON + Duration::from_millis(50)).contains(&took),
+        "{took:?}"
+    );
+    let text = error.to_string();
+    let Error::Timeout {
+        cause: found,
+        status,
+        waited,
+        ..
+    } = error
+    else {
+        panic!("no time-out: {error}")
+    };
+    assert_eq!(found, cause, "{text}");
+    assert!(text.contains(&status.to_string()), "{text}");
+    assert!(waited >= SOON);
+    text
+}
+
+#[tokio::test]
+async fn it_is_served_at_once_from_a_warm_pool() {
+    let server = Server::shared().await;
+    let pool = warm(config(&server.url()).size(2)).await;
+    let conn = poll_immediate(pool.get())
+        .await
+        .expect("at its first poll")
+        .expect("a connection");
+    assert_eq!(pool.status().in_use, 1);
+    drop(conn);
+    assert_eq!((pool.status().in_use, pool.status().idle), (0, 2));
+    assert!(pool.try_get().is_some());
+}
+
+#[tokio::test]
+async fn a_cold_pool_opens_what_is_asked_for_and_fills_up_to_size() {
+    let server = Server::shared().await;
+    let pool = pool(config(&server.url()).size(4));
+    let mut conn = pool.get().await.expect("a connection");
+    assert_eq!(
+        conn.query_first("SELECT 7").await.expect("an answer"),
+        Some(7_u8)
+    );
+    eventually(Duration::from_secs(5), "the pool is full", async || {
+        pool.status().open == 4
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn exhausted_is_told_in_time() {
+    let server = Server::shared().await;
+    let pool = warm(config(&server.url()).size(1).overflow(1)).await;
+    let first = pool.get().await.expect("a connection");
+    let second = pool.get().await.expect("one of the overflow");
+    let text = times_out(&pool, TimeoutCause::Exhausted).await;
+    assert!(text.contains("2 of 2 connections open (2 in use"), "{text}");
+    assert!(pool.try_get().is_none());
+    drop((first, second));
+    assert_eq!(pool.metrics().timeouts, 1);
+}
+
+#[tokio::test]
+async fn a_refusing_server_is_told_in_time() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.port()).await;
+    proxy.refuse().await;
+    let pool = pool(config(&server.url_via(proxy.port())));
+    let text = times_out(&pool, TimeoutCause::Unavailable).await;
+    assert!(
+        text.contains("refused") && text.contains("start the server"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_and_says_nothing_is_told_in_time() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = silent.local_addr().expect("an address").port();
+    let pool = pool(config(&format!("mysql://app:x@127.0.0.1:{port}/test")));
+    times_out(&pool, TimeoutCause::Connecting).await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_stalls_half_way_is_told_in_time() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.port()).await;
+    proxy.stall_after(20);
+    let pool = pool(config(&server.url_via(proxy.port())));
+    times_out(&pool, TimeoutCause::Connecting).await;
+}
+
+#[tokio::test]
+async fn a_frozen_server_with_idle_connections_to_be_proved_is_told_in_time() {
+    let server = Server::start().await;
+    let settings = config(&server.url())
+        .size(5)
+        .prove_after_idle(Duration::ZERO);
+    let pool = warm(settings).await;
+    let frozen = server.freeze().await;
+    times_out(&pool, TimeoutCause::Proving).await;
+    frozen.thaw();
+    eventually(Duration::from_secs(5), "it serves again", async || {
+        pool.get().await.is_ok()
+    })
+    .await;
+    // Frozen is not dead: nothing was thrown away.
+    assert_eq!(pool.metrics().opened, 5);
+}
+
+#[tokio::test]
+async fn a_hanging_attempt_ends_at_its_own_deadline_and_gives_its_slot_back() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.port()).await;
+    proxy.accept_and_stall();
+    let settings = config(&server.url_via(proxy.port()))
+        .size(2)
+        .overflow(0)
+        .connect_timeout(Duration::from_millis(100));
+    let pool = pool(settings);
+    let error = pool
+        .get_within(Duration::from_millis(400))
+        .await
+        .expect_err("nobody answers");
+    assert!(
+        error.to_string().contains("no answer within 100 ms"),
+        "{error}"
+    );
+    assert!(proxy.peak() <= 2, "{} connections of 2", proxy.peak());
+    proxy.forward();
+    pool.get()
+        .await
+        .expect("a connection, now that the server answers");
+}
+
+#[tokio::test]
+async fn waiting_callers_are_served_in_the_order_they_came() {
+    let server = Server::shared().await;
+    let pool = warm(config(&server.url()).size(1).overflow(0)).await;
+    let held = pool.get().await.expect("a connection");
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut callers = JoinSet::new();
+    for n in 0..20 {
+        let (of, order) = (pool.clone(), Arc::clone(&order));
+        callers.spawn(async move {
+            let _conn = of.get().await.expect("a connection");
+            order.lock().expect("no panic").push(n);
+        });
+        eventually(SOON, "it waits", async || pool.status().waiting == n + 1).await;
+    }
+    drop(held);
+    callers.join_all().await;
+    assert_eq!(
+        *order.lock().expect("no panic"),
+        (0..20).collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test]
+async fn a_waiting_caller_takes_a_returned_connection_before_a_slow_new_one() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.port()).await;
+    let pool = warm(config(&server.url_via(proxy.port())).size(1).overflow(1)).await;
+    proxy.delay_opening(Duration::from_secs(2));
+    let held = pool.get().await.expect("a connection");
+    let start = Instant::now();
+    let (got, ()) = tokio::join!(pool.get(), async {
+        eventually(SOON, "one is being opened", async || {
+            pool.status().connecting == 1
+        })
+        .await;
+        drop(held);
+    });
+    got.expect("the returned one");
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
+    // What was asked for becomes idle.
+    eventually(Duration::from_secs(5), "both are idle", async || {
+        pool.status().idle == 2
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_waiting_caller_takes_a_new_connection_before_one_that_is_kept_long() {
+    let server = Server::shared().await;
+    let pool = warm(config(&server.url()).size(1).overflow(1)).await;
+    let _held = pool.get().await.expect("a connection");
+    let mut conn = pool
+        .get_within(Duration::from_secs(1))
+        .await
+        .expect("a new one");
+    assert_eq!(
+        conn.query_first("SELECT 7").await.expect("an answer"),
+        Some(7_u8)
+    );
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_wastes_no_connection() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.port()).await;
+    proxy.delay_opening(Duration::from_millis(100));
+    let pool = pool(
+        config(&server.url_via(proxy.port()))
+            .size(1)
+            .overflow(9)
+            .max_connecting(4),
+    );
+    for round in 0..4 {
+        let given_up = join_all((0..4).map(|_| pool.get_within(Duration::from_millis(10)))).await;
+        assert!(given_up.iter().all(Result::is_err), "round {round}");
+    }
+    eventually(
+        Duration::from_secs(5),
+        "what was begun is idle",
+        async || {
+            let status = pool.status();
+            status.connecting == 0 && status.idle as u64 == proxy.accepted()
+        },
+    )
+    .await;
+    assert!(
+        proxy.accepted() <= 4,
+        "{} openings for 4 callers at a time",
+        proxy.accepted()
+    );
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_while_one_is_proved_wastes_no_connection() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let settings = config(&server.url_via(proxy.port()))
+        .size(3)
+        .overflow(0)
+        .prove_after_idle(Duration::ZERO);
+    let pool = warm(settings).await;
+    proxy.stall();
+    for _ in 0..3 {
+        let error = pool
+            .get_within(Duration::from_millis(20))
+            .await
+            .expect_err("no proof");
+        assert!(
+            matches!(
+                error,
+                Error::Timeout {
+                    cause: TimeoutCause::Proving,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+    proxy.resume();
+    eventually(Duration::from_secs(5), "all are idle", async || {
+        pool.status().idle >= 3
+    })
+    .await;
+    assert_eq!(pool.metrics().opened, proxy.accepted());
+    assert!(
+        pool.metrics()
+            .discarded
+            .iter()
+            .all(|(_, count)| *count == 0)
+    );
+}
+
+#[tokio::test]
+async fn a_connection_found_dead_is_replaced_and_nobody_gets_an_error_for_it() {
+    let server = Server::start().await;
+    let settings = config(&server.url())
+        .size(5)
+        .overflow(0)
+        .prove_after_idle(Duration::ZERO);
+    let pool = warm(settings).await;
+    let mut admin = server.admin().await;
+    let ids: Vec<u64> = admin
+        .query("SELECT id FROM information_schema.processlist WHERE user = 'app'")
+        .await
+        .expect("the list");
+    assert_eq!(ids.len(), 5);
+    for id in ids {
+        admin
+            .query_drop(format!("KILL {id}"))
+            .await
+            .expect("killed");
+    }
+    for n in 0..1000_u64 {
+        let mut conn = pool.get().await.expect("a connection");
+        assert_eq!(
+            conn.query_first(format!("SELECT {n}"))
+                .await
+                .expect("an answer"),
+            Some(n)
+        );
+    }
+    eventually(Duration::from_secs(5), "it is full again", async || {
+        pool.status().idle == 5
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_is_consistent_in_every_snapshot_while_64_callers_hammer() {
+    let server = Server::shared().await;
+    let pool = pool(config(&server.url()).size(5).overflow(5));
+    let mut callers = JoinSet::new();
+    for n in 0..64_u64 {
+        let pool = pool.clone();
+        callers.spawn(async move {
+            for round in 0..60 {
+                let Ok(mut conn) = pool.get().await else {
+                    panic!("no connection")
+                };
+                match (n + round) % 7 {
+                    0 => drop(
+                        tokio::time::timeout(
+                            Duration::from_micros(50),
+                            conn.query_drop("DO SLEEP(0.001)"),
+                        )
+                        .await,
+                    ),
+                    1 => mysql_warm_pool::PooledConn::discard(conn),
+                    2 => conn.query_drop("SET @a = 1").await.expect("an answer"),
+                    _ => conn.query_drop("DO 1").await.expect("an answer"),
+                }
+            }
+        });
+    }
+    let mut snapshots = 0_u64;
+    while callers.try_join_next().is_none() || !callers.is_empty() {
+        let status = pool.status();
+        assert_eq!(
+            status.open,
+            status.idle + status.in_use + status.cleaning,
+            "{status}"
+        );
+        assert!(
+            status.open + status.connecting <= status.limit(),
+            "{status}"
+        );
+        assert!(status.waiting <= 64, "{status}");
+        snapshots += 1;
+        if snapshots.is_multiple_of(64) {
+            tokio::task::yield_now().await;
+        }
+    }
+    println!("{snapshots} snapshots; {:?}", pool.metrics());
+    eventually(Duration::from_secs(5), "all is quiet", async || {
+        let status = pool.status();
+        status.in_use + status.cleaning + status.connecting + status.waiting == 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_never_sees_more_connections_than_the_limit() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let pool = pool(config(&server.url_via(proxy.port())).size(5).overflow(5));
+    let mut callers = JoinSet::new();
+    for n in 0..32_u64 {
+        let pool = pool.clone();
+        callers.spawn(async move {
+            for round in 0..50 {
+                let mut conn = pool.get().await.expect("a connection");
+                match (n + round) % 5 {
+                    0 => mysql_warm_pool::PooledConn::discard(conn),
+                    1 => drop(
+                        tokio::time::timeout(
+                            Duration::from_micros(200),
+                            conn.query_drop("DO SLEEP(0.01)"),
+                        )
+                        .await,
+                    ),
+                    _ => drop(conn.query_drop("DO 1").await),
+                }
+            }
+        });
+    }
+    callers.join_all().await;
+    println!(
+        "{} connections in all, {} at once",
+        proxy.accepted(),
+        proxy.peak()
+    );
+    assert!(proxy.accepted() > 100);
+    assert!(proxy.peak() <= 10, "{} of 10", proxy.peak());
+}
