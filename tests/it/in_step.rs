@@ -1,0 +1,357 @@
+//! An answer always belongs to the query that asked for it, whatever was cancelled before.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use mysql_warm_pool::{
+    Pool, PooledConn, Reset,
+    mysql_async::{self, Conn, TxOpts, prelude::*},
+};
+use tokio::task::JoinSet;
+
+use crate::support::{Proxy, Seed, Server, config, eventually, warm};
+
+const ROWS: &str =
+    "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 200) SELECT n FROM r";
+
+/// Numbers that no two questions share.
+fn token() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1_000_000);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Asks in one of the ordinary ways, and checks the answer.
+async fn ask(conn: &mut impl Queryable) -> mysql_async::Result<()> {
+    let token = token();
+    let answer: Option<u64> = if token.is_multiple_of(2) {
+        conn.query_first(format!("SELECT {token}")).await?
+    } else {
+        conn.exec_first("SELECT ?", (token,)).await?
+    };
+    assert_eq!(answer, Some(token), "an answer that belongs to another question");
+    Ok(())
+}
+
+/// What callers do that may be cancelled anywhere in it.
+async fn work(conn: &mut PooledConn, kind: u64) -> mysql_async::Result<()> {
+    let token = token();
+    match kind {
+        0 => ask(conn).await?,
+        1 => conn.query_drop(format!("DO SLEEP(0.0005), {token}")).await?,
+        2 => {
+            let rows = (0..20).map(|n| (token + n,));
+            conn.exec_batch("DO ?", rows).await.or_else(unsupported)?;
+        }
+        3 => {
+            let statement = conn.prep(format!("SELECT ?, {token}")).await?;
+            let row: Option<(u64, u64)> = conn.exec_first(&statement, (7,)).await?;
+            assert_eq!(row, Some((7, token)));
+            conn.close(statement).await?;
+        }
+        4 => {
+            let mut stream = conn.exec_stream::<u64, _, _>(ROWS, ()).await?;
+            for n in 1..=100 {
+                assert_eq!(stream.next().await.transpose()?, Some(n));
+            }
+        }
+        5 => {
+            let mut result = conn.query_iter(format!("SELECT {token}; DO 1; SELECT {token} + 1")).await?;
+            assert_eq!(result.collect::<u64>().await?, [token]);
+            if token.is_multiple_of(2) {
+                result.collect::<u64>().await?;
+                assert_eq!(result.collect::<u64>().await?, [token + 1]);
+            }
+        }
+        6 => {
+            let mut transaction = conn.start_transaction(TxOpts::default()).await?;
+            ask(&mut transaction).await?;
+        }
+        7 => {
+            let mut transaction = conn.start_transaction(TxOpts::default()).await?;
+            ask(&mut transaction).await?;
+            transaction.commit().await?;
+            ask(conn).await?;
+        }
+        8 => {
+            let transaction = conn.start_transaction(TxOpts::default()).await?;
+            transaction.rollback().await?;
+            ask(conn).await?;
+        }
+        9 => {
+            let mut transaction = conn.start_transaction(TxOpts::default()).await?;
+            let short = Duration::from_micros(token % 200);
+            if let Ok(outcome) = tokio::time::timeout(short, ask(&mut transaction)).await {
+                outcome?;
+                transaction.commit().await?;
+            }
+        }
+        10 => {
+            // Dropped, its rollback is left to the next command.
+            drop(conn.start_transaction(TxOpts::default()).await?);
+            ask(conn).await?;
+        }
+        11 => {
+            drop(conn.query_iter("SELECT 1; SELECT 2").await?);
+            ask(conn).await?;
+        }
+        12 => {
+            let bare: &mut Conn = conn;
+            ask(bare).await?;
+        }
+        13 => {
+            let bare: &mut Conn = conn;
+            drop(bare.start_transaction(TxOpts::default()).await?);
+            ask(bare).await?;
+        }
+        14 => {
+            let answer: Option<u64> = format!("SELECT {token}").first(&mut *conn).await?;
+            assert_eq!(answer, Some(token));
+        }
+        15 => {
+            let answer: Option<u64> = "SELECT ?".with((token,)).first(&mut *conn).await?;
+            assert_eq!(answer, Some(token));
+        }
+        16 => conn.ping().await?,
+        17 => {
+            conn.query_drop("BEGIN").await?;
+            ask(conn).await?;
+        }
+        18 => {
+            let error = conn.query_drop("SELECT FROM nothing").await.expect_err("bad SQL");
+            if !matches!(error, mysql_async::Error::Server(_)) {
+                return Err(error);
+            }
+            ask(conn).await?;
+        }
+        _ => {
+            conn.query_drop(format!("SET @a = {token}")).await?;
+            let answer: Option<u64> = conn.query_first("SELECT @a").await?;
+            assert_eq!(answer, Some(token));
+        }
+    }
+    Ok(())
+}
+
+const KINDS: u64 = 20;
+/// Those that use the connection as the bare driver's. What it answers the same borrower after a
+/// cancellation is the driver's affair; the next borrower is ours.
+const BARE: [u64; 4] = [12, 13, 14, 15];
+
+/// `exec_batch` of what cannot be sent in bulk is an error of the server's.
+fn unsupported(error: mysql_async::Error) -> mysql_async::Result<()> {
+    match error {
+        mysql_async::Error::Server(error) if error.code == 1295 => Ok(()),
+        other => Err(other),
+    }
+}
+
+/// Polls `work` at most that often, and then drops it; `None` if it had not ended.
+async fn polled_at_most<T>(times: u64, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let mut polls = 0;
+    poll_fn(|cx| {
+        if polls == times {
+            return Poll::Ready(None);
+        }
+        polls += 1;
+        match work.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if polls == times => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Cancels callers of `pool` until `enough` were, while others ask and must be answered rightly.
+async fn cancel_and_ask(pool: &Pool, seed: &Seed, enough: u64) {
+    let cancelled = Arc::new(AtomicU64::new(0));
+    let done = Arc::new(AtomicBool::new(false));
+    let mut tasks = JoinSet::new();
+    for n in 0..6 {
+        let (pool, cancelled, mut seed) = (pool.clone(), Arc::clone(&cancelled), seed.fork(n));
+        tasks.spawn(async move {
+            while cancelled.load(Ordering::Relaxed) < enough {
+                let mut conn = pool.get().await.expect("a connection");
+                let kind = seed.below(KINDS);
+                let work = work(&mut conn, kind);
+                let outcome = if seed.chance(60) {
+                    polled_at_most(seed.below(12), work).await
+                } else {
+                    tokio::time::timeout(seed.duration_below(Duration::from_micros(600)), work).await.ok()
+                };
+                match outcome {
+                    None => drop(cancelled.fetch_add(1, Ordering::Relaxed)),
+                    Some(Ok(())) => {}
+                    // A time-out inside the work cancelled a command, and the work went on.
+                    Some(Err(error)) => assert!(
+                        kind == 9 && error.to_string().contains("cancelled"),
+                        "kind {kind}: an error that this caller did not cause: {error}"
+                    ),
+                }
+                if seed.chance(10) && !BARE.contains(&kind) {
+                    // Whatever was cancelled: the same borrower too gets right answers, or none.
+                    drop(ask(&mut conn).await);
+                }
+            }
+        });
+    }
+    let mut askers = JoinSet::new();
+    for _ in 0..3 {
+        let (pool, done) = (pool.clone(), Arc::clone(&done));
+        askers.spawn(async move {
+            let mut answers = 0_u64;
+            while !done.load(Ordering::Relaxed) {
+                let mut conn = pool.get().await.expect("a connection");
+                for _ in 0..3 {
+                    ask(&mut conn).await.expect("an answer, and no error of somebody else's");
+                    answers += 1;
+                }
+            }
+            answers
+        });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task.expect("no wrong answer among the cancelled");
+    }
+    done.store(true, Ordering::Relaxed);
+    let answers: u64 = askers.join_all().await.into_iter().sum();
+    println!("{} cancelled, {answers} answers, {:?}", cancelled.load(Ordering::Relaxed), pool.metrics());
+    assert!(answers > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_cancelled_callers_cause_no_wrong_answer_with_a_reset_when_changed() {
+    let server = Server::start().await;
+    let pool = warm(config(&server.url()).size(6).overflow(2)).await;
+    cancel_and_ask(&pool, &Seed::new(), 10_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_cancelled_callers_cause_no_wrong_answer_without_any_reset() {
+    let server = Server::start().await;
+    let pool = warm(config(&server.url()).size(6).overflow(2).reset(Reset::Never)).await;
+    cancel_and_ask(&pool, &Seed::new(), 10_000).await;
+}
+
+/// Cancels `command` at the moment when the driver, after a nested command, calls the connection fine
+/// although the answer of the outer one is still to come.
+async fn cancelled_after_the_nested_command(
+    conn: &mut PooledConn,
+    command: impl AsyncFnOnce(&mut PooledConn) -> mysql_async::Result<()>,
+) {
+    // 10 ms each way: the nested command ends after 20 ms, the outer one after 40.
+    let cancelled = tokio::time::timeout(Duration::from_millis(30), command(conn)).await;
+    assert!(cancelled.is_err(), "it ended too soon to be cancelled");
+    assert!(!conn.is_disconnected(), "the driver's flag tells, so this is not the case to be shown");
+}
+
+#[tokio::test]
+async fn a_nested_command_that_clears_the_drivers_flag_hides_nothing_from_the_pool() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let pool = warm(config(&server.url_via(proxy.port())).size(1).overflow(0)).await;
+    proxy.delay(Duration::from_millis(10));
+
+    for kind in 0..3 {
+        let mut conn = pool.get().await.expect("a connection");
+        let id = conn.id();
+        match kind {
+            0 => {
+                drop(conn.start_transaction(TxOpts::default()).await.expect("a transaction"));
+                cancelled_after_the_nested_command(&mut conn, async |conn| {
+                    conn.query_drop("DO 'the other caller'").await
+                })
+                .await;
+                let refused = conn.query_drop("DO 1").await.expect_err("out of step");
+                assert!(refused.to_string().contains("cancelled"), "{refused}");
+            }
+            1 => {
+                drop(conn.query_iter("SELECT 'the other'; SELECT 'caller'").await.expect("a result"));
+                // The first result set is there already; going to the next one is the nested command.
+                cancelled_at_some_point(&mut conn).await;
+            }
+            _ => {
+                // On the bare connection nothing is followed: only the proof at its return can tell.
+                let bare: &mut Conn = &mut conn;
+                drop(bare.start_transaction(TxOpts::default()).await.expect("a transaction"));
+                let command = bare.query_drop("DO 'the other caller'");
+                let cancelled = tokio::time::timeout(Duration::from_millis(30), command).await;
+                assert!(cancelled.is_err() && !bare.is_disconnected());
+            }
+        }
+        drop(conn);
+        for _ in 0..3 {
+            let mut next = pool.get().await.expect("a connection");
+            assert_ne!(next.id(), id, "kind {kind}: the connection is out of step");
+            ask(&mut next).await.expect("an answer");
+        }
+    }
+}
+
+async fn cancelled_at_some_point(conn: &mut PooledConn) {
+    let command = conn.query_drop("DO 'the other caller'");
+    let cancelled = tokio::time::timeout(Duration::from_millis(10), command).await;
+    assert!(cancelled.is_err(), "it ended too soon to be cancelled");
+}
+
+#[tokio::test]
+async fn a_command_that_was_never_polled_costs_nothing() {
+    let server = Server::shared().await;
+    let pool = warm(config(&server.url()).size(1).overflow(0)).await;
+    let mut conn = pool.get().await.expect("a connection");
+    let id = conn.id();
+    drop(conn.query_drop("DO 1"));
+    drop(conn);
+    assert_eq!(pool.get().await.expect("a connection").id(), id);
+}
+
+#[tokio::test]
+async fn the_error_of_a_later_result_set_is_not_handed_to_the_next_borrower() {
+    let server = Server::shared().await;
+    for reset in [Reset::Always, Reset::WhenChanged, Reset::Never] {
+        let pool = warm(config(&server.url()).size(1).overflow(0).reset(reset)).await;
+        for statements in ["DO 1; SELECT FROM nothing", "SELECT 1; SELECT FROM nothing"] {
+            let mut conn = pool.get().await.expect("a connection");
+            let mut result = conn.query_iter(statements).await.expect("the first result");
+            // Steps over to the second set, whose error waits for whoever asks next.
+            drop(result.next().await);
+            drop(result);
+            drop(conn);
+            let mut next = pool.get().await.expect("a connection");
+            ask(&mut next).await.expect("no error of the borrower before");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_borrower_that_panics_leaves_a_connection_in_step_or_none() {
+    let server = Server::shared().await;
+    let pool = warm(config(&server.url()).size(1).overflow(0)).await;
+    for in_the_middle in [false, true] {
+        let of = pool.clone();
+        let panicked = tokio::spawn(async move {
+            let mut conn = of.get().await.expect("a connection");
+            if in_the_middle {
+                // The driver panics where a row is not what was asked for, its result half read.
+                conn.query::<u64, _>("SELECT 'no number' UNION ALL SELECT 1").await.map(drop)
+            } else {
+                panic!("the borrower's own")
+            }
+        })
+        .await;
+        assert!(panicked.is_err_and(|error| error.is_panic()));
+        let mut next = pool.get().await.expect("a connection");
+        ask(&mut next).await.expect("an answer");
+    }
+    eventually(Duration::from_secs(5), "none is lost", async || pool.status().idle == 1).await;
+}
