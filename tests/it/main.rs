@@ -2,8 +2,11 @@
 //!
 //! One binary, a module for each subject; the names are sentences.
 
+mod cleaned;
+mod ending;
 mod getting;
 mod in_step;
+mod knowing;
 mod support;
 mod support_works;
 mod warming;

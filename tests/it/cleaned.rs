@@ -1,0 +1,328 @@
+//! Nothing one borrower did to a session is seen by the next, and none of the cleaning is in a `get()`.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use mysql_warm_pool::{
+    Pool, PoolConfig, PooledConn, Reset,
+    mysql_async::{self, Conn, Row, TxOpts, prelude::*},
+};
+
+use crate::support::{Server, config, eventually, warm};
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// A pool of one connection, so that the next borrower has the one before's.
+async fn pool_of_one(config: PoolConfig) -> Pool {
+    warm(config.size(1).overflow(0)).await
+}
+
+/// Returns `conn`, and borrows the same connection again once it is cleaned.
+async fn next_borrower(pool: &Pool, conn: PooledConn) -> PooledConn {
+    let id = conn.id();
+    drop(conn);
+    let next = pool.get().await.expect("a connection");
+    assert_eq!(next.id(), id, "cleaned, not replaced");
+    next
+}
+
+/// What one borrower does, and how the next would see it.
+struct Change {
+    what: &'static str,
+    done: &'static [&'static str],
+    seen_by: &'static str,
+}
+
+const CHANGES: &[Change] = &[
+    Change { what: "user variable", done: &["SET @leak = 1"], seen_by: "SELECT @leak" },
+    Change {
+        what: "user variable set in a query",
+        done: &["SELECT @leak := 1"],
+        seen_by: "SELECT @leak",
+    },
+    Change {
+        what: "session variable",
+        done: &["SET SESSION group_concat_max_len = 77"],
+        seen_by: "SELECT @@group_concat_max_len",
+    },
+    Change { what: "sql_mode", done: &["SET sql_mode = 'ANSI'"], seen_by: "SELECT @@sql_mode" },
+    Change { what: "time zone", done: &["SET time_zone = '+05:00'"], seen_by: "SELECT @@time_zone" },
+    Change {
+        what: "isolation level",
+        done: &["SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE"],
+        seen_by: "SHOW SESSION VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')",
+    },
+    Change {
+        what: "charset",
+        done: &["SET NAMES latin1"],
+        seen_by: "SELECT @@character_set_client, @@character_set_results, @@collation_connection",
+    },
+    Change {
+        what: "temporary table",
+        done: &["CREATE TEMPORARY TABLE leak (id INT)"],
+        seen_by: "SELECT * FROM leak",
+    },
+    Change {
+        what: "named lock",
+        done: &["SELECT GET_LOCK('cleaned', 0)"],
+        seen_by: "SELECT IS_USED_LOCK('cleaned')",
+    },
+    Change {
+        what: "locked tables",
+        done: &["CREATE TABLE IF NOT EXISTS locked (id INT)", "LOCK TABLES locked READ"],
+        seen_by: "INSERT INTO locked VALUES (1)",
+    },
+    Change { what: "database", done: &["USE information_schema"], seen_by: "SELECT DATABASE()" },
+    Change {
+        what: "autocommit",
+        done: &["SET autocommit = 0", "SELECT 1"],
+        seen_by: "SELECT @@autocommit",
+    },
+    Change {
+        what: "server-side prepare",
+        done: &["PREPARE leak FROM 'SELECT 1'"],
+        seen_by: "EXECUTE leak",
+    },
+    Change {
+        what: "max_statement_time or the like",
+        done: &["SET SESSION sql_select_limit = 1"],
+        seen_by: "SELECT @@sql_select_limit",
+    },
+];
+
+/// What a borrower sees, rows or the server's error code.
+async fn seen(conn: &mut impl Queryable, question: &str) -> String {
+    match conn.query::<Row, _>(question).await {
+        Ok(rows) => format!("{:?}", rows.into_iter().map(Row::unwrap).collect::<Vec<_>>()),
+        Err(mysql_async::Error::Server(error)) => format!("error {}", error.code),
+        Err(error) => panic!("{question}: {error}"),
+    }
+}
+
+#[tokio::test]
+async fn whatever_a_borrower_changed_the_next_one_finds_a_session_as_new() {
+    let server = Server::start().await;
+    for reset in [Reset::Always, Reset::WhenChanged] {
+        let pool = pool_of_one(config(&server.url()).reset(reset)).await;
+        for Change { what, done, seen_by } in CHANGES {
+            let mut fresh = Conn::new(server.opts()).await.expect("a connection");
+            if done[0].starts_with("CREATE TABLE") {
+                fresh.query_drop(done[0]).await.expect(what);
+            }
+            let as_new = seen(&mut fresh, seen_by).await;
+            let mut conn = pool.get().await.expect("a connection");
+            assert_eq!(seen(&mut conn, seen_by).await, as_new, "{what}: before");
+            for statement in *done {
+                conn.query_drop(*statement).await.expect(what);
+            }
+            assert_ne!(seen(&mut conn, seen_by).await, as_new, "{what}: the table's own fault");
+            let mut next = next_borrower(&pool, conn).await;
+            assert_eq!(seen(&mut next, seen_by).await, as_new, "{what}, {reset:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn never_resetting_keeps_variables_and_still_restores_database_and_transaction() {
+    let server = Server::start().await;
+    let pool = pool_of_one(config(&server.url()).reset(Reset::Never)).await;
+    let mut conn = pool.get().await.expect("a connection");
+    for statement in ["SET @kept = 7", "USE information_schema", "BEGIN"] {
+        conn.query_drop(statement).await.expect(statement);
+    }
+    let mut next = next_borrower(&pool, conn).await;
+    let row: Option<(u8, String)> =
+        next.query_first("SELECT @kept, DATABASE()").await.expect("an answer");
+    assert_eq!(row, Some((7, "test".to_owned())));
+    assert_eq!(pool.metrics().resets, 0);
+}
+
+#[tokio::test]
+async fn without_a_database_of_its_own_the_session_goes_back_to_none() {
+    let server = Server::start().await;
+    let url = server.url();
+    let (no_database, _) = url.rsplit_once('/').expect("a database");
+    for reset in [Reset::Always, Reset::WhenChanged, Reset::Never] {
+        let pool = pool_of_one(config(no_database).reset(reset).init(["SET @here = 1"])).await;
+        let mut conn = pool.get().await.expect("a connection");
+        conn.query_drop("USE test").await.expect("a database");
+        let mut next = next_borrower(&pool, conn).await;
+        let row: Option<(Option<String>, u8)> =
+            next.query_first("SELECT DATABASE(), @here").await.expect("an answer");
+        assert_eq!(row, Some((None, 1)), "{reset:?}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_reset_init_has_run_again_and_the_listed_statements_are_prepared() {
+    let server = Server::start().await;
+    let settings = config(&server.url())
+        .reset(Reset::Always)
+        .init(["SET @first = 1", "SET @second = @first + 1"])
+        .prepare(["SELECT @second, ?"]);
+    let pool = pool_of_one(settings).await;
+    let mut conn = pool.get().await.expect("a connection");
+    conn.query_drop("SET @first = 70, @second = 80").await.expect("set");
+    let mut next = next_borrower(&pool, conn).await;
+    let before = server.status_value("Com_stmt_prepare").await;
+    let row: Option<(u8, u8)> = next.exec_first("SELECT @second, ?", (3,)).await.expect("an answer");
+    assert_eq!(row, Some((2, 3)));
+    assert_eq!(server.status_value("Com_stmt_prepare").await, before);
+}
+
+#[tokio::test]
+async fn a_transaction_left_open_is_rolled_back_and_its_locks_are_gone_within_100_ms() {
+    let server = Server::start().await;
+    server.execute("CREATE TABLE test.account (id INT PRIMARY KEY, amount INT)").await;
+    server.execute("INSERT INTO test.account VALUES (1, 100)").await;
+    let take = "UPDATE account SET amount = amount - 1 WHERE id = 1";
+    for reset in [Reset::Always, Reset::WhenChanged, Reset::Never] {
+        let pool = warm(config(&server.url()).size(2).reset(reset)).await;
+        for how in ["raw", "driver's", "bare", "in error", "rows pending"] {
+            let mut conn = pool.get().await.expect("a connection");
+            match how {
+                "raw" => {
+                    conn.query_drop("BEGIN").await.expect("begun");
+                    conn.query_drop(take).await.expect("taken");
+                }
+                "driver's" => {
+                    let mut transaction =
+                        conn.start_transaction(TxOpts::default()).await.expect("begun");
+                    transaction.query_drop(take).await.expect("taken");
+                }
+                "bare" => {
+                    let bare: &mut Conn = &mut conn;
+                    bare.query_drop("BEGIN").await.expect("begun");
+                    bare.query_drop(take).await.expect("taken");
+                }
+                "in error" => {
+                    conn.query_drop("BEGIN").await.expect("begun");
+                    conn.query_drop(take).await.expect("taken");
+                    conn.query_drop("SELECT FROM nothing").await.expect_err("bad SQL");
+                }
+                _ => {
+                    conn.query_drop("BEGIN").await.expect("begun");
+                    conn.query_drop(take).await.expect("taken");
+                    drop(conn.query_iter("SELECT 1; SELECT 2").await.expect("rows"));
+                }
+            }
+            drop(conn);
+            let returned = Instant::now();
+            let mut other = Conn::new(server.opts()).await.expect("a connection");
+            other.query_drop(take).await.expect("the lock is free");
+            let waited = returned.elapsed();
+            assert!(waited < Duration::from_millis(100), "{how}, {reset:?}: {waited:?}");
+            other.query_drop("UPDATE account SET amount = 100").await.expect("put back");
+            other.disconnect().await.expect("a goodbye");
+            let mut next = pool.get().await.expect("a connection");
+            let amount: Option<i32> =
+                next.query_first("SELECT amount FROM account").await.expect("an answer");
+            assert_eq!(amount, Some(100), "{how}, {reset:?}: rolled back");
+        }
+        pool.close().await;
+    }
+}
+
+#[tokio::test]
+async fn pending_rows_are_drained_and_the_connection_is_kept() {
+    let server = Server::shared().await;
+    for reset in [Reset::Always, Reset::WhenChanged, Reset::Never] {
+        let pool = pool_of_one(config(&server.url()).reset(reset)).await;
+        for how in 0..4 {
+            let mut conn = pool.get().await.expect("a connection");
+            match how {
+                0 => drop(conn.query_iter("SELECT 1; SELECT 2; DO 1").await.expect("rows")),
+                1 => drop(conn.exec_iter("SELECT ?", (1,)).await.expect("rows")),
+                2 => {
+                    let mut stream = conn
+                        .query_stream::<u64, _>("SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3")
+                        .await
+                        .expect("rows");
+                    stream.next().await.expect("a row").expect("a number");
+                }
+                _ => {
+                    let mut result =
+                        conn.query_iter("SELECT 1; SELECT 2").await.expect("two results");
+                    result.collect::<u8>().await.expect("the first");
+                }
+            }
+            let mut next = next_borrower(&pool, conn).await;
+            assert_eq!(next.query_first("SELECT 7").await.expect("an answer"), Some(7_u8));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_huge_pending_result_is_closed_and_not_drained() {
+    let server = Server::start().await;
+    let pool = pool_of_one(config(&server.url())).await;
+    let mut conn = pool.get().await.expect("a connection");
+    let id = conn.id();
+    // 4 GB in rows of 1 MB: seconds to read.
+    let huge = "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 4000) \
+                SELECT REPEAT('x', 1048576) FROM r";
+    conn.query_drop("SET max_recursive_iterations = 100000").await.expect("set");
+    drop(conn.query_iter(huge).await.expect("the first rows"));
+    let start = Instant::now();
+    drop(conn);
+    let next = pool.get().await.expect("another connection");
+    assert_ne!(next.id(), id);
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    let pending = pool.metrics().discarded.iter().any(|d| *d == ("too_much_pending", 1));
+    assert!(pending, "{:?}", pool.metrics());
+    eventually(SOON, "the server has let go of it", async || server.threads_connected().await == 1)
+        .await;
+}
+
+#[tokio::test]
+async fn a_return_after_which_nothing_was_sent_needs_no_cleaning() {
+    let server = Server::start().await;
+    let pool = pool_of_one(config(&server.url()).reset(Reset::Always)).await;
+    let questions = server.status_value("Questions").await;
+    for _ in 0..100 {
+        drop(pool.get().await.expect("a connection"));
+    }
+    // Only the question for the status itself.
+    assert!(server.status_value("Questions").await - questions <= 2);
+    assert_eq!(pool.metrics().cleaned, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_ends_the_session_while_it_is_cleaned_costs_nobody_an_error() {
+    let server = Server::start().await;
+    let pool = warm(config(&server.url()).size(2).reset(Reset::Always)).await;
+    for _ in 0..20 {
+        let mut conn = pool.get().await.expect("a connection");
+        conn.query_drop("SET @a = 1").await.expect("set");
+        server.execute(&format!("KILL {}", conn.id())).await;
+        drop(conn);
+        let mut next = pool.get().await.expect("a connection");
+        assert_eq!(next.query_first("SELECT 7").await.expect("an answer"), Some(7_u8));
+    }
+}
+
+#[tokio::test]
+async fn a_detached_connection_leaves_the_pool_and_another_takes_its_place() {
+    let server = Server::start().await;
+    let pool = pool_of_one(config(&server.url())).await;
+    let mut conn = PooledConn::detach(pool.get().await.expect("a connection"));
+    conn.query_drop("SET @mine = 1").await.expect("set");
+    let mut other = pool.get().await.expect("another");
+    let mine: Option<Option<u8>> = other.query_first("SELECT @mine").await.expect("an answer");
+    assert_eq!(mine, Some(None));
+    let mine: Option<u8> = conn.query_first("SELECT @mine").await.expect("an answer");
+    assert_eq!(mine, Some(1));
+}
+
+#[tokio::test]
+async fn a_discarded_connection_says_goodbye() {
+    let server = Server::start().await;
+    let pool = pool_of_one(config(&server.url())).await;
+    let aborted = server.status_value("Aborted_clients").await;
+    let conn = pool.get().await.expect("a connection");
+    let id = conn.id();
+    PooledConn::discard(conn);
+    assert_ne!(pool.get().await.expect("another").id(), id);
+    eventually(SOON, "the old one is gone", async || server.threads_connected().await == 1).await;
+    assert_eq!(server.status_value("Aborted_clients").await, aborted);
+}

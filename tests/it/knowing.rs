@@ -1,0 +1,117 @@
+//! Readiness, health and secrets: what the pool says of itself.
+
+use std::time::Duration;
+
+use mysql_warm_pool::{Pool, PooledConn, Readiness, mysql_async::TxOpts};
+
+use crate::support::{Proxy, Server, config, eventually, pool, warm};
+
+const SOON: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn readiness_goes_from_cold_over_warming_to_ready_and_closed() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.port()).await;
+    proxy.delay_opening(Duration::from_millis(50));
+    let pool = pool(config(&server.url_via(proxy.port())).size(3));
+    let mut watch = pool.watch();
+    assert_eq!((pool.readiness(), watch.current()), (Readiness::Cold, Readiness::Cold));
+    assert!(!pool.readiness().is_serving());
+    let (warmed, seen, ready) = tokio::join!(
+        pool.warm_up(),
+        async {
+            let mut seen = vec![watch.changed().await];
+            while seen.last() != Some(&Readiness::Ready) {
+                seen.push(watch.changed().await);
+            }
+            seen
+        },
+        pool.wait_ready(),
+    );
+    warmed.expect("warm");
+    ready.expect("ready");
+    assert_eq!(seen, [Readiness::Warming, Readiness::Ready]);
+    assert!(pool.readiness().is_serving());
+    let health = pool.health();
+    assert_eq!((health.readiness, health.last_error), (Readiness::Ready, None));
+    assert_eq!(health.status, pool.status());
+    pool.close().await;
+    assert_eq!(watch.changed().await, Readiness::Closed);
+}
+
+#[tokio::test]
+async fn a_first_fill_that_fails_is_unavailable_and_recovers() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.port()).await;
+    proxy.refuse().await;
+    let pool = pool(config(&server.url_via(proxy.port())).size(2));
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.wait_ready().await }
+    });
+    drop(pool.get_within(Duration::from_millis(50)).await.expect_err("refused"));
+    assert_eq!(pool.readiness(), Readiness::Unavailable);
+    let error = pool.health().last_error.expect("a reason");
+    assert!(error.contains("refused") && error.contains("start the server"), "{error}");
+    // Nobody asks any more; the pool goes on by itself.
+    proxy.accept_again().await;
+    waiting.await.expect("no panic").expect("ready by itself");
+    assert_eq!(pool.readiness(), Readiness::Ready);
+}
+
+#[tokio::test]
+async fn busy_is_not_down() {
+    let server = Server::shared().await;
+    let pool = warm(config(&server.url()).size(2).overflow(0)).await;
+    let _held = (pool.get().await.expect("one"), pool.get().await.expect("two"));
+    drop(pool.get_within(Duration::from_millis(20)).await.expect_err("all in use"));
+    assert_eq!(pool.readiness(), Readiness::Ready);
+}
+
+#[tokio::test]
+async fn one_lost_connection_does_not_take_the_pool_out_of_service() {
+    let server = Server::shared().await;
+    let pool = warm(config(&server.url()).size(1).overflow(0)).await;
+    let mut watch = pool.watch();
+    PooledConn::discard(pool.get().await.expect("a connection"));
+    drop(pool.get().await.expect("another"));
+    let changed = tokio::time::timeout(Duration::from_millis(20), watch.changed()).await;
+    assert!(changed.is_err(), "{changed:?}");
+    eventually(SOON, "it is idle", async || pool.status().idle == 1).await;
+}
+
+#[tokio::test]
+async fn no_debug_text_and_no_error_holds_the_password() {
+    let server = Server::shared().await;
+    let password = server.opts().pass().expect("a password").to_owned();
+    let pool = warm(config(&server.url()).size(2)).await;
+    let mut conn = pool.get().await.expect("a connection");
+    let mut texts = vec![
+        format!("{pool:?}"),
+        format!("{conn:?}"),
+        format!("{:?}", pool.config()),
+        format!("{:?}", pool.health()),
+        format!("{:?}", pool.metrics()),
+        format!("{:?}", pool.watch()),
+    ];
+    let transaction = conn.start_transaction(TxOpts::default()).await.expect("begun");
+    texts.push(format!("{transaction:?}"));
+    drop(transaction);
+    let refused = crate::support::pool(config(&format!("mysql://app:{password}@127.0.0.1:1/test")));
+    let error = refused.get_within(Duration::from_millis(20)).await.expect_err("refused");
+    texts.extend([format!("{error:?}"), error.to_string(), format!("{:?}", refused.health())]);
+    for text in texts {
+        assert!(!text.contains(&password), "{text}");
+    }
+}
+
+#[test]
+fn the_handles_can_be_shared_and_sent() {
+    fn is_shared<T: Clone + Send + Sync + Unpin + 'static>() {}
+    fn is_sent<T: Send + Unpin>() {}
+    is_shared::<Pool>();
+    is_shared::<mysql_warm_pool::Error>();
+    is_sent::<PooledConn>();
+    is_sent::<mysql_warm_pool::Transaction<'_>>();
+    is_sent::<mysql_warm_pool::ReadinessWatch>();
+}
