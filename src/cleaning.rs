@@ -219,6 +219,7 @@ async fn drain(session: &mut Session) -> Result<(), Reason> {
 }
 
 async fn reset(connector: &Connector, session: &mut Session, database: bool) -> Result<(), Reason> {
+    session.follow.forget_statements();
     if database && connector.config.opts().db_name().is_none() {
         // Only a change of user goes back to having no database.
         driver(session.conn.change_user(Default::default()).await)?;
@@ -255,6 +256,7 @@ async fn restore_database(connector: &Connector, session: &mut Session) -> Resul
             driver(session.conn.query_drop(format!("USE `{name}`")).await)
         }
         None => {
+            session.follow.forget_statements();
             driver(session.conn.change_user(Default::default()).await)?;
             let mut phase = ConnectPhase::Connect;
             connector

@@ -9,8 +9,9 @@ use std::{
 };
 
 use mysql_async::{
-    BinaryProtocol, Conn, Connection, Params, QueryResult, Statement, TextProtocol, TxOpts,
-    prelude::{AsQuery, Queryable, StatementLike},
+    BinaryProtocol, Conn, Connection, Params, QueryResult, ResultSetStream, Statement,
+    TextProtocol, TxOpts,
+    prelude::{AsQuery, FromRow, Queryable, StatementLike},
 };
 
 use crate::{
@@ -20,6 +21,8 @@ use crate::{
     error::Error,
     session::{Follow, Reason},
     slot::Filled,
+    sql,
+    statement::Executable,
 };
 
 /// A connection lent by the pool. Dropping it returns it.
@@ -246,6 +249,214 @@ async fn unless_cut<T>(
 /// What the driver's trait returns; its own name for it is private.
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = mysql_async::Result<T>> + Send + 'a>>;
 
+/// Executes statements whose text can be seen. The methods are those of the driver's `Queryable`, which they
+/// take precedence over.
+macro_rules! execute_statements {
+    ($type:ident $(<$lifetime:lifetime>)?) => {
+        /// Executing prepared statements: as the driver's [`Queryable`], which the names are of.
+        ///
+        /// # Errors
+        ///
+        /// All of them: as the driver's, and `ConnectionAborted` after a command that was cancelled.
+        ///
+        /// # Cancel safety
+        ///
+        /// All of them: dropped midway, the connection is discarded when it is returned. The statement may
+        /// have been executed or not.
+        impl $(<$lifetime>)? $type $(<$lifetime>)? {
+            /// Executes, and gives the result to be read.
+            ///
+            /// # Errors
+            ///
+            /// As [`Queryable::exec_iter`].
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropped midway, the connection is discarded when it is returned.
+            pub async fn exec_iter<Q, P>(
+                &mut self,
+                statement: Q,
+                params: P,
+            ) -> mysql_async::Result<QueryResult<'_, 'static, BinaryProtocol>>
+            where
+                Q: Executable,
+                P: Into<Params>,
+            {
+                let params = params.into();
+                let (conn, follow, cut) = self.parts();
+                follow.begin(conn)?;
+                follow.note_executed(statement.text());
+                let outcome = unless_cut(cut, conn.exec_iter(statement, params)).await?;
+                follow.end(&outcome);
+                outcome
+            }
+
+            /// Executes for each of the parameters.
+            ///
+            /// # Errors
+            ///
+            /// As [`Queryable::exec_batch`].
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropped midway, the connection is discarded when it is returned.
+            pub async fn exec_batch<S, P, I>(&mut self, statement: S, params_iter: I) -> mysql_async::Result<()>
+            where
+                S: Executable,
+                I: IntoIterator<Item = P> + Send,
+                I::IntoIter: Send,
+                P: Into<Params> + Send,
+            {
+                let (conn, follow, cut) = self.parts();
+                follow.begin(conn)?;
+                follow.note_executed(statement.text());
+                let outcome = unless_cut(cut, conn.exec_batch(statement, params_iter)).await?;
+                follow.end(&outcome);
+                outcome
+            }
+
+            /// Executes, and collects the first result set.
+            ///
+            /// # Errors
+            ///
+            /// As [`Queryable::exec`].
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropped midway, the connection is discarded when it is returned.
+            pub async fn exec<T, S, P>(&mut self, statement: S, params: P) -> mysql_async::Result<Vec<T>>
+            where
+                S: Executable,
+                P: Into<Params> + Send,
+                T: FromRow + Send + 'static,
+            {
+                self.exec_iter(statement, params).await?.collect_and_drop().await
+            }
+
+            /// Executes, and gives the first row of the first result set.
+            ///
+            /// # Errors
+            ///
+            /// As [`Queryable::exec_first`].
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropped midway, the connection is discarded when it is returned.
+            pub async fn exec_first<T, S, P>(&mut self, statement: S, params: P) -> mysql_async::Result<Option<T>>
+            where
+                S: Executable,
+                P: Into<Params> + Send,
+                T: FromRow + Send + 'static,
+            {
+                let mut result = self.exec_iter(statement, params).await?;
+                let row = if result.is_empty() { None } else { result.next().await? };
+                result.drop_result().await?;
+                Ok(row.map(mysql_async::from_row))
+            }
+
+            /// Executes, and maps each row of the first result set.
+            ///
+            /// # Errors
+            ///
+            /// As [`Queryable::exec_map`].
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropped midway, the connection is discarded when it is returned.
+            pub async fn exec_map<T, S, P, U, F>(
+                &mut self,
+                statement: S,
+                params: P,
+                mut map: F,
+            ) -> mysql_async::Result<Vec<U>>
+            where
+                S: Executable,
+                P: Into<Params> + Send,
+                T: FromRow + Send + 'static,
+                F: FnMut(T) -> U + Send,
+                U: Send,
+            {
+                let collect = |mut all: Vec<U>, row: T| {
+                    all.push(map(row));
+                    all
+                };
+                self.exec_iter(statement, params).await?.reduce_and_drop(Vec::new(), collect).await
+            }
+
+            /// Executes, and folds the first result set to one value.
+            ///
+            /// # Errors
+            ///
+            /// As [`Queryable::exec_fold`].
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropped midway, the connection is discarded when it is returned.
+            pub async fn exec_fold<T, S, P, U, F>(
+                &mut self,
+                statement: S,
+                params: P,
+                init: U,
+                fold: F,
+            ) -> mysql_async::Result<U>
+            where
+                S: Executable,
+                P: Into<Params> + Send,
+                T: FromRow + Send + 'static,
+                F: FnMut(U, T) -> U + Send,
+                U: Send,
+            {
+                self.exec_iter(statement, params).await?.reduce_and_drop(init, fold).await
+            }
+
+            /// Executes, and drops the result.
+            ///
+            /// # Errors
+            ///
+            /// As [`Queryable::exec_drop`].
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropped midway, the connection is discarded when it is returned.
+            pub async fn exec_drop<S, P>(&mut self, statement: S, params: P) -> mysql_async::Result<()>
+            where
+                S: Executable,
+                P: Into<Params> + Send,
+            {
+                self.exec_iter(statement, params).await?.drop_result().await
+            }
+
+            /// Executes, and streams the first result set.
+            ///
+            /// # Errors
+            ///
+            /// As [`Queryable::exec_stream`]; also where the statement has no result set, for which the driver's
+            /// panics.
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropped midway, the connection is discarded when it is returned. The stream itself may be dropped
+            /// at any time: what is left of it is read, or the connection closed, at the return.
+            pub async fn exec_stream<T, Q, P>(
+                &mut self,
+                statement: Q,
+                params: P,
+            ) -> mysql_async::Result<ResultSetStream<'_, '_, 'static, T, BinaryProtocol>>
+            where
+                T: Unpin + FromRow + Send + 'static,
+                Q: Executable,
+                P: Into<Params> + Send,
+            {
+                let stream = self.exec_iter(statement, params).await?.stream_and_drop().await?;
+                stream.ok_or_else(|| Error::NoResultSet.into())
+            }
+        }
+    };
+}
+
+execute_statements!(PooledConn);
+execute_statements!(Transaction<'a>);
+
 /// Follows each command from before it is sent until its future has completed. A future dropped
 /// in between leaves the mark `begin` made, and the mark means discard.
 macro_rules! follow_commands {
@@ -286,8 +497,12 @@ macro_rules! follow_commands {
                 Box::pin(async move {
                     follow.begin(conn)?;
                     follow.note_prepare();
+                    let effect = sql::effect_of(&query.as_query());
                     let outcome = unless_cut(cut, conn.prep(query)).await?;
                     follow.end(&outcome);
+                    if let Ok(statement) = &outcome {
+                        follow.remember(statement, effect);
+                    }
                     outcome
                 })
             }
@@ -315,7 +530,8 @@ macro_rules! follow_commands {
                 let params = params.into();
                 Box::pin(async move {
                     follow.begin(conn)?;
-                    follow.note_execution();
+                    // The driver's trait does not show what it is.
+                    follow.note_unseen();
                     let outcome = unless_cut(cut, conn.exec_iter(statement, params)).await?;
                     follow.end(&outcome);
                     outcome
@@ -336,7 +552,8 @@ macro_rules! follow_commands {
                 let (conn, follow, cut) = self.parts();
                 Box::pin(async move {
                     follow.begin(conn)?;
-                    follow.note_execution();
+                    // The driver's trait does not show what it is.
+                    follow.note_unseen();
                     let outcome = unless_cut(cut, conn.exec_batch(statement, params_iter)).await?;
                     follow.end(&outcome);
                     outcome

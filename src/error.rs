@@ -56,6 +56,10 @@ pub enum Error {
     /// The pool is closed.
     #[error("the pool is closed")]
     Closed,
+
+    /// A stream was asked for of a statement that has no result set.
+    #[error("the statement has no result set to stream")]
+    NoResultSet,
 }
 
 impl Error {
@@ -69,7 +73,7 @@ impl Error {
             Self::Timeout { .. } => true,
             Self::Connect(error) => error.is_transient(),
             Self::WarmUp { source, .. } => source.as_ref().is_none_or(ConnectError::is_transient),
-            Self::Config(_) | Self::WrongRuntime | Self::Closed => false,
+            Self::Config(_) | Self::WrongRuntime | Self::Closed | Self::NoResultSet => false,
         }
     }
 }

@@ -32,6 +32,7 @@ mod schedule;
 mod session;
 mod slot;
 mod sql;
+mod statement;
 mod status;
 mod warm_up;
 
@@ -47,5 +48,6 @@ pub use crate::{
     pool::Pool,
     readiness::{Health, Readiness, ReadinessWatch},
     report::{CloseReport, ConnectTime, Flavor, ServerInfo, WarmUpReport, Warning},
+    statement::{Executable, Text},
     status::PoolStatus,
 };

@@ -1,6 +1,7 @@
 //! One physical connection: what was sent on it, whether it is in step, how it is proved and ended.
 
 use std::{
+    collections::HashMap,
     fmt,
     hash::{BuildHasher, RandomState},
     io,
@@ -9,13 +10,16 @@ use std::{
     time::Instant,
 };
 
-use mysql_async::{Conn, QueryResult, Row, TextProtocol, consts::StatusFlags, prelude::Queryable};
+use mysql_async::{
+    Conn, QueryResult, Row, Statement, TextProtocol, consts::StatusFlags, prelude::Queryable,
+};
 use tokio::runtime::Handle;
 
 use crate::{
     config::Reset,
     error::{tells_of_loss, tells_read_only},
     sql::{self, Effect},
+    statement::Text,
 };
 
 /// A connection with all the pool knows of it.
@@ -324,7 +328,12 @@ pub(crate) struct Follow {
     pub(crate) read_only: bool,
     /// The present borrower asked for a read-only transaction, or may have.
     asked_read_only: bool,
+    /// What the statements that borrowers prepared may leave behind, by the server's number for them.
+    statements: HashMap<u32, Effect>,
 }
+
+/// Prepared statements remembered at most; more than any cache of them holds.
+const STATEMENTS_REMEMBERED: usize = 1024;
 
 impl Follow {
     fn new() -> Self {
@@ -341,6 +350,7 @@ impl Follow {
             used_at: now,
             read_only: false,
             asked_read_only: false,
+            statements: HashMap::new(),
         }
     }
 
@@ -378,8 +388,33 @@ impl Follow {
     }
 
     /// Notes that a statement is about to be executed whose text the driver does not show.
-    pub(crate) fn note_execution(&mut self) {
+    pub(crate) fn note_unseen(&mut self) {
+        self.asked_read_only = true;
         self.effect = Effect::UNKNOWN;
+    }
+
+    /// Notes a statement that is about to be executed.
+    pub(crate) fn note_executed(&mut self, text: Text<'_>) {
+        match text {
+            Text::Sql(text) => self.note_text(text),
+            Text::Prepared(statement) => match self.statements.get(&statement.id()) {
+                Some(effect) => self.effect = self.effect.union(*effect),
+                None => self.note_unseen(),
+            },
+        }
+    }
+
+    /// Remembers what a prepared statement may leave behind.
+    pub(crate) fn remember(&mut self, statement: &Statement, effect: Effect) {
+        if self.statements.len() >= STATEMENTS_REMEMBERED {
+            self.statements.clear();
+        }
+        self.statements.insert(statement.id(), effect);
+    }
+
+    /// A reset has ended all prepared statements, and their numbers may come again.
+    pub(crate) fn forget_statements(&mut self) {
+        self.statements.clear();
     }
 
     pub(crate) fn note_prepare(&mut self) {

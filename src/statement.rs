@@ -1,0 +1,67 @@
+//! Statements whose text the pool can see, so that it knows whether they change the session.
+
+use std::{borrow::Cow, sync::Arc};
+
+use mysql_async::{Statement, prelude::StatementLike};
+
+/// A statement to be executed whose text can be seen.
+///
+/// All that the driver takes as a [`StatementLike`] is one. The driver's own trait does not show
+/// the text, so that what code generic over [`Queryable`](mysql_async::prelude::Queryable) executes
+/// counts as changing the session; see [`Reset::WhenChanged`](crate::Reset::WhenChanged).
+pub trait Executable: StatementLike {
+    /// The statement's text, or the prepared statement.
+    fn text(&self) -> Text<'_>;
+}
+
+/// What can be seen of an [`Executable`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Text<'a> {
+    /// Its text, placeholders included.
+    Sql(&'a [u8]),
+    /// A statement that was prepared before.
+    Prepared(&'a Statement),
+}
+
+macro_rules! by_text {
+    ($($type:ty),* $(,)?) => {$(
+        impl Executable for $type {
+            fn text(&self) -> Text<'_> {
+                Text::Sql(<_ as AsRef<[u8]>>::as_ref(self))
+            }
+        }
+    )*};
+}
+
+by_text!(&str, String, &[u8], Vec<u8>, Box<[u8]>, Arc<[u8]>);
+
+macro_rules! by_str {
+    ($($type:ty),* $(,)?) => {$(
+        impl Executable for $type {
+            fn text(&self) -> Text<'_> {
+                Text::Sql(self.as_bytes())
+            }
+        }
+    )*};
+}
+
+by_str!(Cow<'_, str>, Box<str>, Arc<str>);
+
+impl Executable for Cow<'_, [u8]> {
+    fn text(&self) -> Text<'_> {
+        Text::Sql(self)
+    }
+}
+
+impl Executable for Statement {
+    fn text(&self) -> Text<'_> {
+        Text::Prepared(self)
+    }
+}
+
+impl<T: Executable + Clone> Executable for &T {
+    fn text(&self) -> Text<'_> {
+        T::text(self)
+    }
+}
