@@ -9,4 +9,5 @@ mod in_step;
 mod knowing;
 mod support;
 mod support_works;
+mod tidy;
 mod warming;
