@@ -131,6 +131,10 @@ async fn wait(
     let mut progress = connector.progress();
     if stale.is_none() {
         connector.metrics.gets_waited.add_one();
+        let status = connector.slots.status();
+        if status.in_use.saturating_add(status.cleaning) < status.size {
+            connector.metrics.gets_waited_below_size.add_one();
+        }
     }
     loop {
         if let Some(filled) = stale.take() {

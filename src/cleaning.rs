@@ -1,6 +1,10 @@
 //! From returned to as good as new, or discarded. Always in the background, never in a caller's `get()`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use mysql_async::{QueryResult, TextProtocol, prelude::Queryable};
 use tokio::time::timeout;
@@ -15,6 +19,8 @@ use crate::{
 
 /// Pending rows are read for so long; a connection with more of them is closed instead.
 const DRAIN_TIME: Duration = Duration::from_millis(50);
+/// A proof that takes longer puts the connection, and all others, in doubt.
+const DOUBT: Duration = Duration::from_millis(300);
 /// How long a goodbye may take before the socket is closed without one.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
@@ -23,8 +29,12 @@ pub(crate) fn give_back(connector: &Arc<Connector>, mut filled: Filled) {
     if connector.closing.is_given() {
         return discard(connector, filled, Reason::Closing);
     }
+    connector.note_sign(&filled);
+    if filled.follow.read_only && connector.refresh_for_read_only(&filled) {
+        return discard(connector, filled, Reason::ReadOnly);
+    }
     match filled.verdict(connector.config.reset) {
-        Verdict::Good => drop(filled),
+        Verdict::Good => make_idle(connector, filled),
         Verdict::Clean(needs) => {
             let runtime = filled.birth.runtime.clone();
             let tending = connector.slots.tend(filled);
@@ -33,6 +43,38 @@ pub(crate) fn give_back(connector: &Arc<Connector>, mut filled: Filled) {
         }
         Verdict::Discard(reason) => discard(connector, filled, reason),
     }
+}
+
+/// Lends the connection to the first waiting caller, or lets it be idle, if it is still wanted.
+fn make_idle(connector: &Arc<Connector>, filled: Filled) {
+    if connector.closing.is_given() {
+        return discard(connector, filled, Reason::Closing);
+    }
+    if connector.trims_on_return.load(Ordering::Relaxed) {
+        let status = connector.slots.status();
+        let lingers_not = connector.config.overflow_linger.is_zero() && status.waiting == 0;
+        if status.open > status.limit() || lingers_not && status.open > status.size {
+            return discard(connector, filled, Reason::Surplus);
+        }
+    }
+    if connector.is_due(&filled) {
+        return retire(connector, filled);
+    }
+    drop(filled);
+}
+
+/// Retires a connection that came back, if its replacement is open, or if there is no room for one.
+fn retire(connector: &Arc<Connector>, filled: Filled) {
+    let status = connector.slots.status();
+    let at_rest = status.connecting == 0 && status.cleaning == 0;
+    if status.open > status.size || at_rest && status.open >= status.limit() {
+        return discard(connector, filled, Reason::Retired);
+    }
+    // Lent or idle until there is one; the keeper looks after it if it is idle then.
+    connector.due.fetch_max(1, Ordering::Relaxed);
+    drop(filled);
+    connector.fill();
+    connector.wake.notify_one();
 }
 
 /// Closes a connection in the background.
@@ -47,7 +89,11 @@ pub(crate) fn discard(connector: &Arc<Connector>, filled: Filled, reason: Reason
 pub(crate) async fn close(connector: &Arc<Connector>, mut tending: Tending, reason: Reason) {
     if let Some(session) = tending.take_session() {
         match reason {
-            Reason::Asked | Reason::Closing | Reason::Retired | Reason::Surplus => {
+            Reason::Asked
+            | Reason::Closing
+            | Reason::Retired
+            | Reason::Surplus
+            | Reason::ReadOnly => {
                 drop(timeout(GOODBYE_TIME, session.say_goodbye()).await);
             }
             Reason::Cancelled
@@ -68,32 +114,44 @@ pub(crate) async fn close(connector: &Arc<Connector>, mut tending: Tending, reas
 pub(crate) async fn prove(connector: &Arc<Connector>, mut tending: Tending) -> Option<Filled> {
     let session = tending.session()?;
     connector.metrics.proofs.add_one();
-    let id = session.conn.id();
-    match timeout(connector.config.connect_timeout, session.prove()).await {
-        Ok(Ok(())) => tending.done(),
-        outcome => {
-            let error = match &outcome {
-                Ok(Err(error)) => error.to_string(),
-                _ => format!("no answer within {:?}", connector.config.connect_timeout),
-            };
-            debug!(
-                pool = connector.name,
-                connection = id,
-                error,
-                "connection gave no proof"
-            );
-            connector.count_discarded(id, Reason::Unproved);
-            close(connector, tending, Reason::Unproved).await;
-            None
+    let (id, proved_at) = (session.conn.id(), session.follow.proved_at);
+    let outcome = {
+        let mut proof = pin!(timeout(connector.config.connect_timeout, session.prove()));
+        match timeout(DOUBT, &mut proof).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => {
+                // It may yet answer; until then it does not count as working, and the others are asked too.
+                let doubt = connector.doubt(proved_at);
+                let outcome = proof.await;
+                drop(doubt);
+                outcome
+            }
         }
-    }
+    };
+    let error = match outcome {
+        Ok(Ok(())) => {
+            connector.judge();
+            return tending.done();
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_elapsed) => format!("no answer within {:?}", connector.config.connect_timeout),
+    };
+    debug!(
+        pool = connector.name,
+        connection = id,
+        error,
+        "connection gave no proof"
+    );
+    connector.count_discarded(id, Reason::Unproved, Some(proved_at));
+    close(connector, tending, Reason::Unproved).await;
+    None
 }
 
 async fn clean(connector: Arc<Connector>, mut tending: Tending, needs: Needs) {
     let Some(session) = tending.session() else {
         return;
     };
-    let id = session.conn.id();
+    let (id, proved_at) = (session.conn.id(), session.follow.proved_at);
     let reason = match timeout(
         connector.config.connect_timeout,
         in_order(&connector, session, needs),
@@ -104,16 +162,12 @@ async fn clean(connector: Arc<Connector>, mut tending: Tending, needs: Needs) {
             session.follow.turn();
             connector.metrics.cleaned.add_one();
             let Some(filled) = tending.done() else { return };
-            if connector.closing.is_given() {
-                return discard(&connector, filled, Reason::Closing);
-            }
-            // The first waiting caller has it.
-            return drop(filled);
+            return make_idle(&connector, filled);
         }
         Ok(Err(reason)) => reason,
         Err(_elapsed) => Reason::Unproved,
     };
-    connector.count_discarded(id, reason);
+    connector.count_discarded(id, reason, Some(proved_at));
     close(&connector, tending, reason).await;
 }
 

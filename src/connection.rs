@@ -68,6 +68,9 @@ impl PooledConn {
         let (conn, follow, cut) = self.parts();
         follow.begin(conn)?;
         follow.note_transaction(true);
+        if options.readonly() == Some(true) {
+            follow.note_read_only_transaction();
+        }
         let started = unless_cut(cut, conn.start_transaction(options)).await?;
         follow.end(&started);
         Ok(Transaction {
@@ -88,7 +91,7 @@ impl PooledConn {
                 let mut tending = this.connector.slots.tend(filled);
                 let session = tending.take_session();
                 drop(tending);
-                this.connector.count_discarded(id, Reason::Asked);
+                this.connector.count_discarded(id, Reason::Asked, None);
                 this.connector.fill();
                 match session {
                     Some(session) => session.conn,

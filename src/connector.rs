@@ -4,11 +4,11 @@
 //! a caller who gives up wastes nothing, and waiting callers never multiply attempts.
 
 use std::{
-    collections::VecDeque,
     fmt,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -28,10 +28,11 @@ use crate::{
     closing::Signal,
     config::PoolConfig,
     error::{ConnectError, ConnectPhase, Error},
+    gate::{Gate, Mark, Pass, Since},
     metrics::{Counter, Metrics, PoolMetrics},
     readiness::{Board, Facts, GRACE, Health, Readiness},
     report::{Flavor, ServerInfo},
-    schedule,
+    schedule::{self, Age, Upkeep},
     session::{Birth, ProofError, Reason, Session, random},
     slot::{Filled, Opening, Slots, Tending},
 };
@@ -40,14 +41,17 @@ use crate::{
 const FACTS: &str = "@@version, @@max_allowed_packet, @@wait_timeout, @@max_connections, \
                      @@max_user_connections, @@global.read_only";
 
-/// The server's facts are read again by an opening after this time.
-const FACTS_FRESH: Duration = Duration::from_secs(1);
+/// An attempt that takes longer is not waited for: another is made beside it.
+const HANGING: Duration = Duration::from_millis(300);
+/// Connections in use of which none has come back for so long are asked after.
+const QUIET: Duration = Duration::from_millis(300);
 
 /// Opens connections into slots, and knows how that goes.
 pub(crate) struct Connector {
     pub(crate) config: PoolConfig,
     pub(crate) name: String,
     pub(crate) slots: Arc<Slots>,
+    pub(crate) upkeep: Upkeep,
     pub(crate) metrics: Metrics,
     pub(crate) board: Board,
     /// No more connections: the pool is closed, or its last handle is gone.
@@ -64,56 +68,29 @@ pub(crate) struct Connector {
     progress: watch::Sender<u64>,
     /// Connections last proved before this moment are suspect: nanoseconds since `epoch`.
     suspect_before: AtomicU64,
+    /// When a connection that came back last had an answer: nanoseconds since `epoch`.
+    last_sign: AtomicU64,
+    /// Connections that have been asked for a proof and have not answered for long.
+    pub(crate) doubtful: AtomicUsize,
+    /// How many connections are to be replaced once a replacement is open.
+    pub(crate) due: AtomicUsize,
+    /// How often the connections were to be replaced.
+    generation: AtomicU64,
+    /// Connections beyond `size` are closed on return, or ones beyond a limit that was made smaller.
+    pub(crate) trims_on_return: AtomicBool,
     epoch: Instant,
     discarded: [Counter; Reason::ALL.len()],
 }
 
-/// How opening connections goes.
-#[derive(Default)]
-struct Gate {
-    /// A first fill was asked for.
-    begun: bool,
-    /// Failures in a row.
-    failures: u32,
-    /// When the first of them was.
-    failing_since: Option<Instant>,
-    /// No attempt before this.
-    retry_at: Option<Instant>,
-    /// The last failure, with its number among `ended`.
-    last_failure: Option<(u64, ConnectError)>,
-    /// Attempts that have ended, and how many of them failed.
-    ended: u64,
-    failed: u64,
-    /// How long the last openings took, each with its number among `ended`.
-    times: VecDeque<(u64, Duration)>,
-    /// What the server said of itself last.
-    server: Option<ServerInfo>,
-    max_allowed_packet: Option<usize>,
-    /// When an opening last took it upon itself to read that.
-    facts_claimed_at: Option<Instant>,
-    /// Since when fewer connections than `ready_at` are open.
-    short_since: Option<Instant>,
-    /// How often `refresh()` was called.
-    generation: u64,
-}
-
-impl Gate {
-    /// Why connections cannot be opened now; `None` when the last attempt succeeded.
-    fn error(&self) -> Option<&ConnectError> {
-        let failing = self.failures > 0;
-        self.last_failure
-            .as_ref()
-            .filter(|_| failing)
-            .map(|(_, error)| error)
-    }
-
-    /// The last failure after the attempt of this number.
-    fn failure_after(&self, number: u64) -> Option<&ConnectError> {
-        self.last_failure
-            .as_ref()
-            .filter(|(n, _)| *n > number)
-            .map(|(_, error)| error)
-    }
+/// Whom connections are opened for, besides keeping `size`.
+#[derive(Clone, Copy, Debug)]
+enum Demand {
+    /// Callers who will soon have one that is being cleaned.
+    Patient,
+    /// Callers for whom that takes too long.
+    Impatient,
+    /// The pool, to see whether the server answers.
+    SignOfLife,
 }
 
 /// The runtime that the pool's tasks and sockets live on.
@@ -123,29 +100,16 @@ struct Home {
     keeper: Weak<()>,
 }
 
-/// How far attempts had come at some moment.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Mark {
-    pub(crate) ended: u64,
-    pub(crate) failed: u64,
-}
-
-/// What happened since a [`Mark`].
-pub(crate) struct Since {
-    pub(crate) attempts: u64,
-    pub(crate) failed: u64,
-    pub(crate) times: Vec<Duration>,
-    pub(crate) last_error: Option<ConnectError>,
-    /// The last failure that trying again does not mend.
-    pub(crate) lasting: Option<ConnectError>,
-    pub(crate) server: Option<ServerInfo>,
-}
-
 impl Connector {
     pub(crate) fn new(config: PoolConfig) -> Arc<Self> {
         Arc::new(Self {
             name: config.display_name(),
             slots: Slots::new(config.size, config.overflow),
+            upkeep: Upkeep {
+                recycle: config.recycle,
+                keepalive: config.keepalive,
+                overflow_linger: config.overflow_linger,
+            },
             metrics: Metrics::default(),
             board: Board::new(),
             closing: Signal::default(),
@@ -155,6 +119,11 @@ impl Connector {
             home: Mutex::default(),
             progress: watch::Sender::new(0),
             suspect_before: AtomicU64::new(0),
+            last_sign: AtomicU64::new(0),
+            doubtful: AtomicUsize::new(0),
+            due: AtomicUsize::new(0),
+            generation: AtomicU64::new(0),
+            trims_on_return: AtomicBool::new(config.overflow_linger.is_zero()),
             epoch: Instant::now(),
             discarded: Default::default(),
             config,
@@ -199,10 +168,10 @@ impl Connector {
 
     /// Opens what is missing, as far as the gate allows: for waiting callers, and up to `size`.
     pub(crate) fn fill(self: &Arc<Self>) {
-        self.fill_counting(true);
+        self.fill_counting(Demand::Patient);
     }
 
-    fn fill_counting(self: &Arc<Self>, cleaning: bool) {
+    fn fill_counting(self: &Arc<Self>, demand: Demand) {
         let runtime = {
             let home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
             match &*home {
@@ -210,43 +179,42 @@ impl Connector {
                 None => return,
             }
         };
-        while let Some(attempt) = self.next_attempt(cleaning) {
+        while let Some(attempt) = self.next_attempt(demand) {
             runtime.spawn(attempt.run());
         }
     }
 
     /// Opens for waiting callers even where connections are being cleaned: that takes too long.
     pub(crate) fn fill_for_waiting(self: &Arc<Self>) {
-        self.fill_counting(false);
+        self.fill_counting(Demand::Impatient);
     }
 
-    fn next_attempt(self: &Arc<Self>, count_cleaning: bool) -> Option<Attempt> {
+    fn next_attempt(self: &Arc<Self>, demand: Demand) -> Option<Attempt> {
         if self.closing.is_given() {
             return None;
         }
         let mut gate = self.gate();
-        let most = if gate.failures == 0 {
-            self.config.max_connecting
-        } else {
-            1
-        };
-        if gate.retry_at.is_some_and(|at| Instant::now() < at) {
-            return None;
-        }
+        let most = gate.opens_for(self.config.max_connecting, Instant::now());
         let opening = self.slots.begin_opening(|status| {
-            // A connection being cleaned is about to serve a waiting caller.
-            let coming = if count_cleaning { status.cleaning } else { 0 };
-            let for_waiting = status.waiting.saturating_sub(coming);
-            let wanted = for_waiting.max(status.size.saturating_sub(status.open));
-            status.connecting < most.min(wanted)
+            let for_waiting = match demand {
+                // A connection being cleaned is about to serve a waiting caller.
+                Demand::Patient => status.waiting.saturating_sub(status.cleaning),
+                Demand::Impatient => status.waiting,
+                Demand::SignOfLife => 1,
+            };
+            let to_keep = status.size.saturating_add(self.due.load(Ordering::Relaxed));
+            let wanted = for_waiting.max(to_keep.saturating_sub(status.open));
+            status.connecting.saturating_sub(gate.hanging) < most.min(wanted)
         })?;
-        gate.begun = true;
+        let pass = gate.pass();
+        drop(gate);
         Some(Attempt {
             connector: Arc::clone(self),
             opening: Some(opening),
             started: Instant::now(),
-            failures_before: gate.failures,
-            generation: gate.generation,
+            pass,
+            generation: self.generation.load(Ordering::Relaxed),
+            hanging: false,
         })
     }
 
@@ -258,41 +226,35 @@ impl Connector {
 
     /// When the next attempt, or the next look at readiness, is due.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        let gate = self.gate();
-        let now = Instant::now();
-        let grace_ends = gate
-            .short_since
-            .and_then(|since| since.checked_add(GRACE))
-            .filter(|at| *at > now);
-        [gate.retry_at, grace_ends].into_iter().flatten().min()
+        self.gate().next_due(GRACE, Instant::now())
     }
 
     pub(crate) fn mark(&self) -> Mark {
-        let gate = self.gate();
-        Mark {
-            ended: gate.ended,
-            failed: gate.failed,
-        }
+        self.gate().mark()
     }
 
     pub(crate) fn since(&self, mark: Mark) -> Since {
-        let gate = self.gate();
-        let failed = gate.failed.saturating_sub(mark.failed);
-        Since {
-            attempts: gate.ended.saturating_sub(mark.ended),
-            failed,
-            times: gate
-                .times
-                .iter()
-                .filter(|(n, _)| *n > mark.ended)
-                .map(|(_, time)| *time)
-                .collect(),
-            last_error: gate.failure_after(mark.ended).cloned(),
-            lasting: gate
-                .failure_after(mark.ended)
-                .filter(|error| !error.is_transient())
-                .cloned(),
-            server: gate.server.clone(),
+        self.gate().since(mark)
+    }
+
+    /// What the keeper goes by with this connection.
+    pub(crate) fn age(&self, session: &Session) -> Age {
+        Age {
+            used_at: session.follow.used_at,
+            proved_at: session.follow.proved_at,
+            expires_at: session.birth.expires_at,
+            outdated: self.is_outdated(session),
+            suspect: self.is_suspect(session.follow.proved_at),
+            chance: session.birth.chance,
+        }
+    }
+
+    /// Connections are in use, and none has come back for long: tries whether the server answers, on a
+    /// new connection if there is room for one.
+    pub(crate) fn ask_after_those_in_use(self: &Arc<Self>) {
+        let status = self.slots.status();
+        if status.idle == 0 && status.connecting == 0 && status.cleaning == 0 {
+            self.fill_counting(Demand::SignOfLife);
         }
     }
 
@@ -337,7 +299,23 @@ impl Connector {
     pub(crate) fn needs_proof(&self, session: &Session, now: Instant) -> bool {
         let proved_at = session.follow.proved_at;
         now.saturating_duration_since(proved_at) > self.config.prove_after_idle
-            || self.nanos(proved_at) < self.suspect_before.load(Ordering::Relaxed)
+            || self.is_suspect(proved_at)
+    }
+
+    /// Whether another connection was found dead since this moment.
+    #[inline]
+    pub(crate) fn is_suspect(&self, proved_at: Instant) -> bool {
+        self.nanos(proved_at) < self.suspect_before.load(Ordering::Relaxed)
+    }
+
+    /// A connection does not answer: for as long as what is returned lives, it does not count as working.
+    pub(crate) fn doubt(&self, proved_at: Instant) -> Doubt<'_> {
+        self.doubtful.fetch_add(1, Ordering::Relaxed);
+        if !self.is_suspect(proved_at) {
+            self.suspect_all();
+        }
+        self.judge();
+        Doubt { connector: self }
     }
 
     /// A connection was found dead: all that were not proved since are suspect.
@@ -348,13 +326,52 @@ impl Connector {
     }
 
     fn nanos(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
+        nanos(at.saturating_duration_since(self.epoch))
+    }
+
+    /// Replaces every connection opened before now, each once its replacement is open.
+    pub(crate) fn refresh(&self) {
+        let generation = self
+            .generation
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_add(1);
+        info!(pool = self.name, generation, "refresh");
+        self.wake.notify_one();
+    }
+
+    /// A connection was told that the server is read-only: says whether it is to be replaced, with all others.
+    pub(crate) fn refresh_for_read_only(&self, session: &Session) -> bool {
+        if !self.is_outdated(session) && self.gate().may_refresh_for_read_only(Instant::now()) {
+            warn!(
+                pool = self.name,
+                connection = session.conn.id(),
+                "the server has become read-only"
+            );
+            self.refresh();
+        }
+        self.is_outdated(session)
+    }
+
+    /// Whether the connection is to be replaced, because of its age or a refresh.
+    #[inline]
+    pub(crate) fn is_due(&self, session: &Session) -> bool {
+        // Its last answer stands for now: that needs no clock, and is early enough.
+        self.is_outdated(session)
+            || self
+                .upkeep
+                .is_due(session.birth.expires_at, session.follow.used_at)
+    }
+
+    /// Whether the connection was opened before the last refresh.
+    #[inline]
+    pub(crate) fn is_outdated(&self, session: &Session) -> bool {
+        session.birth.generation < self.generation.load(Ordering::Relaxed)
     }
 
     /// Takes a connection out of use, for the given reason. Its slot is free when what is returned is dropped,
     /// after the connection in it was closed.
     pub(crate) fn discard(&self, filled: Filled, reason: Reason) -> Tending {
-        self.count_discarded(filled.conn.id(), reason);
+        self.count_discarded(filled.conn.id(), reason, Some(filled.follow.proved_at));
         self.slots.tend(filled)
     }
 
@@ -367,51 +384,67 @@ impl Connector {
             .sum()
     }
 
-    pub(crate) fn count_discarded(&self, id: u32, reason: Reason) {
-        if let Some((_, count)) = Reason::ALL
-            .iter()
-            .zip(&self.discarded)
-            .find(|(r, _)| **r == reason)
-        {
-            count.add_one();
-        }
+    /// Counts a connection that is taken out of use; `proved_at` is when it was last known to be alive.
+    pub(crate) fn count_discarded(&self, id: u32, reason: Reason, proved_at: Option<Instant>) {
+        let counts = Reason::ALL.iter().zip(&self.discarded);
+        counts
+            .filter(|(of, _)| **of == reason)
+            .for_each(|(_, count)| count.add_one());
         debug!(
             pool = self.name,
             connection = id,
             reason = reason.name(),
             "connection discarded"
         );
-        if reason == Reason::Lost || reason == Reason::Unproved {
+        let dead = matches!(reason, Reason::Lost | Reason::Unproved);
+        // That a suspect is dead is no news of the others.
+        if dead && proved_at.is_none_or(|at| !self.is_suspect(at)) {
             self.suspect_all();
         }
     }
 
     /// Judges readiness by what is so now, and tells of a change.
     pub(crate) fn judge(&self) {
+        let now = Instant::now();
         let mut gate = self.gate();
         let status = self.slots.status();
         let ready_at = self.config.ready_threshold(status.size);
-        let now = Instant::now();
-        if status.open >= ready_at {
-            gate.short_since = None;
-        } else if gate.short_since.is_none() {
-            gate.short_since = Some(now);
-            self.wake.notify_one();
-        }
+        // Nothing has come back for long, and new connections hang: what is in use hangs as well.
+        let out_of_reach = if gate.hanging > 0 && self.is_quiet(now) {
+            status.in_use
+        } else {
+            0
+        };
+        let doubtful = self.doubtful.load(Ordering::Relaxed);
+        let working = status
+            .open
+            .saturating_sub(doubtful)
+            .saturating_sub(out_of_reach);
         let facts = Facts {
             begun: gate.begun,
-            working: status.open,
+            working,
             ready_at,
-            failing: gate.failures > 0,
-            short_for: gate
-                .short_since
-                .map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
+            failing: gate.is_failing(),
+            short_for: gate.note_short(working < ready_at, now),
         };
         // Under the gate's lock, so that changes are told in the order of the facts.
         let change = self.board.update(facts);
         let error = gate.error().cloned();
         drop(gate);
         self.tell(change, error.as_ref());
+    }
+
+    /// Whether connections are in use and none of them has come back for long.
+    pub(crate) fn is_quiet(&self, now: Instant) -> bool {
+        let sign = self.last_sign.load(Ordering::Relaxed);
+        self.nanos(now).saturating_sub(sign) > nanos(QUIET)
+    }
+
+    /// Notes a connection that came back: when it last had an answer.
+    #[inline]
+    pub(crate) fn note_sign(&self, session: &Session) {
+        self.last_sign
+            .store(self.nanos(session.follow.used_at), Ordering::Relaxed);
     }
 
     fn tell(&self, change: Option<(Readiness, Readiness)>, error: Option<&ConnectError>) {
@@ -464,13 +497,15 @@ impl Connector {
             expires_at: schedule::expires_at(opened_at, self.config.recycle, random()),
             autocommit: true,
             generation,
+            chance: random(),
+            identity: None,
         };
         let mut session = Session::new(conn, birth);
         self.set_up(&mut session, phase).await?;
         *phase = ConnectPhase::Prove;
         // A settings query that the driver asked for and had answered, as the last thing, is a proof too.
         let proved = asks_settings && self.config.init.is_empty() && self.config.prepare.is_empty();
-        if self.claim_facts() {
+        if self.gate().claim_facts(Instant::now()) {
             self.prove_with_facts(&mut session).await?;
         } else if !proved {
             session.prove().await.map_err(unproved)?;
@@ -521,19 +556,6 @@ impl Connector {
         Ok(())
     }
 
-    /// Whether it falls to this opening to read the server's facts: they are read again when they are not fresh.
-    fn claim_facts(&self) -> bool {
-        let now = Instant::now();
-        let mut gate = self.gate();
-        let fresh = gate
-            .facts_claimed_at
-            .is_some_and(|at| now.saturating_duration_since(at) < FACTS_FRESH);
-        if !fresh {
-            gate.facts_claimed_at = Some(now);
-        }
-        !fresh
-    }
-
     /// Proves a new connection, and reads the server's facts in the same turn.
     async fn prove_with_facts(&self, session: &mut Session) -> Result<(), ConnectError> {
         let row = match session.prove_with(FACTS).await {
@@ -543,7 +565,7 @@ impl Connector {
                 return session.prove().await.map_err(unproved);
             }
             Err(error) => {
-                self.gate().facts_claimed_at = None;
+                self.gate().disclaim_facts();
                 return Err(unproved(error));
             }
         };
@@ -556,47 +578,39 @@ impl Connector {
     }
 
     fn note_success(&self, took: Duration) {
-        let mut gate = self.gate();
-        gate.ended = gate.ended.saturating_add(1);
-        let number = gate.ended;
-        gate.times.push_back((number, took));
-        if gate.times.len() > self.slots.status().limit().max(1) {
-            gate.times.pop_front();
-        }
-        let outage = gate.failing_since.take();
-        let failures = std::mem::take(&mut gate.failures);
-        gate.retry_at = None;
-        drop(gate);
-        if let Some(since) = outage {
-            let seconds = since.elapsed().as_secs_f64();
+        self.metrics.opened.add_one();
+        let remember = self.slots.status().limit();
+        let outage = self.gate().note_success(took, remember, Instant::now());
+        if let Some(outage) = outage {
+            let seconds = outage.lasted.as_secs_f64();
             info!(
                 pool = self.name,
-                failures, seconds, "connections can be opened again"
+                failures = outage.failures,
+                seconds,
+                "connections can be opened again"
             );
         }
     }
 
-    fn note_failure(&self, failures_before: u32, error: ConnectError) {
-        let now = Instant::now();
-        let mut gate = self.gate();
-        gate.ended = gate.ended.saturating_add(1);
-        gate.failed = gate.failed.saturating_add(1);
-        let first = gate.failures == 0;
-        // Attempts that were in flight together are one step of the back-off.
-        if gate.failures == failures_before {
-            gate.failures = gate.failures.saturating_add(1);
-            let since = *gate.failing_since.get_or_insert(now);
-            let delay = schedule::back_off(
-                gate.failures,
-                now.saturating_duration_since(since),
-                random(),
-            );
-            gate.retry_at = now.checked_add(delay);
-        }
-        gate.last_failure = Some((gate.ended, error.clone()));
-        drop(gate);
+    fn note_failure(&self, pass: Pass, error: ConnectError) {
         self.metrics.failed_attempts.add_one();
-        if first {
+        let outage = self
+            .gate()
+            .note_failure(pass, error.clone(), Instant::now(), random());
+        self.tell_failure(outage, &error);
+    }
+
+    fn note_hanging(&self, pass: Pass) {
+        let error = ConnectError::timed_out(ConnectPhase::Connect, HANGING);
+        let outage = self
+            .gate()
+            .note_hanging(pass, error.clone(), Instant::now(), random());
+        self.tell_failure(outage, &error);
+        self.judge();
+    }
+
+    fn tell_failure(&self, outage: bool, error: &ConnectError) {
+        if outage {
             warn!(pool = self.name, %error, "connections cannot be opened");
         } else {
             debug!(pool = self.name, %error, "connection not opened");
@@ -625,24 +639,33 @@ impl fmt::Debug for Connector {
     }
 }
 
+/// A connection that has been asked for a proof and has not answered for long.
+pub(crate) struct Doubt<'a> {
+    connector: &'a Connector,
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        self.connector.doubtful.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// One opening of a connection, in the slot that is occupied for it.
 struct Attempt {
     connector: Arc<Connector>,
     opening: Option<Opening>,
     started: Instant,
-    failures_before: u32,
+    pass: Pass,
     generation: u64,
+    /// It has not answered for long, and the gate knows.
+    hanging: bool,
 }
 
 impl Attempt {
     async fn run(mut self) {
         let connector = Arc::clone(&self.connector);
         // Dropped here by a closing pool, the slot becomes vacant.
-        let Some(outcome) = connector
-            .closing
-            .unless(connector.open(self.generation))
-            .await
-        else {
+        let Some(outcome) = connector.closing.unless(self.outcome()).await else {
             return;
         };
         let Some(opening) = self.opening.take() else {
@@ -652,33 +675,57 @@ impl Attempt {
             Ok(session) if connector.closing.is_given() => session.say_goodbye().await,
             Ok(session) => {
                 let took = self.started.elapsed();
-                connector.metrics.opened.add_one();
+                let id = session.conn.id();
                 debug!(
                     pool = connector.name,
-                    connection = session.conn.id(),
+                    connection = id,
                     ?took,
                     "connection opened"
                 );
                 connector.note_success(took);
-                drop(opening.fill(Box::new(session)));
+                if connector.is_outdated(&session) {
+                    // Begun before a refresh: perhaps with credentials, or at an address, of before.
+                    connector.count_discarded(id, Reason::Retired, None);
+                    session.say_goodbye().await;
+                    drop(opening);
+                } else {
+                    drop(opening.fill(Box::new(session)));
+                }
                 connector.note_end();
             }
             Err(error) => {
-                connector.note_failure(self.failures_before, error);
+                connector.note_failure(self.pass, error);
                 drop(opening);
                 connector.note_end();
             }
         }
+        drop(self);
         connector.fill();
+    }
+
+    /// Opens; meanwhile tells the gate if that takes so long that another attempt should be made beside it.
+    async fn outcome(&mut self) -> Result<Session, ConnectError> {
+        let connector = Arc::clone(&self.connector);
+        let mut opening = pin!(connector.open(self.generation));
+        if let Ok(outcome) = timeout(HANGING, &mut opening).await {
+            return outcome;
+        }
+        self.hanging = true;
+        connector.note_hanging(self.pass);
+        opening.await
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
+        if self.hanging {
+            let mut gate = self.connector.gate();
+            gate.hanging = gate.hanging.saturating_sub(1);
+        }
         // A panic of the driver: without the back-off it would come again at once, for ever.
         if std::thread::panicking() {
-            let error = ConnectError::panicked();
-            self.connector.note_failure(self.failures_before, error);
+            self.connector
+                .note_failure(self.pass, ConnectError::panicked());
         }
     }
 }
@@ -716,4 +763,8 @@ fn server_info(row: &Row) -> ServerInfo {
         wait_timeout: Duration::from_secs(column(row, 3).unwrap_or_default()),
         read_only,
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -411,6 +411,20 @@ pub(crate) fn tells_of_loss(error: &mysql_async::Error) -> bool {
     }
 }
 
+/// Whether this error says that the server has become read-only, or has lost its cluster.
+pub(crate) fn tells_read_only(error: &mysql_async::Error, asked_for: bool) -> bool {
+    match error {
+        mysql_async::Error::Server(error) => match error.code {
+            // Many options are told by this number.
+            1290 => error.message.contains("read-only") || error.message.contains("read_only"),
+            1836 | 1874 | 1047 => true,
+            1792 => !asked_for,
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{io, time::Duration};

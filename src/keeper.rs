@@ -1,20 +1,42 @@
-//! The background task: replenishes, tries again after failures, and notices what nobody asks about.
+//! The background task: replenishes, retires, keeps alive, lets overflow go, notices outages.
 
 use std::{
-    future::pending,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Instant,
 };
 
 use tokio::time::sleep_until;
 
-use crate::{connector::Connector, error::Error};
+use crate::{
+    cleaning,
+    config::PoolConfig,
+    connector::Connector,
+    error::{ConfigError, Error},
+    schedule::Fate,
+    session::Reason,
+};
 
 /// Makes sure that the pool lives on this runtime and has its keeper there.
 pub(crate) fn enter(connector: &Arc<Connector>) -> Result<(), Error> {
     if let Some(held) = connector.enter()? {
         drop(tokio::spawn(keep(Arc::downgrade(connector), held)));
     }
+    Ok(())
+}
+
+/// Changes the limit; the sweep that follows closes what is too many.
+pub(crate) fn resize(connector: &Connector, size: usize, overflow: usize) -> Result<(), Error> {
+    if connector.closing.is_given() {
+        return Err(Error::Closed);
+    }
+    let faults = PoolConfig::check_limit(size, overflow);
+    if !faults.is_empty() {
+        return Err(ConfigError::new(faults).into());
+    }
+    // Set before the limit: no connection in use comes back unseen.
+    connector.trims_on_return.store(true, Ordering::Relaxed);
+    connector.slots.resize(size, overflow);
+    connector.wake.notify_one();
     Ok(())
 }
 
@@ -36,22 +58,62 @@ async fn keep(pool: Weak<Connector>, _held: Arc<()>) {
             }
             // Asked before it is looked at: what falls due in between is seen either way.
             let due = connector.next_due();
+            let next = sweep(&connector);
             connector.fill();
             connector.judge();
-            due
+            due.map_or(next, |due| due.min(next))
         };
         // Dropped here, nothing is lost: each of them only says that it is time to look.
         tokio::select! {
             () = wake.notified() => {}
             changed = vacated.changed() => if changed.is_err() { return },
-            () = until(due) => {}
+            () = sleep_until(due.into()) => {}
         }
     }
 }
 
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due.into()).await,
-        None => pending().await,
+/// Looks after the idle connections; says when to look again.
+fn sweep(connector: &Arc<Connector>) -> Instant {
+    let now = Instant::now();
+    let (aside, due, busy) = connector.slots.sweep(|pool, idle| {
+        let ages: Vec<_> = idle.iter().map(|filled| connector.age(filled)).collect();
+        let plan = connector.upkeep.plan(now, pool, &ages);
+        let mut aside = Vec::new();
+        if plan.fates.iter().any(|fate| *fate != Fate::Keep) {
+            let mut fates = plan.fates.into_iter();
+            for filled in std::mem::take(idle) {
+                match fates.next().unwrap_or(Fate::Keep) {
+                    Fate::Keep => idle.push(filled),
+                    fate => aside.push((fate, filled)),
+                }
+            }
+        }
+        let in_use = pool
+            .open
+            .saturating_sub(ages.len())
+            .saturating_sub(pool.cleaning);
+        (aside, plan.due, in_use > 0)
+    });
+    connector.due.store(due, Ordering::Relaxed);
+    for (fate, filled) in aside {
+        match fate {
+            Fate::Prove => {
+                let runtime = filled.birth.runtime.clone();
+                let tending = connector.slots.tend(filled);
+                let connector = Arc::clone(connector);
+                // Idle again, or gone: nobody waits for the outcome.
+                drop(
+                    runtime.spawn(async move { drop(cleaning::prove(&connector, tending).await) }),
+                );
+            }
+            Fate::Retire => cleaning::discard(connector, filled, Reason::Retired),
+            Fate::Close => cleaning::discard(connector, filled, Reason::Surplus),
+            Fate::Keep => drop(filled),
+        }
     }
+    if busy && connector.is_quiet(now) {
+        connector.ask_after_those_in_use();
+    }
+    let tick = connector.upkeep.tick(busy);
+    now.checked_add(tick).unwrap_or(now)
 }

@@ -20,6 +20,7 @@ mod config;
 mod connection;
 mod connector;
 mod error;
+mod gate;
 mod keeper;
 mod metrics;
 mod pool;

@@ -11,7 +11,8 @@ pub struct PoolMetrics {
     pub gets: u64,
     /// Calls that found no idle connection and waited.
     pub gets_waited: u64,
-    /// Calls that found no idle connection while fewer than `size` were in use.
+    /// Calls that found no idle connection while fewer than `size` were in use or being cleaned: they
+    /// waited for an opening.
     pub gets_waited_below_size: u64,
     /// Calls that ended with a time-out.
     pub timeouts: u64,

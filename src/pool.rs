@@ -8,6 +8,7 @@ use crate::{
     connection::PooledConn,
     connector::Connector,
     error::Error,
+    keeper,
     metrics::PoolMetrics,
     readiness::{Health, Readiness, ReadinessWatch},
     report::{CloseReport, WarmUpReport},
@@ -166,6 +167,28 @@ impl Pool {
     #[must_use]
     pub fn config(&self) -> &PoolConfig {
         &self.connector().config
+    }
+
+    /// Changes [`size`](field@PoolConfig::size) and [`overflow`](field@PoolConfig::overflow) while the pool is in use.
+    ///
+    /// More is opened, and what is too many and idle is closed, in the background; connections in use beyond a
+    /// smaller limit are closed when they are returned. [`status`](Self::status) tells the values now,
+    /// [`config`](Self::config) those the pool was made with.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`], if a value is out of its range; nothing is changed then. [`Error::Closed`].
+    pub fn resize(&self, size: usize, overflow: usize) -> Result<(), Error> {
+        keeper::resize(self.connector(), size, overflow)
+    }
+
+    /// Replaces every connection opened before now, in the background: each once its replacement is open, those in
+    /// use when they are returned. Openings that had begun are not used either.
+    ///
+    /// For new credentials, and for a name that is to be resolved anew. The pool calls it itself when a statement's
+    /// error says that the server has become read-only.
+    pub fn refresh(&self) {
+        self.connector().refresh();
     }
 
     /// Closes the pool: says goodbye to the server on each connection, and waits for it.

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     config::Reset,
-    error::tells_of_loss,
+    error::{tells_of_loss, tells_read_only},
     sql::{self, Effect},
 };
 
@@ -35,6 +35,19 @@ pub(crate) struct Birth {
     pub(crate) autocommit: bool,
     /// Which `refresh()` it came after.
     pub(crate) generation: u64,
+    /// Sets its pace among the others.
+    pub(crate) chance: u64,
+    /// What tells this server and this connection from all others; known only where statements are to be killed.
+    pub(crate) identity: Option<Identity>,
+}
+
+/// A connection as the server knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// `@@server_uuid`, or `MariaDB`'s `@@server_uid`.
+    pub(crate) server: String,
+    /// The address the server sees it come from, with the port.
+    pub(crate) host: String,
 }
 
 /// What a return asks for.
@@ -84,10 +97,12 @@ pub(crate) enum Reason {
     Retired,
     /// It was beyond `size`, or beyond a limit made smaller.
     Surplus,
+    /// Its server has become read-only.
+    ReadOnly,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Cancelled,
         Self::Lost,
         Self::Unproved,
@@ -97,6 +112,7 @@ impl Reason {
         Self::Closing,
         Self::Retired,
         Self::Surplus,
+        Self::ReadOnly,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -110,6 +126,7 @@ impl Reason {
             Self::Closing => "closing",
             Self::Retired => "retired",
             Self::Surplus => "surplus",
+            Self::ReadOnly => "read_only",
         }
     }
 }
@@ -300,10 +317,17 @@ pub(crate) struct Follow {
     effect: Effect,
     /// When the connection last gave an answer that was in step.
     pub(crate) proved_at: Instant,
+    /// When a borrower last had an answer on it.
+    pub(crate) used_at: Instant,
+    /// The server said that it is read-only, though the borrower did not ask for that.
+    pub(crate) read_only: bool,
+    /// The present borrower asked for a read-only transaction, or may have.
+    asked_read_only: bool,
 }
 
 impl Follow {
     fn new() -> Self {
+        let now = Instant::now();
         Self {
             in_flight: false,
             ended: false,
@@ -312,7 +336,10 @@ impl Follow {
             in_transaction: false,
             prepared_last: false,
             effect: Effect::NEUTRAL,
-            proved_at: Instant::now(),
+            proved_at: now,
+            used_at: now,
+            read_only: false,
+            asked_read_only: false,
         }
     }
 
@@ -333,13 +360,20 @@ impl Follow {
         self.in_flight = false;
         match result {
             Err(error) if tells_of_loss(error) => self.ended = true,
-            _ => self.proved_at = Instant::now(),
+            _ => {
+                self.proved_at = Instant::now();
+                self.used_at = self.proved_at;
+            }
+        }
+        if let Err(error) = result {
+            self.read_only |= tells_read_only(error, self.asked_read_only);
         }
     }
 
     /// Notes a statement that is about to be sent as text.
     pub(crate) fn note_text(&mut self, text: &[u8]) {
         self.effect = self.effect.union(sql::effect_of(text));
+        self.asked_read_only |= asks_read_only(text);
     }
 
     /// Notes that a statement is about to be executed whose text the driver does not show.
@@ -356,6 +390,10 @@ impl Follow {
         self.effect.transaction = true;
     }
 
+    pub(crate) fn note_read_only_transaction(&mut self) {
+        self.asked_read_only = true;
+    }
+
     /// Notes that the connection is lent out bare: what is sent on it is not followed.
     pub(crate) fn note_unfollowed(&mut self, conn: &Conn) {
         // Read before anything is sent: a nested command of the driver would clear its flag.
@@ -364,6 +402,7 @@ impl Follow {
         }
         self.used = true;
         self.unfollowed = true;
+        self.asked_read_only = true;
         self.effect = Effect::UNKNOWN;
     }
 
@@ -373,8 +412,20 @@ impl Follow {
         self.unfollowed = false;
         self.in_transaction = false;
         self.prepared_last = false;
+        self.asked_read_only = false;
         self.effect = Effect::NEUTRAL;
     }
+}
+
+/// Whether the text may ask for a read-only transaction or session.
+fn asks_read_only(text: &[u8]) -> bool {
+    // Only ever asked for by a statement that begins with one of these, or hides it in a comment.
+    let word = text.trim_ascii_start();
+    let first = word.first().map(u8::to_ascii_lowercase);
+    matches!(first, Some(b's' | b'/' | b'-' | b'#' | b'('))
+        && text
+            .windows(4)
+            .any(|window| window.eq_ignore_ascii_case(b"only"))
 }
 
 fn out_of_use() -> mysql_async::Error {

@@ -20,7 +20,7 @@ use deadpool::managed::{
 };
 use tokio::sync::watch;
 
-use crate::{session::Session, status::PoolStatus};
+use crate::{schedule::Occupancy, session::Session, status::PoolStatus};
 
 /// Place for one connection. Vacant, it is held back in the ledger; filled, deadpool hands it out.
 struct Slot {
@@ -107,15 +107,19 @@ impl Slots {
     /// Takes an idle connection, now or never.
     pub(crate) fn try_take(&self) -> Option<Filled> {
         loop {
-            // The future of a checkout that does not wait, create or recycle is ready at once.
-            let checkout = pin!(self.pool.timeout_get(&AT_ONCE));
-            let Poll::Ready(Ok(object)) = checkout.poll(&mut Context::from_waker(Waker::noop()))
-            else {
-                return None;
-            };
-            if let Some(filled) = self.filled(object) {
+            if let Some(filled) = self.filled(self.checkout()?) {
                 return Some(filled);
             }
+        }
+    }
+
+    /// A slot from deadpool, now or never.
+    fn checkout(&self) -> Option<Object<SlotManager>> {
+        // A checkout that neither waits nor does I/O is ready at its first poll.
+        let checkout = pin!(self.pool.timeout_get(&AT_ONCE));
+        match checkout.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(object)) => Some(object),
+            _ => None,
         }
     }
 
@@ -173,6 +177,41 @@ impl Slots {
         !self.ledger().vacant.is_empty()
     }
 
+    /// Takes all idle connections for a moment, the one unused for longest first, and lets `sort` take out
+    /// what it wants. The rest go back in their order. Callers who come meanwhile wait in the same queue.
+    pub(crate) fn sweep<T>(&self, sort: impl FnOnce(Occupancy, &mut Vec<Filled>) -> T) -> T {
+        let ledger = self.ledger();
+        let mut idle = Vec::new();
+        let mut others = Vec::new();
+        while let Some(object) = self.checkout() {
+            if object.session.is_some() {
+                idle.push(Filled { object });
+            } else {
+                others.push(object);
+            }
+        }
+        idle.reverse();
+        let status = self.status_of(&ledger);
+        let occupancy = Occupancy {
+            size: status.size,
+            overflow: status.overflow,
+            open: status.open,
+            connecting: status.connecting,
+            cleaning: status.cleaning,
+            vacant: ledger.vacant.len(),
+        };
+        let sorted = sort(occupancy, &mut idle);
+        // Before the lock is released: who asks for the status sees them idle, or not at all gone.
+        for filled in idle {
+            drop(filled);
+        }
+        drop(ledger);
+        for object in others {
+            drop(self.filled(object));
+        }
+        sorted
+    }
+
     pub(crate) fn status(&self) -> PoolStatus {
         self.status_of(&self.ledger())
     }
@@ -224,10 +263,9 @@ impl Slots {
     /// Collects the vacant slots that deadpool makes while it has fewer than allowed.
     fn gather(&self) {
         while self.pool.status().size < self.pool.status().max_size {
-            let checkout = pin!(self.pool.timeout_get(&AT_ONCE));
-            match checkout.poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(Ok(object)) => drop(self.filled(object)),
-                _ => return,
+            match self.checkout() {
+                Some(object) => drop(self.filled(object)),
+                None => return,
             }
         }
     }

@@ -9,8 +9,9 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::{
-    connector::{Connector, Mark},
+    connector::Connector,
     error::Error,
+    gate::Mark,
     keeper,
     report::{ConnectTime, ServerInfo, WarmUpReport, Warning},
 };

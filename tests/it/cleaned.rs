@@ -34,7 +34,11 @@ struct Change {
 }
 
 const CHANGES: &[Change] = &[
-    Change { what: "user variable", done: &["SET @leak = 1"], seen_by: "SELECT @leak" },
+    Change {
+        what: "user variable",
+        done: &["SET @leak = 1"],
+        seen_by: "SELECT @leak",
+    },
     Change {
         what: "user variable set in a query",
         done: &["SELECT @leak := 1"],
@@ -45,8 +49,16 @@ const CHANGES: &[Change] = &[
         done: &["SET SESSION group_concat_max_len = 77"],
         seen_by: "SELECT @@group_concat_max_len",
     },
-    Change { what: "sql_mode", done: &["SET sql_mode = 'ANSI'"], seen_by: "SELECT @@sql_mode" },
-    Change { what: "time zone", done: &["SET time_zone = '+05:00'"], seen_by: "SELECT @@time_zone" },
+    Change {
+        what: "sql_mode",
+        done: &["SET sql_mode = 'ANSI'"],
+        seen_by: "SELECT @@sql_mode",
+    },
+    Change {
+        what: "time zone",
+        done: &["SET time_zone = '+05:00'"],
+        seen_by: "SELECT @@time_zone",
+    },
     Change {
         what: "isolation level",
         done: &["SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE"],
@@ -69,10 +81,17 @@ const CHANGES: &[Change] = &[
     },
     Change {
         what: "locked tables",
-        done: &["CREATE TABLE IF NOT EXISTS locked (id INT)", "LOCK TABLES locked READ"],
+        done: &[
+            "CREATE TABLE IF NOT EXISTS locked (id INT)",
+            "LOCK TABLES locked READ",
+        ],
         seen_by: "INSERT INTO locked VALUES (1)",
     },
-    Change { what: "database", done: &["USE information_schema"], seen_by: "SELECT DATABASE()" },
+    Change {
+        what: "database",
+        done: &["USE information_schema"],
+        seen_by: "SELECT DATABASE()",
+    },
     Change {
         what: "autocommit",
         done: &["SET autocommit = 0", "SELECT 1"],
@@ -93,7 +112,10 @@ const CHANGES: &[Change] = &[
 /// What a borrower sees, rows or the server's error code.
 async fn seen(conn: &mut impl Queryable, question: &str) -> String {
     match conn.query::<Row, _>(question).await {
-        Ok(rows) => format!("{:?}", rows.into_iter().map(Row::unwrap).collect::<Vec<_>>()),
+        Ok(rows) => format!(
+            "{:?}",
+            rows.into_iter().map(Row::unwrap).collect::<Vec<_>>()
+        ),
         Err(mysql_async::Error::Server(error)) => format!("error {}", error.code),
         Err(error) => panic!("{question}: {error}"),
     }
@@ -104,7 +126,12 @@ async fn whatever_a_borrower_changed_the_next_one_finds_a_session_as_new() {
     let server = Server::start().await;
     for reset in [Reset::Always, Reset::WhenChanged] {
         let pool = pool_of_one(config(&server.url()).reset(reset)).await;
-        for Change { what, done, seen_by } in CHANGES {
+        for Change {
+            what,
+            done,
+            seen_by,
+        } in CHANGES
+        {
             let mut fresh = Conn::new(server.opts()).await.expect("a connection");
             if done[0].starts_with("CREATE TABLE") {
                 fresh.query_drop(done[0]).await.expect(what);
@@ -115,7 +142,11 @@ async fn whatever_a_borrower_changed_the_next_one_finds_a_session_as_new() {
             for statement in *done {
                 conn.query_drop(*statement).await.expect(what);
             }
-            assert_ne!(seen(&mut conn, seen_by).await, as_new, "{what}: the table's own fault");
+            assert_ne!(
+                seen(&mut conn, seen_by).await,
+                as_new,
+                "{what}: the table's own fault"
+            );
             let mut next = next_borrower(&pool, conn).await;
             assert_eq!(seen(&mut next, seen_by).await, as_new, "{what}, {reset:?}");
         }
@@ -131,8 +162,10 @@ async fn never_resetting_keeps_variables_and_still_restores_database_and_transac
         conn.query_drop(statement).await.expect(statement);
     }
     let mut next = next_borrower(&pool, conn).await;
-    let row: Option<(u8, String)> =
-        next.query_first("SELECT @kept, DATABASE()").await.expect("an answer");
+    let row: Option<(u8, String)> = next
+        .query_first("SELECT @kept, DATABASE()")
+        .await
+        .expect("an answer");
     assert_eq!(row, Some((7, "test".to_owned())));
     assert_eq!(pool.metrics().resets, 0);
 }
@@ -147,8 +180,10 @@ async fn without_a_database_of_its_own_the_session_goes_back_to_none() {
         let mut conn = pool.get().await.expect("a connection");
         conn.query_drop("USE test").await.expect("a database");
         let mut next = next_borrower(&pool, conn).await;
-        let row: Option<(Option<String>, u8)> =
-            next.query_first("SELECT DATABASE(), @here").await.expect("an answer");
+        let row: Option<(Option<String>, u8)> = next
+            .query_first("SELECT DATABASE(), @here")
+            .await
+            .expect("an answer");
         assert_eq!(row, Some((None, 1)), "{reset:?}");
     }
 }
@@ -162,10 +197,15 @@ async fn after_a_reset_init_has_run_again_and_the_listed_statements_are_prepared
         .prepare(["SELECT @second, ?"]);
     let pool = pool_of_one(settings).await;
     let mut conn = pool.get().await.expect("a connection");
-    conn.query_drop("SET @first = 70, @second = 80").await.expect("set");
+    conn.query_drop("SET @first = 70, @second = 80")
+        .await
+        .expect("set");
     let mut next = next_borrower(&pool, conn).await;
     let before = server.status_value("Com_stmt_prepare").await;
-    let row: Option<(u8, u8)> = next.exec_first("SELECT @second, ?", (3,)).await.expect("an answer");
+    let row: Option<(u8, u8)> = next
+        .exec_first("SELECT @second, ?", (3,))
+        .await
+        .expect("an answer");
     assert_eq!(row, Some((2, 3)));
     assert_eq!(server.status_value("Com_stmt_prepare").await, before);
 }
@@ -173,8 +213,12 @@ async fn after_a_reset_init_has_run_again_and_the_listed_statements_are_prepared
 #[tokio::test]
 async fn a_transaction_left_open_is_rolled_back_and_its_locks_are_gone_within_100_ms() {
     let server = Server::start().await;
-    server.execute("CREATE TABLE test.account (id INT PRIMARY KEY, amount INT)").await;
-    server.execute("INSERT INTO test.account VALUES (1, 100)").await;
+    server
+        .execute("CREATE TABLE test.account (id INT PRIMARY KEY, amount INT)")
+        .await;
+    server
+        .execute("INSERT INTO test.account VALUES (1, 100)")
+        .await;
     let take = "UPDATE account SET amount = amount - 1 WHERE id = 1";
     for reset in [Reset::Always, Reset::WhenChanged, Reset::Never] {
         let pool = warm(config(&server.url()).size(2).reset(reset)).await;
@@ -186,8 +230,10 @@ async fn a_transaction_left_open_is_rolled_back_and_its_locks_are_gone_within_10
                     conn.query_drop(take).await.expect("taken");
                 }
                 "driver's" => {
-                    let mut transaction =
-                        conn.start_transaction(TxOpts::default()).await.expect("begun");
+                    let mut transaction = conn
+                        .start_transaction(TxOpts::default())
+                        .await
+                        .expect("begun");
                     transaction.query_drop(take).await.expect("taken");
                 }
                 "bare" => {
@@ -198,7 +244,9 @@ async fn a_transaction_left_open_is_rolled_back_and_its_locks_are_gone_within_10
                 "in error" => {
                     conn.query_drop("BEGIN").await.expect("begun");
                     conn.query_drop(take).await.expect("taken");
-                    conn.query_drop("SELECT FROM nothing").await.expect_err("bad SQL");
+                    conn.query_drop("SELECT FROM nothing")
+                        .await
+                        .expect_err("bad SQL");
                 }
                 _ => {
                     conn.query_drop("BEGIN").await.expect("begun");
@@ -211,12 +259,20 @@ async fn a_transaction_left_open_is_rolled_back_and_its_locks_are_gone_within_10
             let mut other = Conn::new(server.opts()).await.expect("a connection");
             other.query_drop(take).await.expect("the lock is free");
             let waited = returned.elapsed();
-            assert!(waited < Duration::from_millis(100), "{how}, {reset:?}: {waited:?}");
-            other.query_drop("UPDATE account SET amount = 100").await.expect("put back");
+            assert!(
+                waited < Duration::from_millis(100),
+                "{how}, {reset:?}: {waited:?}"
+            );
+            other
+                .query_drop("UPDATE account SET amount = 100")
+                .await
+                .expect("put back");
             other.disconnect().await.expect("a goodbye");
             let mut next = pool.get().await.expect("a connection");
-            let amount: Option<i32> =
-                next.query_first("SELECT amount FROM account").await.expect("an answer");
+            let amount: Option<i32> = next
+                .query_first("SELECT amount FROM account")
+                .await
+                .expect("an answer");
             assert_eq!(amount, Some(100), "{how}, {reset:?}: rolled back");
         }
         pool.close().await;
@@ -231,7 +287,11 @@ async fn pending_rows_are_drained_and_the_connection_is_kept() {
         for how in 0..4 {
             let mut conn = pool.get().await.expect("a connection");
             match how {
-                0 => drop(conn.query_iter("SELECT 1; SELECT 2; DO 1").await.expect("rows")),
+                0 => drop(
+                    conn.query_iter("SELECT 1; SELECT 2; DO 1")
+                        .await
+                        .expect("rows"),
+                ),
                 1 => drop(conn.exec_iter("SELECT ?", (1,)).await.expect("rows")),
                 2 => {
                     let mut stream = conn
@@ -241,13 +301,18 @@ async fn pending_rows_are_drained_and_the_connection_is_kept() {
                     stream.next().await.expect("a row").expect("a number");
                 }
                 _ => {
-                    let mut result =
-                        conn.query_iter("SELECT 1; SELECT 2").await.expect("two results");
+                    let mut result = conn
+                        .query_iter("SELECT 1; SELECT 2")
+                        .await
+                        .expect("two results");
                     result.collect::<u8>().await.expect("the first");
                 }
             }
             let mut next = next_borrower(&pool, conn).await;
-            assert_eq!(next.query_first("SELECT 7").await.expect("an answer"), Some(7_u8));
+            assert_eq!(
+                next.query_first("SELECT 7").await.expect("an answer"),
+                Some(7_u8)
+            );
         }
     }
 }
@@ -261,17 +326,29 @@ async fn a_huge_pending_result_is_closed_and_not_drained() {
     // 4 GB in rows of 1 MB: seconds to read.
     let huge = "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 4000) \
                 SELECT REPEAT('x', 1048576) FROM r";
-    conn.query_drop("SET max_recursive_iterations = 100000").await.expect("set");
+    conn.query_drop("SET max_recursive_iterations = 100000")
+        .await
+        .expect("set");
     drop(conn.query_iter(huge).await.expect("the first rows"));
     let start = Instant::now();
     drop(conn);
     let next = pool.get().await.expect("another connection");
     assert_ne!(next.id(), id);
-    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
-    let pending = pool.metrics().discarded.iter().any(|d| *d == ("too_much_pending", 1));
+    assert!(
+        start.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        start.elapsed()
+    );
+    let pending = pool
+        .metrics()
+        .discarded
+        .iter()
+        .any(|d| *d == ("too_much_pending", 1));
     assert!(pending, "{:?}", pool.metrics());
-    eventually(SOON, "the server has let go of it", async || server.threads_connected().await == 1)
-        .await;
+    eventually(SOON, "the server has let go of it", async || {
+        server.threads_connected().await == 1
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -297,7 +374,10 @@ async fn a_server_that_ends_the_session_while_it_is_cleaned_costs_nobody_an_erro
         server.execute(&format!("KILL {}", conn.id())).await;
         drop(conn);
         let mut next = pool.get().await.expect("a connection");
-        assert_eq!(next.query_first("SELECT 7").await.expect("an answer"), Some(7_u8));
+        assert_eq!(
+            next.query_first("SELECT 7").await.expect("an answer"),
+            Some(7_u8)
+        );
     }
 }
 
@@ -323,6 +403,9 @@ async fn a_discarded_connection_says_goodbye() {
     let id = conn.id();
     PooledConn::discard(conn);
     assert_ne!(pool.get().await.expect("another").id(), id);
-    eventually(SOON, "the old one is gone", async || server.threads_connected().await == 1).await;
+    eventually(SOON, "the old one is gone", async || {
+        server.threads_connected().await == 1
+    })
+    .await;
     assert_eq!(server.status_value("Aborted_clients").await, aborted);
 }

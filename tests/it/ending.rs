@@ -13,7 +13,10 @@ use crate::support::{Proxy, Server, config, eventually, pool, warm};
 const SOON: Duration = Duration::from_secs(5);
 
 fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_all().build().expect("a runtime")
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }
 
 #[tokio::test]
@@ -24,7 +27,10 @@ async fn closing_says_goodbye_on_every_idle_connection() {
     let report = pool.close().await;
     assert_eq!((report.drained, report.cut), (10, 0));
     assert_eq!(report.to_string(), "10 connections drained, 0 cut");
-    eventually(SOON, "all are gone", async || server.threads_connected().await == 0).await;
+    eventually(SOON, "all are gone", async || {
+        server.threads_connected().await == 0
+    })
+    .await;
     assert_eq!(server.status_value("Aborted_clients").await, aborted);
     assert_eq!(pool.readiness(), Readiness::Closed);
     assert_eq!(pool.status().open, 0);
@@ -34,7 +40,10 @@ async fn closing_says_goodbye_on_every_idle_connection() {
 #[tokio::test]
 async fn a_closed_pool_says_so_at_once_to_all_who_ask_and_who_wait() {
     let server = Server::shared().await;
-    let settings = config(&server.url()).size(1).overflow(0).close_timeout(Duration::from_millis(50));
+    let settings = config(&server.url())
+        .size(1)
+        .overflow(0)
+        .close_timeout(Duration::from_millis(50));
     let pool = warm(settings).await;
     let held = pool.get().await.expect("a connection");
     let waiting: Vec<_> = (0..5)
@@ -64,13 +73,20 @@ async fn a_closed_pool_says_so_at_once_to_all_who_ask_and_who_wait() {
         let error = caller.await.expect("no panic").expect_err("closed");
         assert!(matches!(error, Error::Closed), "{error}");
     }
-    assert!(start.elapsed() < Duration::from_millis(40), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_millis(40),
+        "{:?}",
+        start.elapsed()
+    );
     assert!(matches!(pool.get().await, Err(Error::Closed)));
     assert!(matches!(pool.warm_up().await, Err(Error::Closed)));
     assert!(matches!(pool.wait_ready().await, Err(Error::Closed)));
     assert!(pool.try_get().is_none());
     assert_eq!(watch.changed().await, Readiness::Closed);
-    assert!(matches!(readying.await.expect("no panic"), Err(Error::Closed)));
+    assert!(matches!(
+        readying.await.expect("no panic"),
+        Err(Error::Closed)
+    ));
     assert_eq!(closing.await.expect("no panic").cut, 1);
     drop(held);
 }
@@ -84,8 +100,13 @@ async fn connections_in_use_are_awaited_and_count_as_drained_when_they_come_back
         let pool = pool.clone();
         async move { pool.close().await }
     });
-    eventually(SOON, "it is closing", async || pool.readiness() == Readiness::Closed).await;
-    held.query_drop("DO SLEEP(0.05)").await.expect("still usable");
+    eventually(SOON, "it is closing", async || {
+        pool.readiness() == Readiness::Closed
+    })
+    .await;
+    held.query_drop("DO SLEEP(0.05)")
+        .await
+        .expect("still usable");
     assert!(!closing.is_finished());
     drop(held);
     let report = closing.await.expect("no panic");
@@ -95,7 +116,9 @@ async fn connections_in_use_are_awaited_and_count_as_drained_when_they_come_back
 #[tokio::test]
 async fn what_is_in_use_when_the_time_is_over_is_cut() {
     let server = Server::start().await;
-    let settings = config(&server.url()).size(3).close_timeout(Duration::from_millis(100));
+    let settings = config(&server.url())
+        .size(3)
+        .close_timeout(Duration::from_millis(100));
     let pool = warm(settings).await;
     let mut resting = pool.get().await.expect("a connection");
     let mut working = pool.get().await.expect("a connection");
@@ -106,10 +129,17 @@ async fn what_is_in_use_when_the_time_is_over_is_cut() {
     let start = Instant::now();
     let report = pool.close().await;
     assert_eq!((report.drained, report.cut), (1, 2));
-    assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_millis(300),
+        "{:?}",
+        start.elapsed()
+    );
     let (outcome, took) = work.await.expect("no panic");
     let error = outcome.expect_err("cut off");
-    assert!(error.to_string().contains("closed") && took < SOON, "{error}");
+    assert!(
+        error.to_string().contains("closed") && took < SOON,
+        "{error}"
+    );
     let error = resting.query_drop("DO 1").await.expect_err("cut off");
     assert!(error.to_string().contains("closed"), "{error}");
     drop(resting);
@@ -119,7 +149,11 @@ async fn what_is_in_use_when_the_time_is_over_is_cut() {
 #[tokio::test]
 async fn the_last_handle_takes_idle_connections_and_tasks_with_it() {
     let server = Server::start().await;
-    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
     let before = tasks();
     let aborted = server.status_value("Aborted_clients").await;
     let pool = warm(config(&server.url()).size(5)).await;
@@ -127,9 +161,14 @@ async fn the_last_handle_takes_idle_connections_and_tasks_with_it() {
     drop(pool);
     let mut held = clone.get().await.expect("a clone is as good");
     drop(clone);
-    held.query_drop("DO 1").await.expect("what is in use stays usable");
+    held.query_drop("DO 1")
+        .await
+        .expect("what is in use stays usable");
     drop(held);
-    eventually(SOON, "no connection is left", async || server.threads_connected().await == 0).await;
+    eventually(SOON, "no connection is left", async || {
+        server.threads_connected().await == 0
+    })
+    .await;
     eventually(SOON, "no task is left", async || tasks() == before).await;
     assert_eq!(server.status_value("Aborted_clients").await, aborted);
 }
@@ -139,10 +178,18 @@ async fn dropping_a_pool_that_is_still_connecting_leaves_nothing_behind() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.port()).await;
     proxy.accept_and_stall();
-    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
     let before = tasks();
     let pool = pool(config(&server.url_via(proxy.port())).size(5));
-    drop(pool.get_within(Duration::from_millis(50)).await.expect_err("nobody answers"));
+    drop(
+        pool.get_within(Duration::from_millis(50))
+            .await
+            .expect_err("nobody answers"),
+    );
     assert!(proxy.open() > 0);
     drop(pool);
     eventually(SOON, "no connection is left", async || proxy.open() == 0).await;
@@ -181,7 +228,9 @@ fn a_pool_in_a_static_moves_to_the_next_runtime_when_its_own_is_gone() {
         let answer: Option<u8> = runtime.block_on(async {
             POOL.warm_up().await.expect("warm");
             let mut conn = POOL.get().await.expect("a connection");
-            conn.query_first(format!("SELECT {n}")).await.expect("an answer")
+            conn.query_first(format!("SELECT {n}"))
+                .await
+                .expect("an answer")
         });
         assert_eq!(answer, Some(n));
     }
@@ -204,13 +253,22 @@ fn a_pool_in_use_on_another_runtime_says_so_and_never_hangs() {
     assert!(start.elapsed() < Duration::from_secs(1));
     // Nothing was lost over there.
     one.block_on(async {
-        drop((pool.get().await.expect("one"), pool.get().await.expect("two")));
+        drop((
+            pool.get().await.expect("one"),
+            pool.get().await.expect("two"),
+        ));
     });
     assert_eq!(pool.metrics().opened, 2);
     drop(one);
     other.block_on(async {
-        let mut conn = pool.get().await.expect("its own runtime is gone, so it moved here");
-        assert_eq!(conn.query_first("SELECT 7").await.expect("an answer"), Some(7_u8));
+        let mut conn = pool
+            .get()
+            .await
+            .expect("its own runtime is gone, so it moved here");
+        assert_eq!(
+            conn.query_first("SELECT 7").await.expect("an answer"),
+            Some(7_u8)
+        );
     });
 }
 
@@ -231,7 +289,10 @@ fn a_connection_from_a_runtime_that_is_gone_is_not_lent_again() {
         for _ in 0..3 {
             let mut conn = pool.get().await.expect("a connection");
             assert_ne!(conn.id(), id);
-            assert_eq!(conn.query_first("SELECT 7").await.expect("an answer"), Some(7_u8));
+            assert_eq!(
+                conn.query_first("SELECT 7").await.expect("an answer"),
+                Some(7_u8)
+            );
         }
     });
 }
@@ -240,5 +301,8 @@ fn a_connection_from_a_runtime_that_is_gone_is_not_lent_again() {
 fn outside_a_tokio_runtime_a_get_says_so() {
     let pool = pool(config("mysql://app@127.0.0.1:1/test"));
     let outcome = futures_util::future::FutureExt::now_or_never(pool.get());
-    assert!(matches!(outcome, Some(Err(Error::WrongRuntime))), "{outcome:?}");
+    assert!(
+        matches!(outcome, Some(Err(Error::WrongRuntime))),
+        "{outcome:?}"
+    );
 }

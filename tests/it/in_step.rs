@@ -20,8 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{Proxy, Seed, Server, config, eventually, warm};
 
-const ROWS: &str =
-    "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 200) SELECT n FROM r";
+const ROWS: &str = "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 200) SELECT n FROM r";
 
 /// Numbers that no two questions share.
 fn token() -> u64 {
@@ -37,7 +36,11 @@ async fn ask(conn: &mut impl Queryable) -> mysql_async::Result<()> {
     } else {
         conn.exec_first("SELECT ?", (token,)).await?
     };
-    assert_eq!(answer, Some(token), "an answer that belongs to another question");
+    assert_eq!(
+        answer,
+        Some(token),
+        "an answer that belongs to another question"
+    );
     Ok(())
 }
 
@@ -46,7 +49,10 @@ async fn work(conn: &mut PooledConn, kind: u64) -> mysql_async::Result<()> {
     let token = token();
     match kind {
         0 => ask(conn).await?,
-        1 => conn.query_drop(format!("DO SLEEP(0.0005), {token}")).await?,
+        1 => {
+            conn.query_drop(format!("DO SLEEP(0.0005), {token}"))
+                .await?
+        }
         2 => {
             let rows = (0..20).map(|n| (token + n,));
             conn.exec_batch("DO ?", rows).await.or_else(unsupported)?;
@@ -64,7 +70,9 @@ async fn work(conn: &mut PooledConn, kind: u64) -> mysql_async::Result<()> {
             }
         }
         5 => {
-            let mut result = conn.query_iter(format!("SELECT {token}; DO 1; SELECT {token} + 1")).await?;
+            let mut result = conn
+                .query_iter(format!("SELECT {token}; DO 1; SELECT {token} + 1"))
+                .await?;
             assert_eq!(result.collect::<u64>().await?, [token]);
             if token.is_multiple_of(2) {
                 result.collect::<u64>().await?;
@@ -126,7 +134,10 @@ async fn work(conn: &mut PooledConn, kind: u64) -> mysql_async::Result<()> {
             ask(conn).await?;
         }
         18 => {
-            let error = conn.query_drop("SELECT FROM nothing").await.expect_err("bad SQL");
+            let error = conn
+                .query_drop("SELECT FROM nothing")
+                .await
+                .expect_err("bad SQL");
             if !matches!(error, mysql_async::Error::Server(_)) {
                 return Err(error);
             }
@@ -187,7 +198,9 @@ async fn cancel_and_ask(pool: &Pool, seed: &Seed, enough: u64) {
                 let outcome = if seed.chance(60) {
                     polled_at_most(seed.below(12), work).await
                 } else {
-                    tokio::time::timeout(seed.duration_below(Duration::from_micros(600)), work).await.ok()
+                    tokio::time::timeout(seed.duration_below(Duration::from_micros(600)), work)
+                        .await
+                        .ok()
                 };
                 match outcome {
                     None => drop(cancelled.fetch_add(1, Ordering::Relaxed)),
@@ -213,7 +226,9 @@ async fn cancel_and_ask(pool: &Pool, seed: &Seed, enough: u64) {
             while !done.load(Ordering::Relaxed) {
                 let mut conn = pool.get().await.expect("a connection");
                 for _ in 0..3 {
-                    ask(&mut conn).await.expect("an answer, and no error of somebody else's");
+                    ask(&mut conn)
+                        .await
+                        .expect("an answer, and no error of somebody else's");
                     answers += 1;
                 }
             }
@@ -225,7 +240,11 @@ async fn cancel_and_ask(pool: &Pool, seed: &Seed, enough: u64) {
     }
     done.store(true, Ordering::Relaxed);
     let answers: u64 = askers.join_all().await.into_iter().sum();
-    println!("{} cancelled, {answers} answers, {:?}", cancelled.load(Ordering::Relaxed), pool.metrics());
+    println!(
+        "{} cancelled, {answers} answers, {:?}",
+        cancelled.load(Ordering::Relaxed),
+        pool.metrics()
+    );
     assert!(answers > 0);
 }
 
@@ -239,7 +258,13 @@ async fn ten_thousand_cancelled_callers_cause_no_wrong_answer_with_a_reset_when_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_cancelled_callers_cause_no_wrong_answer_without_any_reset() {
     let server = Server::start().await;
-    let pool = warm(config(&server.url()).size(6).overflow(2).reset(Reset::Never)).await;
+    let pool = warm(
+        config(&server.url())
+            .size(6)
+            .overflow(2)
+            .reset(Reset::Never),
+    )
+    .await;
     cancel_and_ask(&pool, &Seed::new(), 10_000).await;
 }
 
@@ -252,7 +277,10 @@ async fn cancelled_after_the_nested_command(
     // 10 ms each way: the nested command ends after 20 ms, the outer one after 40.
     let cancelled = tokio::time::timeout(Duration::from_millis(30), command(conn)).await;
     assert!(cancelled.is_err(), "it ended too soon to be cancelled");
-    assert!(!conn.is_disconnected(), "the driver's flag tells, so this is not the case to be shown");
+    assert!(
+        !conn.is_disconnected(),
+        "the driver's flag tells, so this is not the case to be shown"
+    );
 }
 
 #[tokio::test]
@@ -267,7 +295,11 @@ async fn a_nested_command_that_clears_the_drivers_flag_hides_nothing_from_the_po
         let id = conn.id();
         match kind {
             0 => {
-                drop(conn.start_transaction(TxOpts::default()).await.expect("a transaction"));
+                drop(
+                    conn.start_transaction(TxOpts::default())
+                        .await
+                        .expect("a transaction"),
+                );
                 cancelled_after_the_nested_command(&mut conn, async |conn| {
                     conn.query_drop("DO 'the other caller'").await
                 })
@@ -276,14 +308,22 @@ async fn a_nested_command_that_clears_the_drivers_flag_hides_nothing_from_the_po
                 assert!(refused.to_string().contains("cancelled"), "{refused}");
             }
             1 => {
-                drop(conn.query_iter("SELECT 'the other'; SELECT 'caller'").await.expect("a result"));
+                drop(
+                    conn.query_iter("SELECT 'the other'; SELECT 'caller'")
+                        .await
+                        .expect("a result"),
+                );
                 // The first result set is there already; going to the next one is the nested command.
                 cancelled_at_some_point(&mut conn).await;
             }
             _ => {
                 // On the bare connection nothing is followed: only the proof at its return can tell.
                 let bare: &mut Conn = &mut conn;
-                drop(bare.start_transaction(TxOpts::default()).await.expect("a transaction"));
+                drop(
+                    bare.start_transaction(TxOpts::default())
+                        .await
+                        .expect("a transaction"),
+                );
                 let command = bare.query_drop("DO 'the other caller'");
                 let cancelled = tokio::time::timeout(Duration::from_millis(30), command).await;
                 assert!(cancelled.is_err() && !bare.is_disconnected());
@@ -328,7 +368,9 @@ async fn the_error_of_a_later_result_set_is_not_handed_to_the_next_borrower() {
             drop(result);
             drop(conn);
             let mut next = pool.get().await.expect("a connection");
-            ask(&mut next).await.expect("no error of the borrower before");
+            ask(&mut next)
+                .await
+                .expect("no error of the borrower before");
         }
     }
 }
@@ -343,7 +385,9 @@ async fn a_borrower_that_panics_leaves_a_connection_in_step_or_none() {
             let mut conn = of.get().await.expect("a connection");
             if in_the_middle {
                 // The driver panics where a row is not what was asked for, its result half read.
-                conn.query::<u64, _>("SELECT 'no number' UNION ALL SELECT 1").await.map(drop)
+                conn.query::<u64, _>("SELECT 'no number' UNION ALL SELECT 1")
+                    .await
+                    .map(drop)
             } else {
                 panic!("the borrower's own")
             }
@@ -353,5 +397,8 @@ async fn a_borrower_that_panics_leaves_a_connection_in_step_or_none() {
         let mut next = pool.get().await.expect("a connection");
         ask(&mut next).await.expect("an answer");
     }
-    eventually(Duration::from_secs(5), "none is lost", async || pool.status().idle == 1).await;
+    eventually(Duration::from_secs(5), "none is lost", async || {
+        pool.status().idle == 1
+    })
+    .await;
 }

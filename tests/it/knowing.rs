@@ -15,7 +15,10 @@ async fn readiness_goes_from_cold_over_warming_to_ready_and_closed() {
     proxy.delay_opening(Duration::from_millis(50));
     let pool = pool(config(&server.url_via(proxy.port())).size(3));
     let mut watch = pool.watch();
-    assert_eq!((pool.readiness(), watch.current()), (Readiness::Cold, Readiness::Cold));
+    assert_eq!(
+        (pool.readiness(), watch.current()),
+        (Readiness::Cold, Readiness::Cold)
+    );
     assert!(!pool.readiness().is_serving());
     let (warmed, seen, ready) = tokio::join!(
         pool.warm_up(),
@@ -33,7 +36,10 @@ async fn readiness_goes_from_cold_over_warming_to_ready_and_closed() {
     assert_eq!(seen, [Readiness::Warming, Readiness::Ready]);
     assert!(pool.readiness().is_serving());
     let health = pool.health();
-    assert_eq!((health.readiness, health.last_error), (Readiness::Ready, None));
+    assert_eq!(
+        (health.readiness, health.last_error),
+        (Readiness::Ready, None)
+    );
     assert_eq!(health.status, pool.status());
     pool.close().await;
     assert_eq!(watch.changed().await, Readiness::Closed);
@@ -49,10 +55,17 @@ async fn a_first_fill_that_fails_is_unavailable_and_recovers() {
         let pool = pool.clone();
         async move { pool.wait_ready().await }
     });
-    drop(pool.get_within(Duration::from_millis(50)).await.expect_err("refused"));
+    drop(
+        pool.get_within(Duration::from_millis(50))
+            .await
+            .expect_err("refused"),
+    );
     assert_eq!(pool.readiness(), Readiness::Unavailable);
     let error = pool.health().last_error.expect("a reason");
-    assert!(error.contains("refused") && error.contains("start the server"), "{error}");
+    assert!(
+        error.contains("refused") && error.contains("start the server"),
+        "{error}"
+    );
     // Nobody asks any more; the pool goes on by itself.
     proxy.accept_again().await;
     waiting.await.expect("no panic").expect("ready by itself");
@@ -63,8 +76,15 @@ async fn a_first_fill_that_fails_is_unavailable_and_recovers() {
 async fn busy_is_not_down() {
     let server = Server::shared().await;
     let pool = warm(config(&server.url()).size(2).overflow(0)).await;
-    let _held = (pool.get().await.expect("one"), pool.get().await.expect("two"));
-    drop(pool.get_within(Duration::from_millis(20)).await.expect_err("all in use"));
+    let _held = (
+        pool.get().await.expect("one"),
+        pool.get().await.expect("two"),
+    );
+    drop(
+        pool.get_within(Duration::from_millis(20))
+            .await
+            .expect_err("all in use"),
+    );
     assert_eq!(pool.readiness(), Readiness::Ready);
 }
 
@@ -94,12 +114,22 @@ async fn no_debug_text_and_no_error_holds_the_password() {
         format!("{:?}", pool.metrics()),
         format!("{:?}", pool.watch()),
     ];
-    let transaction = conn.start_transaction(TxOpts::default()).await.expect("begun");
+    let transaction = conn
+        .start_transaction(TxOpts::default())
+        .await
+        .expect("begun");
     texts.push(format!("{transaction:?}"));
     drop(transaction);
     let refused = crate::support::pool(config(&format!("mysql://app:{password}@127.0.0.1:1/test")));
-    let error = refused.get_within(Duration::from_millis(20)).await.expect_err("refused");
-    texts.extend([format!("{error:?}"), error.to_string(), format!("{:?}", refused.health())]);
+    let error = refused
+        .get_within(Duration::from_millis(20))
+        .await
+        .expect_err("refused");
+    texts.extend([
+        format!("{error:?}"),
+        error.to_string(),
+        format!("{:?}", refused.health()),
+    ]);
     for text in texts {
         assert!(!text.contains(&password), "{text}");
     }

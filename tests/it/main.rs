@@ -10,4 +10,5 @@ mod knowing;
 mod support;
 mod support_works;
 mod tidy;
+mod upkeep;
 mod warming;

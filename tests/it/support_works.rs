@@ -146,12 +146,12 @@ async fn asking_a_server_moves_none_of_its_counters() {
     server.execute(&format!("KILL {victim}")).await;
     conns[3].query_drop("DO 1").await.expect_err("killed");
     let mut admin = server.admin().await;
-    let processes = number(
-        &mut admin,
-        "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'app'",
-    )
+    eventually(SOON, "the killed connection is off the list", async || {
+        let query = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'app'";
+        number(&mut admin, query).await == 9
+    })
     .await;
-    assert_eq!(processes, 9);
+    assert_eq!(server.threads_connected().await, 9);
 }
 
 #[tokio::test]
@@ -260,7 +260,7 @@ async fn a_delay_holds_each_way_and_costs_no_throughput() {
     assert_eq!(text.len(), 1_600_000);
     assert!(took < Duration::from_secs(1), "{took:?}");
     proxy.forward();
-    let (_, round_trip) = timed(number(&mut conn, "SELECT 1")).await;
+    let round_trip = median_of(5, async || timed(number(&mut conn, "SELECT 1")).await.1).await;
     assert!(round_trip < Duration::from_millis(30), "{round_trip:?}");
 }
 
@@ -426,7 +426,8 @@ async fn a_proxy_counts_no_connection_that_its_client_has_closed() {
             .await
             .expect("open");
     }
-    assert_eq!(proxy.peak(), 1);
+    proxy.until_accepted(500, SOON).await;
+    assert!(proxy.peak().await <= 1);
 
     let permits = Semaphore::new(10);
     let seed = Seed::new();
@@ -448,9 +449,16 @@ async fn a_proxy_counts_no_connection_that_its_client_has_closed() {
         }
     }))
     .await;
-    assert_eq!((proxy.accepted(), proxy.peak()), (2500, 10));
-    proxy.until_open(0, SOON).await;
     proxy.until_accepted(2500, SOON).await;
+    assert!(proxy.peak().await <= 10);
+    proxy.until_open(0, SOON).await;
+
+    let kept = join_all((0..11).map(|_| connect(server.opts_via(proxy.port())))).await;
+    assert_eq!(proxy.open(), 11);
+    assert_eq!(proxy.peak().await, 11);
+    drop(kept);
+    proxy.until_open(0, SOON).await;
+    assert_eq!(proxy.peak().await, 11);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A TCP proxy on loopback that spoils the way to a server on request, and counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
@@ -21,6 +21,10 @@ use super::ports::free_port;
 /// a delay to hold up no throughput that a test needs, and for a stalled reader to be felt.
 const PIECE: usize = 16 * 1024;
 const PIECES: usize = 256;
+
+/// How long the end of one connection may take to arrive after the beginning of another that its client opened later:
+/// the kernel keeps the order within a connection only.
+const GRACE: Duration = Duration::from_millis(20);
 
 /// A proxy in front of one port at a time. It forwards until told otherwise; every change holds at once, for open
 /// connections too where that has a meaning. Dropping it closes everything.
@@ -146,14 +150,21 @@ impl Proxy {
     }
 
     /// Connections that are open now and whose client has not closed its end.
-    pub(crate) fn open(&self) -> u64 {
-        self.shared.counts.borrow().open
+    pub(crate) fn open(&self) -> usize {
+        self.shared.counts.borrow().open.len()
     }
 
     /// The most connections that were ever open at the same moment. A client that closes one connection and then
-    /// opens another is not counted twice, however quick it is. A connection is no longer counted once it was cut.
-    pub(crate) fn peak(&self) -> u64 {
-        self.shared.counts.borrow().peak
+    /// opens another is never counted twice, however quick it is; for that, two connections count together
+    /// only if both are still open 20 ms after the later one was accepted. One that was cut is no longer open.
+    pub(crate) async fn peak(&self) -> usize {
+        self.shared
+            .counts
+            .subscribe()
+            .wait_for(|counts| counts.checks == 0)
+            .await
+            .expect("the proxy runs")
+            .peak
     }
 
     /// When the first connection was accepted.
@@ -162,9 +173,9 @@ impl Proxy {
     }
 
     /// Waits until exactly that many connections are open.
-    pub(crate) async fn until_open(&self, count: u64, within: Duration) {
+    pub(crate) async fn until_open(&self, count: usize, within: Duration) {
         self.until(within, format!("{count} open"), move |counts| {
-            counts.open == count
+            counts.open.len() == count
         })
         .await;
     }
@@ -247,7 +258,6 @@ struct Rules {
     greeting_delay: Duration,
     /// Of the server's bytes, how many get through on each connection.
     server_bytes: u64,
-    /// Connections are numbered from 1 in the order of their acceptance.
     stalled_up_to: u64,
 }
 
@@ -285,8 +295,11 @@ enum Admission {
 #[derive(Debug, Default)]
 struct Counts {
     accepted: u64,
-    open: u64,
-    peak: u64,
+    /// By number, from 1 in the order of their acceptance.
+    open: BTreeSet<u64>,
+    peak: usize,
+    /// Possible new peaks whose time of grace is not over.
+    checks: usize,
     first_accept: Option<std::time::Instant>,
 }
 
@@ -358,79 +371,82 @@ async fn accept_all(
             accepted = accepting => {
                 // An error means that the client has gone already.
                 if let Ok((client, _)) = accepted {
-                    admit(client, &shared).await;
+                    admit(client, &shared);
                 }
             }
         }
     }
 }
 
-async fn admit(client: TcpStream, shared: &Arc<Shared>) {
+fn admit(client: TcpStream, shared: &Arc<Shared>) {
     let closing = shared.rules.borrow().admission == Admission::Close;
     let mut number = 0;
+    let mut candidates = None;
     shared.counts.send_modify(|counts| {
         counts.accepted += 1;
         number = counts.accepted;
         counts
             .first_accept
             .get_or_insert_with(std::time::Instant::now);
-        counts.open += u64::from(!closing);
+        if !closing {
+            counts.open.insert(number);
+        }
+        if counts.open.len() > counts.peak {
+            candidates = Some(counts.open.clone());
+            counts.checks += 1;
+        }
     });
+    if let Some(candidates) = candidates {
+        tokio::spawn(check_peak(candidates, Arc::clone(shared)));
+    }
     if closing {
         return;
     }
-    let open = Open {
-        counts: shared.counts.clone(),
-        counted: true,
-    };
     let (end, ended) = oneshot::channel();
-    let serving = serve(client, number, open, ended, Arc::clone(shared));
-    {
-        // Locked until it is entered, so that the task, which removes it, comes second.
-        let mut connections = shared.connections();
-        let task = tokio::spawn(serving);
-        connections.insert(number, Connection { end, task });
-    }
-    // A connection that its client closed before it opened this one has its end waiting in the kernel. To yield on
-    // this runtime of one thread is to poll the sockets and then run the tasks of those that have something to
-    // read: after that, each such end has been read and counted. Twice, in case this task was not the last to wake.
-    tokio::task::yield_now().await;
-    tokio::task::yield_now().await;
-    shared
-        .counts
-        .send_modify(|counts| counts.peak = counts.peak.max(counts.open));
+    let open = Open {
+        number,
+        shared: Arc::clone(shared),
+    };
+    // Locked until it is entered, so that the task, which removes it, comes second.
+    let mut connections = shared.connections();
+    let task = tokio::spawn(serve(client, open, ended));
+    connections.insert(number, Connection { end, task });
+}
+
+async fn check_peak(candidates: BTreeSet<u64>, shared: Arc<Shared>) {
+    tokio::time::sleep(GRACE).await;
+    shared.counts.send_modify(|counts| {
+        counts.checks -= 1;
+        counts.peak = counts
+            .peak
+            .max(counts.open.intersection(&candidates).count());
+    });
 }
 
 /// Counts a connection as open until its client's end was seen, or it is over.
 struct Open {
-    counts: watch::Sender<Counts>,
-    counted: bool,
+    number: u64,
+    shared: Arc<Shared>,
 }
 
 impl Open {
-    fn over(&mut self) {
-        if self.counted {
-            self.counted = false;
-            self.counts.send_modify(|counts| counts.open -= 1);
-        }
+    fn over(&self) {
+        self.shared
+            .counts
+            .send_if_modified(|counts| counts.open.remove(&self.number));
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.over();
+        self.shared.connections().remove(&self.number);
     }
 }
 
-async fn serve(
-    mut client: TcpStream,
-    number: u64,
-    mut open: Open,
-    ended: oneshot::Receiver<Ending>,
-    shared: Arc<Shared>,
-) {
+async fn serve(mut client: TcpStream, open: Open, ended: oneshot::Receiver<Ending>) {
     let ending = {
-        let relaying = pin!(relay(&mut client, number, &mut open, &shared.rules));
+        let relaying = pin!(relay(&mut client, &open));
         tokio::select! {
             ending = ended => ending.unwrap_or(Ending::Close),
             () = relaying => Ending::Close,
@@ -442,18 +458,18 @@ async fn serve(
     }
     drop(client);
     drop(open);
-    shared.connections().remove(&number);
 }
 
 /// Passes bytes both ways, until both sides have ended or one of them cannot be reached.
-async fn relay(client: &mut TcpStream, number: u64, open: &mut Open, rules: &watch::Sender<Rules>) {
+async fn relay(client: &mut TcpStream, open: &Open) {
+    let rules = &open.shared.rules;
     let (upward, downward) = (
         Way {
-            connection: number,
+            connection: open.number,
             from: Side::Client,
         },
         Way {
-            connection: number,
+            connection: open.number,
             from: Side::Server,
         },
     );

@@ -1,0 +1,297 @@
+//! Pure: how opening connections goes, and when the next attempt may be made. Takes `now` and chance.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use crate::{error::ConnectError, report::ServerInfo, schedule};
+
+/// The server's facts are read again by an opening after this time.
+const FACTS_FRESH: Duration = Duration::from_secs(1);
+/// A server that is read-only for good is not to have its connections replaced over and over.
+const READ_ONLY_REFRESH_EVERY: Duration = Duration::from_secs(5);
+
+/// How opening connections goes: one gate for all attempts of a pool.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    /// A first fill was asked for.
+    pub(crate) begun: bool,
+    /// Failures in a row.
+    failures: u32,
+    /// When the first of them was.
+    failing_since: Option<Instant>,
+    /// No attempt before this.
+    retry_at: Option<Instant>,
+    /// Attempts that have not answered for long, and are still given their time.
+    pub(crate) hanging: usize,
+    /// The last failure, with its number among `ended`.
+    last_failure: Option<(u64, ConnectError)>,
+    /// Attempts that have ended, and how many of them failed.
+    ended: u64,
+    failed: u64,
+    /// How long the last openings took, each with its number among `ended`.
+    times: VecDeque<(u64, Duration)>,
+    /// What the server said of itself last.
+    pub(crate) server: Option<ServerInfo>,
+    pub(crate) max_allowed_packet: Option<usize>,
+    /// When an opening last took it upon itself to read that.
+    facts_claimed_at: Option<Instant>,
+    /// Since when fewer connections than `ready_at` are open.
+    short_since: Option<Instant>,
+    /// When they last were because the server had become read-only.
+    read_only_refresh: Option<Instant>,
+}
+
+/// What an attempt knows of the gate it passed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pass {
+    failures_before: u32,
+}
+
+/// How far attempts had come at some moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    pub(crate) ended: u64,
+    failed: u64,
+}
+
+/// What happened since a [`Mark`].
+pub(crate) struct Since {
+    pub(crate) attempts: u64,
+    pub(crate) failed: u64,
+    pub(crate) times: Vec<Duration>,
+    pub(crate) last_error: Option<ConnectError>,
+    /// The last failure, if it is one that trying again does not mend.
+    pub(crate) lasting: Option<ConnectError>,
+    pub(crate) server: Option<ServerInfo>,
+}
+
+/// An outage that has ended.
+pub(crate) struct Outage {
+    pub(crate) failures: u32,
+    pub(crate) lasted: Duration,
+}
+
+impl Gate {
+    /// How many attempts may be in flight now, of `most` in good times; those that hang do not count.
+    pub(crate) fn opens_for(&self, most: usize, now: Instant) -> usize {
+        if self.retry_at.is_some_and(|at| now < at) {
+            0
+        } else if self.failures > 0 {
+            1
+        } else {
+            most
+        }
+    }
+
+    pub(crate) fn pass(&mut self) -> Pass {
+        self.begun = true;
+        Pass {
+            failures_before: self.failures,
+        }
+    }
+
+    pub(crate) fn note_success(
+        &mut self,
+        took: Duration,
+        remember: usize,
+        now: Instant,
+    ) -> Option<Outage> {
+        self.ended = self.ended.saturating_add(1);
+        self.times.push_back((self.ended, took));
+        if self.times.len() > remember.max(1) {
+            self.times.pop_front();
+        }
+        self.retry_at = None;
+        let failures = std::mem::take(&mut self.failures);
+        let since = self.failing_since.take()?;
+        Some(Outage {
+            failures,
+            lasted: now.saturating_duration_since(since),
+        })
+    }
+
+    /// Notes an attempt that failed; says whether an outage began with it.
+    pub(crate) fn note_failure(
+        &mut self,
+        pass: Pass,
+        error: ConnectError,
+        now: Instant,
+        chance: u64,
+    ) -> bool {
+        self.ended = self.ended.saturating_add(1);
+        self.failed = self.failed.saturating_add(1);
+        self.last_failure = Some((self.ended, error));
+        self.step_back(pass, now, chance)
+    }
+
+    /// Notes an attempt that hangs, and lets the next one be made beside it; says whether an outage began with it.
+    pub(crate) fn note_hanging(
+        &mut self,
+        pass: Pass,
+        error: ConnectError,
+        now: Instant,
+        chance: u64,
+    ) -> bool {
+        self.hanging = self.hanging.saturating_add(1);
+        self.last_failure = Some((self.ended, error));
+        self.step_back(pass, now, chance)
+    }
+
+    /// One step of the back-off; attempts that were in flight together are one step.
+    fn step_back(&mut self, pass: Pass, now: Instant, chance: u64) -> bool {
+        let first = self.failures == 0;
+        if self.failures == pass.failures_before {
+            self.failures = self.failures.saturating_add(1);
+            let since = *self.failing_since.get_or_insert(now);
+            let outage = now.saturating_duration_since(since);
+            self.retry_at = now.checked_add(schedule::back_off(self.failures, outage, chance));
+        }
+        first
+    }
+
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Why connections cannot be opened now; `None` when the last attempt succeeded.
+    pub(crate) fn error(&self) -> Option<&ConnectError> {
+        let failing = self.is_failing();
+        self.last_failure
+            .as_ref()
+            .filter(|_| failing)
+            .map(|(_, error)| error)
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            ended: self.ended,
+            failed: self.failed,
+        }
+    }
+
+    pub(crate) fn since(&self, mark: Mark) -> Since {
+        let last_error = self
+            .last_failure
+            .as_ref()
+            .filter(|(n, _)| *n > mark.ended)
+            .map(|(_, error)| error);
+        Since {
+            attempts: self.ended.saturating_sub(mark.ended),
+            failed: self.failed.saturating_sub(mark.failed),
+            times: self
+                .times
+                .iter()
+                .filter(|(n, _)| *n > mark.ended)
+                .map(|(_, time)| *time)
+                .collect(),
+            last_error: last_error.cloned(),
+            lasting: last_error.filter(|error| !error.is_transient()).cloned(),
+            server: self.server.clone(),
+        }
+    }
+
+    /// Whether it falls to this opening to read the server's facts: they are read again when they are not fresh.
+    pub(crate) fn claim_facts(&mut self, now: Instant) -> bool {
+        let claimed = self.facts_claimed_at;
+        let fresh = claimed.is_some_and(|at| now.saturating_duration_since(at) < FACTS_FRESH);
+        if !fresh {
+            self.facts_claimed_at = Some(now);
+        }
+        !fresh
+    }
+
+    /// The facts were not to be had: the next opening is to try.
+    pub(crate) fn disclaim_facts(&mut self) {
+        self.facts_claimed_at = None;
+    }
+
+    /// Notes whether the pool is short of connections; says for how long it has been.
+    pub(crate) fn note_short(&mut self, short: bool, now: Instant) -> Duration {
+        if !short {
+            self.short_since = None;
+            return Duration::ZERO;
+        }
+        now.saturating_duration_since(*self.short_since.get_or_insert(now))
+    }
+
+    /// When the keeper is to look again: at the next attempt, or when `grace` for a shortage ends.
+    pub(crate) fn next_due(&self, grace: Duration, now: Instant) -> Option<Instant> {
+        let grace_ends = self.short_since.and_then(|since| since.checked_add(grace));
+        [self.retry_at, grace_ends]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > now)
+            .min()
+    }
+
+    /// Whether the pool may be refreshed because the server says it is read-only: not if that was tried lately.
+    pub(crate) fn may_refresh_for_read_only(&mut self, now: Instant) -> bool {
+        let lately = self.read_only_refresh;
+        if lately.is_some_and(|at| now.saturating_duration_since(at) < READ_ONLY_REFRESH_EVERY) {
+            return false;
+        }
+        self.read_only_refresh = Some(now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Gate, READ_ONLY_REFRESH_EVERY};
+    use crate::error::{ConnectError, ConnectPhase};
+
+    fn error() -> ConnectError {
+        ConnectError::timed_out(ConnectPhase::Connect, Duration::from_secs(1))
+    }
+
+    #[test]
+    fn after_a_failure_one_probe_at_a_time_and_after_a_success_all_at_once() {
+        let now = Instant::now();
+        let mut gate = Gate::default();
+        assert_eq!(gate.opens_for(8, now), 8);
+        let together = [gate.pass(), gate.pass()];
+        assert!(gate.note_failure(together[0], error(), now, 0));
+        assert_eq!(gate.opens_for(8, now), 0);
+        let due = gate.next_due(Duration::ZERO, now).expect("a next attempt");
+        assert!(!gate.note_failure(together[1], error(), now, 0));
+        assert_eq!(
+            gate.next_due(Duration::ZERO, now),
+            Some(due),
+            "one step for both"
+        );
+        assert_eq!(gate.opens_for(8, due), 1);
+        assert!(gate.error().is_some());
+        let outage = gate
+            .note_success(Duration::ZERO, 9, due)
+            .expect("an outage");
+        assert_eq!((outage.failures, outage.lasted), (1, due - now));
+        assert_eq!((gate.opens_for(8, due), gate.error().is_none()), (8, true));
+    }
+
+    #[test]
+    fn what_happened_since_a_mark_is_told_once() {
+        let now = Instant::now();
+        let mut gate = Gate::default();
+        let pass = gate.pass();
+        gate.note_failure(pass, error(), now, 0);
+        let mark = gate.mark();
+        assert!(gate.since(mark).last_error.is_none());
+        gate.note_success(Duration::from_millis(3), 9, now);
+        let since = gate.since(mark);
+        assert_eq!((since.attempts, since.failed), (1, 0));
+        assert_eq!(since.times, [Duration::from_millis(3)]);
+    }
+
+    #[test]
+    fn a_server_that_is_read_only_for_good_is_not_refreshed_over_and_over() {
+        let now = Instant::now();
+        let mut gate = Gate::default();
+        assert!(gate.may_refresh_for_read_only(now));
+        assert!(!gate.may_refresh_for_read_only(now));
+        assert!(gate.may_refresh_for_read_only(now + READ_ONLY_REFRESH_EVERY));
+    }
+}
