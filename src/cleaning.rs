@@ -1,13 +1,14 @@
 //! From returned to as good as new, or discarded. Always in the background, never in a caller's `get()`.
 
 use std::{
+    future::Future,
     pin::pin,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mysql_async::{QueryResult, TextProtocol, prelude::Queryable};
-use tokio::time::timeout;
+use tokio::time::{error::Elapsed, timeout};
 use tracing::debug;
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
 
 /// Pending rows are read for so long; a connection with more of them is closed instead.
 const DRAIN_TIME: Duration = Duration::from_millis(50);
-/// A proof that takes longer puts the connection, and all others, in doubt.
+/// A proof or a cleaning that takes longer puts the connection, and all others, in doubt.
 const DOUBT: Duration = Duration::from_millis(300);
 /// How long a goodbye may take before the socket is closed without one.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
@@ -29,7 +30,7 @@ pub(crate) fn give_back(connector: &Arc<Connector>, mut filled: Filled) {
     if connector.closing.is_given() {
         return discard(connector, filled, Reason::Closing);
     }
-    connector.note_sign(&filled);
+    connector.note_sign_at(filled.follow.used_at);
     if filled.follow.read_only && connector.refresh_for_read_only(&filled) {
         return discard(connector, filled, Reason::ReadOnly);
     }
@@ -115,22 +116,10 @@ pub(crate) async fn prove(connector: &Arc<Connector>, mut tending: Tending) -> O
     let session = tending.session()?;
     connector.metrics.proofs.add_one();
     let (id, proved_at) = (session.conn.id(), session.follow.proved_at);
-    let outcome = {
-        let mut proof = pin!(timeout(connector.config.connect_timeout, session.prove()));
-        match timeout(DOUBT, &mut proof).await {
-            Ok(outcome) => outcome,
-            Err(_elapsed) => {
-                // It may yet answer; until then it does not count as working, and the others are asked too.
-                let doubt = connector.doubt(proved_at);
-                let outcome = proof.await;
-                drop(doubt);
-                outcome
-            }
-        }
-    };
+    let outcome = with_patience(connector, proved_at, session.prove()).await;
     let error = match outcome {
         Ok(Ok(())) => {
-            connector.judge();
+            connector.note_sign();
             return tending.done();
         }
         Ok(Err(error)) => error.to_string(),
@@ -147,19 +136,35 @@ pub(crate) async fn prove(connector: &Arc<Connector>, mut tending: Tending) -> O
     None
 }
 
+/// The outcome of work on a connection, within `connect_timeout`. If it takes long, the connection does not
+/// count as working until it answers, and all others are asked too.
+async fn with_patience<T>(
+    connector: &Connector,
+    proved_at: Instant,
+    work: impl Future<Output = T>,
+) -> Result<T, Elapsed> {
+    let mut work = pin!(timeout(connector.config.connect_timeout, work));
+    if let Ok(outcome) = timeout(DOUBT, &mut work).await {
+        return outcome;
+    }
+    let doubt = connector.doubt(proved_at);
+    let outcome = work.await;
+    drop(doubt);
+    connector.judge();
+    outcome
+}
+
 async fn clean(connector: Arc<Connector>, mut tending: Tending, needs: Needs) {
     let Some(session) = tending.session() else {
         return;
     };
     let (id, proved_at) = (session.conn.id(), session.follow.proved_at);
-    let reason = match timeout(
-        connector.config.connect_timeout,
-        in_order(&connector, session, needs),
-    )
-    .await
-    {
+    let work = in_order(&connector, session, needs);
+    let reason = match with_patience(&connector, proved_at, work).await {
         Ok(Ok(())) => {
             session.follow.turn();
+            session.follow.proved_at = Instant::now();
+            connector.note_sign();
             connector.metrics.cleaned.add_one();
             let Some(filled) = tending.done() else { return };
             return make_idle(&connector, filled);

@@ -249,13 +249,9 @@ impl Connector {
         }
     }
 
-    /// Connections are in use, and none has come back for long: tries whether the server answers, on a
-    /// new connection if there is room for one.
-    pub(crate) fn ask_after_those_in_use(self: &Arc<Self>) {
-        let status = self.slots.status();
-        if status.idle == 0 && status.connecting == 0 && status.cleaning == 0 {
-            self.fill_counting(Demand::SignOfLife);
-        }
+    /// Tries whether the server answers, on a new connection if there is room for one.
+    pub(crate) fn open_for_a_sign_of_life(self: &Arc<Self>) {
+        self.fill_counting(Demand::SignOfLife);
     }
 
     /// Counts the attempts that ended, and the pool's closing; whoever subscribes misses none.
@@ -440,11 +436,15 @@ impl Connector {
         self.nanos(now).saturating_sub(sign) > nanos(QUIET)
     }
 
-    /// Notes a connection that came back: when it last had an answer.
+    /// Notes that the server answered just now.
+    pub(crate) fn note_sign(&self) {
+        self.note_sign_at(Instant::now());
+    }
+
+    /// Notes when the server answered.
     #[inline]
-    pub(crate) fn note_sign(&self, session: &Session) {
-        self.last_sign
-            .store(self.nanos(session.follow.used_at), Ordering::Relaxed);
+    pub(crate) fn note_sign_at(&self, at: Instant) {
+        self.last_sign.store(self.nanos(at), Ordering::Relaxed);
     }
 
     fn tell(&self, change: Option<(Readiness, Readiness)>, error: Option<&ConnectError>) {
@@ -579,6 +579,7 @@ impl Connector {
 
     fn note_success(&self, took: Duration) {
         self.metrics.opened.add_one();
+        self.note_sign();
         let remember = self.slots.status().limit();
         let outage = self.gate().note_success(took, remember, Instant::now());
         if let Some(outage) = outage {

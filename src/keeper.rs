@@ -14,6 +14,7 @@ use crate::{
     error::{ConfigError, Error},
     schedule::Fate,
     session::Reason,
+    slot::Filled,
 };
 
 /// Makes sure that the pool lives on this runtime and has its keeper there.
@@ -112,8 +113,29 @@ fn sweep(connector: &Arc<Connector>) -> Instant {
         }
     }
     if busy && connector.is_quiet(now) {
-        connector.ask_after_those_in_use();
+        ask_for_a_sign_of_life(connector);
     }
     let tick = connector.upkeep.tick(busy);
     now.checked_add(tick).unwrap_or(now)
+}
+
+/// Connections are in use, and none has come back for long: is the server busy, or gone?
+fn ask_for_a_sign_of_life(connector: &Arc<Connector>) {
+    let status = connector.slots.status();
+    if status.connecting > 0 || status.cleaning > 0 {
+        // Those will tell.
+        return;
+    }
+    match connector.slots.try_take() {
+        Some(filled) => prove(connector, filled),
+        None => connector.open_for_a_sign_of_life(),
+    }
+}
+
+/// Proves a connection in the background: idle again, or gone, nobody waits for the outcome.
+fn prove(connector: &Arc<Connector>, filled: Filled) {
+    let runtime = filled.birth.runtime.clone();
+    let tending = connector.slots.tend(filled);
+    let connector = Arc::clone(connector);
+    drop(runtime.spawn(async move { drop(cleaning::prove(&connector, tending).await) }));
 }

@@ -146,7 +146,8 @@ async fn a_hanging_attempt_ends_at_its_own_deadline_and_gives_its_slot_back() {
         error.to_string().contains("no answer within 100 ms"),
         "{error}"
     );
-    assert!(proxy.peak() <= 2, "{} connections of 2", proxy.peak());
+    let peak = proxy.peak().await;
+    assert!(peak <= 2, "{peak} connections of 2");
     proxy.forward();
     pool.get()
         .await
@@ -407,8 +408,9 @@ async fn the_server_never_sees_more_connections_than_the_limit() {
     println!(
         "{} connections in all, {} at once",
         proxy.accepted(),
-        proxy.peak()
+        proxy.peak().await
     );
     assert!(proxy.accepted() > 100);
-    assert!(proxy.peak() <= 10, "{} of 10", proxy.peak());
+    let peak = proxy.peak().await;
+    assert!(peak <= 10, "{peak} of 10");
 }

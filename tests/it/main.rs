@@ -7,6 +7,7 @@ mod ending;
 mod getting;
 mod in_step;
 mod knowing;
+mod outage;
 mod support;
 mod support_works;
 mod tidy;

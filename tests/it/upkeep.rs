@@ -35,15 +35,22 @@ async fn kill_all(server: &Server) {
 
 async fn query(pool: &Pool) -> Result<(), String> {
     let mut conn = pool.get().await.map_err(|error| error.to_string())?;
-    let answer: Option<u8> =
-        conn.query_first("SELECT 7").await.map_err(|error| error.to_string())?;
+    let answer: Option<u8> = conn
+        .query_first("SELECT 7")
+        .await
+        .map_err(|error| error.to_string())?;
     assert_eq!(answer, Some(7));
     Ok(())
 }
 
 fn discarded(pool: &Pool, reason: &str) -> u64 {
     let metrics = pool.metrics();
-    metrics.discarded.iter().filter(|(of, _)| *of == reason).map(|(_, count)| *count).sum()
+    metrics
+        .discarded
+        .iter()
+        .filter(|(of, _)| *of == reason)
+        .map(|(_, count)| *count)
+        .sum()
 }
 
 #[tokio::test]
@@ -53,7 +60,10 @@ async fn what_is_discarded_is_replaced_without_any_caller_asking() {
     for _ in 0..3 {
         PooledConn::discard(pool.get().await.expect("a connection"));
     }
-    eventually(SOON, "five are open again", async || pool.status().idle == 5).await;
+    eventually(SOON, "five are open again", async || {
+        pool.status().idle == 5
+    })
+    .await;
     assert_eq!(pool.metrics().opened, 8);
 }
 
@@ -98,12 +108,23 @@ async fn connections_that_reach_their_maximum_age_are_replaced_and_no_get_waits_
         let start = Instant::now();
         let (_, pool) = steady_load(settings, 500, Duration::from_secs(6)).await;
         let metrics = pool.metrics();
-        println!("overflow {overflow}: {metrics:?}, {} at once", proxy.peak());
-        assert_eq!(metrics.gets_waited_below_size, 0, "gets that waited for an opening");
+        println!(
+            "overflow {overflow}: {metrics:?}, {} at once",
+            proxy.peak().await
+        );
+        assert_eq!(
+            metrics.gets_waited_below_size, 0,
+            "gets that waited for an opening"
+        );
         // Each lives at most 2 s.
         let replaced = discarded(&pool, "retired");
-        assert!(replaced >= 40, "{replaced} replaced in {:?}", start.elapsed());
-        assert!(proxy.peak() <= 20 + overflow as u64, "{} at once", proxy.peak());
+        assert!(
+            replaced >= 40,
+            "{replaced} replaced in {:?}",
+            start.elapsed()
+        );
+        let peak = proxy.peak().await;
+        assert!(peak <= 20 + overflow, "{peak} at once");
         assert!(pool.status().open >= 19, "{}", pool.status());
     }
 }
@@ -111,12 +132,19 @@ async fn connections_that_reach_their_maximum_age_are_replaced_and_no_get_waits_
 #[tokio::test]
 async fn idle_connections_outlive_the_servers_wait_timeout() {
     let server = Server::builder().option("--wait-timeout=2").start().await;
-    let settings = config(&server.url()).size(8).keepalive(Duration::from_millis(700));
+    let settings = config(&server.url())
+        .size(8)
+        .keepalive(Duration::from_millis(700));
     let pool = warm(settings).await;
     let start = Instant::now();
     // The idleness itself.
     tokio::time::sleep(Duration::from_secs(7)).await;
-    assert_eq!(pool.metrics().opened, 8, "none was lost in {:?}", start.elapsed());
+    assert_eq!(
+        pool.metrics().opened,
+        8,
+        "none was lost in {:?}",
+        start.elapsed()
+    );
     join_all((0..8).map(|_| async { query(&pool).await.expect("an answer") })).await;
     let proofs = pool.metrics().proofs;
     // Every 0.35 to 0.7 s each, and not more.
@@ -126,9 +154,14 @@ async fn idle_connections_outlive_the_servers_wait_timeout() {
 #[tokio::test]
 async fn proofs_of_idle_connections_are_spread_over_time() {
     let server = Server::start().await;
-    let settings = config(&server.url()).size(30).keepalive(Duration::from_secs(1));
+    let settings = config(&server.url())
+        .size(30)
+        .keepalive(Duration::from_secs(1));
     let pool = warm(settings).await;
-    eventually(Duration::from_secs(10), "three rounds", async || pool.metrics().proofs > 90).await;
+    eventually(Duration::from_secs(10), "three rounds", async || {
+        pool.metrics().proofs > 90
+    })
+    .await;
     let mut most = 0;
     let mut before = pool.metrics().proofs;
     for _ in 0..20 {
@@ -165,7 +198,9 @@ async fn one_connection_found_dead_has_all_the_others_proved_and_replaced_at_onc
         })
         .await;
         for n in 0..1000 {
-            query(&pool).await.unwrap_or_else(|error| panic!("{n}: {error}"));
+            query(&pool)
+                .await
+                .unwrap_or_else(|error| panic!("{n}: {error}"));
         }
     }
 }
@@ -174,7 +209,9 @@ async fn one_connection_found_dead_has_all_the_others_proved_and_replaced_at_onc
 async fn with_proof_at_every_get_not_even_the_first_query_after_a_kill_fails() {
     let server = Server::start().await;
     let proxy = Proxy::start(server.port()).await;
-    let settings = config(&server.url_via(proxy.port())).size(10).prove_after_idle(Duration::ZERO);
+    let settings = config(&server.url_via(proxy.port()))
+        .size(10)
+        .prove_after_idle(Duration::ZERO);
     let pool = warm(settings).await;
     for cut in [false, true] {
         if cut {
@@ -183,7 +220,9 @@ async fn with_proof_at_every_get_not_even_the_first_query_after_a_kill_fails() {
             kill_all(&server).await;
         }
         for n in 0..1000 {
-            query(&pool).await.unwrap_or_else(|error| panic!("{n}: {error}"));
+            query(&pool)
+                .await
+                .unwrap_or_else(|error| panic!("{n}: {error}"));
         }
     }
 }
@@ -199,9 +238,11 @@ async fn after_a_burst_the_overflow_is_closed_once_it_has_lingered() {
         assert_eq!(pool.status().in_use, 10);
         drop(burst);
         let start = Instant::now();
-        eventually(linger + Duration::from_secs(1), "back at size", async || {
-            pool.status().open == 2
-        })
+        eventually(
+            linger + Duration::from_secs(1),
+            "back at size",
+            async || pool.status().open == 2,
+        )
         .await;
         assert!(start.elapsed() >= linger, "{:?}", start.elapsed());
         pool.close().await;
@@ -211,7 +252,13 @@ async fn after_a_burst_the_overflow_is_closed_once_it_has_lingered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_a_load_slightly_above_size_connections_are_not_opened_over_and_over() {
     let server = Server::shared().await;
-    let pool = warm(config(&server.url()).size(4).overflow(10).reset(Reset::Never)).await;
+    let pool = warm(
+        config(&server.url())
+            .size(4)
+            .overflow(10)
+            .reset(Reset::Never),
+    )
+    .await;
     let stop = Arc::new(AtomicBool::new(false));
     let mut callers = JoinSet::new();
     for _ in 0..6 {
@@ -235,8 +282,10 @@ async fn under_a_load_slightly_above_size_connections_are_not_opened_over_and_ov
 async fn a_spike_rides_on_the_open_connections_while_slow_ones_open() {
     let server = Server::start().await;
     let proxy = Proxy::start(server.port()).await;
-    let settings =
-        config(&server.url_via(proxy.port())).size(5).overflow(15).reset(Reset::Never);
+    let settings = config(&server.url_via(proxy.port()))
+        .size(5)
+        .overflow(15)
+        .reset(Reset::Never);
     let pool = warm(settings).await;
     proxy.delay_opening(Duration::from_millis(150));
     let mut times = Vec::new();
@@ -293,23 +342,36 @@ async fn a_refresh_replaces_every_connection_and_none_that_was_being_opened_slip
         ids(&server).await.iter().all(|id| *id > last_of_before)
     })
     .await;
-    assert!(proxy.peak() <= 10, "{}", proxy.peak());
+    let peak = proxy.peak().await;
+    assert!(peak <= 10, "{peak}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_is_rotated_under_load_without_a_failing_get() {
     let server = Server::start().await;
-    server.execute("CREATE USER turning@'%' IDENTIFIED BY 'first'").await;
+    server
+        .execute("CREATE USER turning@'%' IDENTIFIED BY 'first'")
+        .await;
     server.execute("GRANT ALL ON test.* TO turning@'%'").await;
     let turned = Arc::new(AtomicBool::new(false));
     let source = CredentialsSource::new({
         let turned = Arc::clone(&turned);
         move || {
-            let password = if turned.load(Ordering::Relaxed) { "second" } else { "first" };
+            let password = if turned.load(Ordering::Relaxed) {
+                "second"
+            } else {
+                "first"
+            };
             async move { Ok::<_, Error>(Credentials::new("turning", password)) }
         }
     });
-    let pool = warm(config(&server.url()).size(5).overflow(5).credentials(source)).await;
+    let pool = warm(
+        config(&server.url())
+            .size(5)
+            .overflow(5)
+            .credentials(source),
+    )
+    .await;
     let stop = Arc::new(AtomicBool::new(false));
     let mut callers = JoinSet::new();
     for _ in 0..8 {
@@ -322,8 +384,16 @@ async fn a_password_is_rotated_under_load_without_a_failing_get() {
     }
     for _ in 0..3 {
         let opened = pool.metrics().opened;
-        let password = if turned.load(Ordering::Relaxed) { "first" } else { "second" };
-        server.execute(&format!("ALTER USER turning@'%' IDENTIFIED BY '{password}'")).await;
+        let password = if turned.load(Ordering::Relaxed) {
+            "first"
+        } else {
+            "second"
+        };
+        server
+            .execute(&format!(
+                "ALTER USER turning@'%' IDENTIFIED BY '{password}'"
+            ))
+            .await;
         turned.fetch_xor(true, Ordering::Relaxed);
         pool.refresh();
         eventually(SOON, "all are replaced", async || {
@@ -356,7 +426,16 @@ async fn the_limit_is_changed_under_load_and_never_exceeded() {
             }
         });
     }
-    for (size, overflow) in [(2, 1), (12, 3), (1, 0), (5, 10), (3, 3), (15, 0), (1, 0), (10, 5)] {
+    for (size, overflow) in [
+        (2, 1),
+        (12, 3),
+        (1, 0),
+        (5, 10),
+        (3, 3),
+        (15, 0),
+        (1, 0),
+        (10, 5),
+    ] {
         pool.resize(size, overflow).expect("a good limit");
         eventually(SOON, "it fits the new limit", async || {
             let status = pool.status();
@@ -366,16 +445,23 @@ async fn the_limit_is_changed_under_load_and_never_exceeded() {
         .await;
         for _ in 0..20 {
             let status = pool.status();
-            assert!(status.open + status.connecting <= size + overflow, "{status}");
+            assert!(
+                status.open + status.connecting <= size + overflow,
+                "{status}"
+            );
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
     stop.store(true, Ordering::Relaxed);
     callers.join_all().await;
-    assert!(proxy.peak() <= 15, "{} at once", proxy.peak());
+    let peak = proxy.peak().await;
+    assert!(peak <= 15, "{peak} at once");
     let error = pool.resize(0, 200_000).expect_err("two faults");
     let text = error.to_string();
-    assert!(text.contains("size is 0") && text.contains("overflow is 200000"), "{text}");
+    assert!(
+        text.contains("size is 0") && text.contains("overflow is 200000"),
+        "{text}"
+    );
     assert_eq!(pool.status().size, 10);
 }
 
@@ -386,7 +472,10 @@ async fn an_idle_pool_uses_no_measurable_time_of_the_processor() {
         let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("Linux");
         let (_, fields) = stat.rsplit_once(')').expect("a name");
         let fields: Vec<&str> = fields.split_whitespace().collect();
-        let ticks: u64 = [11, 12].iter().map(|i| fields[*i].parse::<u64>().expect("ticks")).sum();
+        let ticks: u64 = [11, 12]
+            .iter()
+            .map(|i| fields[*i].parse::<u64>().expect("ticks"))
+            .sum();
         Duration::from_millis(ticks * 10)
     }
     let server = Server::shared().await;
@@ -401,7 +490,11 @@ async fn an_idle_pool_uses_no_measurable_time_of_the_processor() {
 
 #[tokio::test]
 async fn a_cold_pool_that_was_never_used_has_no_keeper() {
-    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
     let before = tasks();
     let pool = pool(config("mysql://app@127.0.0.1:1/test"));
     assert_eq!(tasks(), before);

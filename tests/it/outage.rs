@@ -1,0 +1,472 @@
+//! Outage and restart, with callers at work: who fails, what is said, and how soon all is well again.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::future::{join_all, try_join_all};
+use mysql_warm_pool::{
+    Error, Pool, PoolConfig, Readiness, TimeoutCause,
+    mysql_async::{Conn, prelude::Queryable},
+};
+use tokio::task::JoinSet;
+
+use crate::support::{Proxy, Server, config, eventually, pool, warm};
+
+const SOON: Duration = Duration::from_secs(5);
+/// Half a second and one step of the back-off while an outage is young.
+const BACK_WITHIN: Duration = Duration::from_millis(500 + 300);
+
+/// One call of a caller: a get and a query.
+#[derive(Clone, Debug)]
+struct Call {
+    begun: Instant,
+    ended: Instant,
+    error: Option<String>,
+}
+
+/// Fifty callers at work, until they are stopped.
+struct Callers {
+    calls: Arc<Mutex<Vec<Call>>>,
+    stop: Arc<AtomicBool>,
+    tasks: JoinSet<()>,
+}
+
+impl Callers {
+    fn start(pool: &Pool) -> Self {
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut tasks = JoinSet::new();
+        for _ in 0..50 {
+            let (pool, calls, stop) = (pool.clone(), Arc::clone(&calls), Arc::clone(&stop));
+            tasks.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let begun = Instant::now();
+                    let error = call(&pool).await.err();
+                    let call = Call {
+                        begun,
+                        ended: Instant::now(),
+                        error,
+                    };
+                    calls.lock().expect("no panic").push(call);
+                    tokio::time::sleep(Duration::from_millis(2)).await; // their own work
+                }
+            });
+        }
+        Self { calls, stop, tasks }
+    }
+
+    fn successes_since(&self, moment: Instant) -> usize {
+        let calls = self.calls.lock().expect("no panic");
+        calls
+            .iter()
+            .filter(|call| call.error.is_none() && call.ended > moment)
+            .count()
+    }
+
+    async fn stop(self) -> Vec<Call> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.tasks.join_all().await;
+        let calls = self.calls.lock().expect("no panic").clone();
+        calls
+    }
+}
+
+async fn call(pool: &Pool) -> Result<(), String> {
+    let within = Duration::from_secs(1);
+    let mut conn = pool
+        .get_within(within)
+        .await
+        .map_err(|error| error.to_string())?;
+    conn.query_drop("DO SLEEP(0.0005)")
+        .await
+        .map_err(|error| error.to_string())
+}
+
+fn settings(url: &str) -> PoolConfig {
+    config(url)
+        .size(10)
+        .overflow(10)
+        .keepalive(Duration::from_millis(400))
+}
+
+/// Breaks what is between callers and server, mends it after `lasting`, and checks all that is promised.
+async fn outage(
+    pool: &Pool,
+    reason: &[&str],
+    lasting: Duration,
+    breaking: impl AsyncFnOnce(),
+    mending: impl AsyncFnOnce(),
+) {
+    let callers = Callers::start(pool);
+    let began = Instant::now();
+    eventually(SOON, "all is well", async || {
+        callers.successes_since(began) > 200
+    })
+    .await;
+
+    let broken = Instant::now();
+    breaking().await;
+    let told_from = Instant::now();
+    eventually(SOON, "readiness leaves Ready", async || {
+        pool.readiness() != Readiness::Ready
+    })
+    .await;
+    let noticed = told_from.elapsed();
+    assert!(
+        noticed < Duration::from_secs(1),
+        "noticed after {noticed:?}"
+    );
+    eventually(SOON, "health tells why", async || {
+        let told = pool.health().last_error;
+        told.is_some_and(|error| reason.iter().any(|reason| error.contains(reason)))
+    })
+    .await;
+    tokio::time::sleep(lasting.saturating_sub(broken.elapsed())).await; // the outage itself
+
+    mending().await;
+    let mended = Instant::now();
+    eventually(SOON, "callers are served", async || {
+        callers.successes_since(mended) > 0
+    })
+    .await;
+    let first = mended.elapsed();
+    eventually(SOON, "all callers are served", async || {
+        callers.successes_since(mended) > 500
+    })
+    .await;
+    let all = mended.elapsed();
+    eventually(SOON, "it is ready and full", async || {
+        pool.readiness() == Readiness::Ready && pool.status().open >= 10
+    })
+    .await;
+    let ready = mended.elapsed();
+    let calls = callers.stop().await;
+    let failed: Vec<_> = calls.iter().filter(|call| call.error.is_some()).collect();
+    println!(
+        "noticed after {noticed:?}, served again after {first:?}, 500 calls after {all:?}, ready after {ready:?}; \
+         {} of {} calls failed",
+        failed.len(),
+        calls.len()
+    );
+    assert!(first < BACK_WITHIN, "served again after {first:?}");
+    for call in failed {
+        assert!(
+            call.ended >= broken && call.begun < mended + BACK_WITHIN,
+            "a call made outside the outage failed: {call:?}"
+        );
+    }
+    assert_eq!(pool.health().last_error, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_and_started_again() {
+    let server = Server::start().await;
+    let pool = warm(settings(&server.url())).await;
+    let second = Duration::from_secs(1);
+    outage(
+        &pool,
+        &["refused"],
+        second,
+        async || server.kill().await,
+        async || server.start_again().await,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_restarted_cleanly() {
+    let server = Server::start().await;
+    let pool = warm(settings(&server.url())).await;
+    let second = Duration::from_secs(1);
+    let reasons = ["refused", "1053", "reset", "closed", "end of file", "eof"];
+    outage(
+        &pool,
+        &reasons,
+        second,
+        async || server.shutdown().await,
+        async || server.start_again().await,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_frozen_for_three_seconds() {
+    let server = Server::start().await;
+    let pool = warm(settings(&server.url()).overflow(60)).await;
+    let frozen = Mutex::new(None);
+    outage(
+        &pool,
+        &["no answer"],
+        Duration::from_secs(3),
+        async || {
+            let guard = server.freeze().await;
+            frozen.lock().expect("no panic").replace(guard);
+        },
+        async || drop(frozen.lock().expect("no panic").take()),
+    )
+    .await;
+    // Frozen is not dead.
+    let dead = pool
+        .metrics()
+        .discarded
+        .iter()
+        .filter(|(why, _)| ["lost", "unproved"].contains(why))
+        .map(|d| d.1)
+        .sum::<u64>();
+    assert_eq!(dead, 0, "{:?}", pool.metrics());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_refuses() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let pool = warm(settings(&server.url_via(proxy.port()))).await;
+    outage(
+        &pool,
+        &["refused"],
+        Duration::from_secs(2),
+        async || {
+            proxy.refuse().await;
+            proxy.cut().await;
+        },
+        async || proxy.accept_again().await,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_whose_servers_are_all_down() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let pool = warm(settings(&server.url_via(proxy.port()))).await;
+    outage(
+        &pool,
+        &["connect"],
+        Duration::from_secs(2),
+        async || {
+            proxy.accept_and_close();
+            proxy.cut().await;
+        },
+        async || proxy.forward(),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handshakes_that_hang() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let pool = warm(settings(&server.url_via(proxy.port())).overflow(40)).await;
+    outage(
+        &pool,
+        &["no answer"],
+        Duration::from_secs(3),
+        async || {
+            proxy.accept_and_stall();
+            proxy.cut().await;
+        },
+        async || proxy.forward(),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_of_the_servers_connections_used_up_by_others() {
+    let server = Server::builder().max_connections(30).start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let pool = warm(settings(&server.url_via(proxy.port()))).await;
+    let others = Mutex::new(Vec::new());
+    outage(
+        &pool,
+        &["1040"],
+        Duration::from_secs(2),
+        async || {
+            proxy.refuse().await;
+            proxy.cut().await;
+            eventually(SOON, "the server is empty", async || {
+                server.threads_connected().await == 0
+            })
+            .await;
+            let all = try_join_all((0..30).map(|_| Conn::new(server.opts()))).await;
+            others
+                .lock()
+                .expect("no panic")
+                .extend(all.expect("all that the server has"));
+            proxy.accept_again().await;
+        },
+        async || {
+            let all = std::mem::take(&mut *others.lock().expect("no panic"));
+            try_join_all(all.into_iter().map(Conn::disconnect))
+                .await
+                .expect("goodbyes");
+        },
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_was_changed() {
+    let server = Server::start().await;
+    server
+        .execute("CREATE USER other@'%' IDENTIFIED BY 'first'")
+        .await;
+    server.execute("GRANT ALL ON test.* TO other@'%'").await;
+    let url = server.url();
+    let (_, place) = url.split_once('@').expect("an account");
+    let pool = warm(settings(&format!("mysql://other:first@{place}"))).await;
+    outage(
+        &pool,
+        &["1045"],
+        Duration::from_secs(2),
+        async || {
+            server
+                .execute("ALTER USER other@'%' IDENTIFIED BY 'second'")
+                .await;
+            server.execute("KILL USER other").await;
+        },
+        async || {
+            server
+                .execute("ALTER USER other@'%' IDENTIFIED BY 'first'")
+                .await
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_told_and_tried_again() {
+    let pool = pool(config("mysql://app:x@no-such-host.invalid/test").size(2));
+    let error = pool
+        .get_within(Duration::from_millis(500))
+        .await
+        .expect_err("no such host");
+    assert!(error.is_transient(), "{error}");
+    let Error::Timeout {
+        cause: TimeoutCause::Unavailable,
+        ..
+    } = error
+    else {
+        panic!("{error}")
+    };
+    let health = pool.health();
+    assert_eq!(health.readiness, Readiness::Unavailable);
+    let told = health.last_error.expect("a reason");
+    assert!(told.contains("lookup") || told.contains("resol"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_callers_of_a_refusing_server_cost_it_at_most_thirty_attempts_in_two_seconds() {
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.port()).await;
+    let pool = warm(config(&server.url_via(proxy.port())).size(20).overflow(30)).await;
+    proxy.refuse().await;
+    proxy.cut().await;
+    let failed_before = pool.metrics().failed_attempts;
+    let start = Instant::now();
+    let errors = join_all((0..200).map(|_| async {
+        // A caller whose connection was cut under it asks again, as all do.
+        while let Ok(mut conn) = pool
+            .get_within(Duration::from_secs(2) - start.elapsed().min(Duration::from_millis(1999)))
+            .await
+        {
+            drop(conn.query_drop("DO 1").await);
+        }
+        pool.get_within(Duration::from_millis(1))
+            .await
+            .err()
+            .map(|error| error.to_string())
+    }))
+    .await;
+    let attempts = pool.metrics().failed_attempts - failed_before;
+    println!("{attempts} attempts in {:?}", start.elapsed());
+    assert!(
+        (5..=30).contains(&attempts),
+        "{attempts} attempts in {:?}",
+        start.elapsed()
+    );
+    assert!(
+        errors
+            .iter()
+            .all(|error| error.as_ref().is_some_and(|e| e.contains("refused"))),
+        "{errors:?}"
+    );
+    proxy.accept_again().await;
+    let back = Instant::now();
+    join_all((0..200).map(|_| async { drop(pool.get().await.expect("a connection")) })).await;
+    assert!(back.elapsed() < BACK_WITHIN, "{:?}", back.elapsed());
+}
+
+#[tokio::test]
+async fn a_server_that_became_read_only_has_the_name_resolved_anew() {
+    let (old, new) = (Server::start().await, Server::start().await);
+    for server in [&old, &new] {
+        server
+            .execute("CREATE TABLE test.entry (id INT AUTO_INCREMENT PRIMARY KEY)")
+            .await;
+    }
+    let proxy = Proxy::start(old.port()).await;
+    let pool = warm(config(&old.url_via(proxy.port())).size(5).overflow(5)).await;
+    let insert = async || {
+        let mut conn = pool.get().await.expect("a connection");
+        conn.query_drop("INSERT INTO entry () VALUES ()").await
+    };
+    insert().await.expect("written");
+
+    // A switchover: the old one is read-only, the name leads to the new one.
+    old.execute("SET GLOBAL read_only = 1").await;
+    proxy.switch_to(new.port());
+    let error = insert().await.expect_err("read-only");
+    assert!(error.to_string().contains("1290"), "{error}");
+    eventually(SOON, "all are connected to the new one", async || {
+        old.threads_connected().await == 0 && new.threads_connected().await >= 5
+    })
+    .await;
+    for _ in 0..20 {
+        insert().await.expect("written to the new one");
+    }
+
+    // Read-only for good: told to each caller, but connections are not replaced over and over.
+    new.execute("SET GLOBAL read_only = 1").await;
+    let opened = pool.metrics().opened;
+    for _ in 0..100 {
+        insert().await.expect_err("read-only");
+    }
+    assert!(
+        pool.metrics().opened - opened <= 10,
+        "{} opened",
+        pool.metrics().opened - opened
+    );
+}
+
+#[tokio::test]
+async fn an_error_in_a_read_only_transaction_of_the_borrowers_own_is_no_failover() {
+    use mysql_warm_pool::mysql_async::TxOpts;
+    let server = Server::start().await;
+    server
+        .execute("CREATE TABLE test.entry (id INT AUTO_INCREMENT PRIMARY KEY)")
+        .await;
+    let pool = warm(config(&server.url()).size(2)).await;
+    for raw in [true, false] {
+        let mut conn = pool.get().await.expect("a connection");
+        let insert = "INSERT INTO entry () VALUES ()";
+        let error = if raw {
+            conn.query_drop("START TRANSACTION READ ONLY")
+                .await
+                .expect("begun");
+            conn.query_drop(insert).await.expect_err("read-only")
+        } else {
+            let mut options = TxOpts::default();
+            options.with_readonly(true);
+            let mut transaction = conn.start_transaction(options).await.expect("begun");
+            transaction.query_drop(insert).await.expect_err("read-only")
+        };
+        assert!(error.to_string().contains("1792"), "{error}");
+        drop(conn);
+    }
+    assert_eq!(pool.metrics().opened, 2);
+}
