@@ -1,12 +1,12 @@
 //! The first 200 requests of a service: on a cold pool, and on one that `warm_up()` has filled.
 //!
-//! `scripts/with-database cargo run --release --example cold_vs_warm`
+//! `scripts/with-database cargo run --example cold_vs_warm`
 //!
 //! Twenty callers ask at the same moment, as when traffic is switched to a new instance; then each
 //! goes on, with a pause after every request. A request is a `get()`, a `SELECT` and the return;
-//! its latency counts from the call of `get()`. Both pools have the same settings, and a rehearsal
-//! comes first, so that neither pays for what the server and this program do only once. Nothing is
-//! written: `DATABASE_URL` may name any server.
+//! its latency counts from the call of `get()`. All pools have the same settings. Cold and warm
+//! take turns, five times each, and a rehearsal comes first, so that neither pays for what the
+//! server and this program do only once. Nothing is written: `DATABASE_URL` may name any server.
 
 use std::{
     sync::Arc,
@@ -20,7 +20,8 @@ use tokio::{sync::Barrier, task::JoinSet, time::sleep};
 const CALLERS: usize = 20;
 const REQUESTS: usize = 200;
 /// Requests after the first ones: what they cost in the long run.
-const LATER: usize = 2000;
+const LATER: usize = 400;
+const TURNS: usize = 5;
 
 /// In milliseconds; `None` if the request failed.
 type Latency = Option<f64>;
@@ -28,40 +29,44 @@ type Latency = Option<f64>;
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let config = PoolConfig::from_env()?.size(CALLERS).overflow(0);
-    let pool = || Pool::new(config.clone());
+    let (mut cold, mut warm, mut later) = (Vec::new(), Vec::new(), Vec::new());
+    let mut warm_up = Duration::ZERO;
+    for turn in 0..=TURNS {
+        let unprepared = Pool::new(config.clone())?;
+        let first = serve(&unprepared, REQUESTS).await;
+        unprepared.close().await;
 
-    let rehearsal = pool()?;
-    rehearsal.warm_up().await?;
-    serve(&rehearsal, REQUESTS).await;
-    rehearsal.close().await;
+        let prepared = Pool::new(config.clone())?;
+        let report = prepared.warm_up().await?;
+        let mut all = serve(&prepared, REQUESTS + LATER).await;
+        prepared.close().await;
 
-    let unprepared = pool()?;
-    let cold = serve(&unprepared, REQUESTS).await;
-    unprepared.close().await;
+        // The first turn is the rehearsal.
+        if turn > 0 {
+            later.extend(all.split_off(REQUESTS));
+            warm.push(all);
+            cold.push(first);
+            warm_up = warm_up.max(report.elapsed);
+        }
+    }
 
-    let prepared = pool()?;
-    let warm_up = prepared.warm_up().await?.elapsed;
-    let warm = serve(&prepared, REQUESTS + LATER).await;
-    prepared.close().await;
-
-    let (warm, later) = warm.split_at(REQUESTS);
-    let slow = 2.0 * percentile(later, 50);
-    println!("The first {REQUESTS} requests of {CALLERS} callers, latency in ms\n");
+    let slow = 2.0 * percentile(&later, 50);
+    println!("The first {REQUESTS} requests of {CALLERS} callers, {TURNS} times, latency in ms\n");
     println!("{:22}    p50     p95     max    slow  failed", "");
-    let runs = [
-        ("without warm_up()", &cold[..]),
-        ("with warm_up()", warm),
-        ("2000 later requests", later),
-    ];
-    for (name, run) in runs {
-        let [p50, p95, max] = [50, 95, 100].map(|percent| percentile(run, percent));
-        let slow = run.iter().flatten().filter(|ms| **ms > slow).count() * 100 / run.len();
-        let failed = run.iter().filter(|latency| latency.is_none()).count();
+    for (name, requests) in [
+        ("without warm_up()", &cold.concat()),
+        ("with warm_up()", &warm.concat()),
+        ("later requests", &later),
+    ] {
+        let [p50, p95, max] = [50, 95, 100].map(|percent| percentile(requests, percent));
+        let is_slow = |ms: &&f64| **ms > slow;
+        let slow = requests.iter().flatten().filter(is_slow).count() * 100 / requests.len();
+        let failed = requests.iter().filter(|latency| latency.is_none()).count();
         println!("{name:22}{p50:7.2} {p95:7.2} {max:7.2} {slow:5} % {failed:7}");
     }
     println!("\nslow: above {slow:.2}, twice the median of the later requests");
-    println!("warm_up() itself took {warm_up:.1?}, before the first request\n");
-    chart(&cold, warm);
+    println!("warm_up() itself took at most {warm_up:.1?}, before the first request\n");
+    chart(&cold, &warm);
     Ok(())
 }
 
@@ -103,10 +108,19 @@ fn percentile(run: &[Latency], percent: usize) -> f64 {
     answered.get(rank).copied().unwrap_or(f64::NAN)
 }
 
-/// One line for every ten requests: their median, cold and warm on the same scale.
-fn chart(cold: &[Latency], warm: &[Latency]) {
-    let medians =
-        |run: &[Latency]| -> Vec<f64> { run.chunks(10).map(|ten| percentile(ten, 50)).collect() };
+/// One line for every ten requests: their median over all turns, cold and warm on the same scale.
+fn chart(cold: &[Vec<Latency>], warm: &[Vec<Latency>]) {
+    let medians = |turns: &[Vec<Latency>]| -> Vec<f64> {
+        let tens = (0..REQUESTS).step_by(10).map(|first| first..first + 10);
+        tens.map(|ten| {
+            let requests: Vec<_> = turns
+                .iter()
+                .flat_map(|turn| turn[ten.clone()].to_vec())
+                .collect();
+            percentile(&requests, 50)
+        })
+        .collect()
+    };
     let (cold, warm) = (medians(cold), medians(warm));
     let most = cold.iter().chain(&warm).copied().fold(0.0, f64::max);
     let column = |ms: f64| format!("{} {ms:.2}", bar(ms / most));
@@ -115,7 +129,7 @@ fn chart(cold: &[Latency], warm: &[Latency]) {
         let (first, last) = (n * 10 + 1, n * 10 + 10);
         println!("{first:>3}-{last:<3}   {:32}{}", column(cold), column(warm));
     }
-    println!("\nbars: the median of ten requests");
+    println!("\nbars: the median of ten requests in {TURNS} turns");
 }
 
 /// A bar of that share of 24 characters, in eighths of a character.
