@@ -12,8 +12,10 @@ use tokio::time::{error::Elapsed, timeout};
 use tracing::debug;
 
 use crate::{
+    config::OnCancel,
     connector::Connector,
     error::{ConnectPhase, ends_connection},
+    goodbye, killing,
     session::{Needs, ProofError, Reason, Session, Verdict},
     slot::{Filled, Tending},
 };
@@ -22,8 +24,6 @@ use crate::{
 const DRAIN_TIME: Duration = Duration::from_millis(50);
 /// A proof or a cleaning that takes longer puts the connection, and all others, in doubt.
 const DOUBT: Duration = Duration::from_millis(300);
-/// How long a goodbye may take before the socket is closed without one.
-const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
 /// Takes back what a borrower had. Never blocks; works outside a runtime.
 pub(crate) fn give_back(connector: &Arc<Connector>, mut filled: Filled) {
@@ -83,32 +83,14 @@ pub(crate) fn discard(connector: &Arc<Connector>, filled: Filled, reason: Reason
     let runtime = filled.birth.runtime.clone();
     let tending = connector.discard(filled, reason);
     let connector = Arc::clone(connector);
-    drop(runtime.spawn(async move { close(&connector, tending, reason).await }));
-}
-
-/// Closes a connection, with a goodbye where it is in a state to say one, and frees its slot.
-pub(crate) async fn close(connector: &Arc<Connector>, mut tending: Tending, reason: Reason) {
-    if let Some(session) = tending.take_session() {
-        match reason {
-            Reason::Asked
-            | Reason::Closing
-            | Reason::Retired
-            | Reason::Surplus
-            | Reason::ReadOnly => {
-                drop(timeout(GOODBYE_TIME, session.say_goodbye()).await);
-            }
-            Reason::Cancelled
-            | Reason::Lost
-            | Reason::Unproved
-            | Reason::TooMuchPending
-            | Reason::RuntimeGone => {
-                session.sever();
-            }
+    let kill = reason == Reason::Cancelled && connector.config.on_cancel == OnCancel::Kill;
+    drop(runtime.spawn(async move {
+        if kill {
+            killing::kill(&connector, tending).await;
+        } else {
+            goodbye::close(&connector, tending, reason).await;
         }
-    }
-    drop(tending);
-    connector.judge();
-    connector.fill();
+    }));
 }
 
 /// Proves an idle connection; it is discarded if it gives no proof.
@@ -132,7 +114,7 @@ pub(crate) async fn prove(connector: &Arc<Connector>, mut tending: Tending) -> O
         "connection gave no proof"
     );
     connector.count_discarded(id, Reason::Unproved, Some(proved_at));
-    close(connector, tending, Reason::Unproved).await;
+    goodbye::close(connector, tending, Reason::Unproved).await;
     None
 }
 
@@ -173,7 +155,7 @@ async fn clean(connector: Arc<Connector>, mut tending: Tending, needs: Needs) {
         Err(_elapsed) => Reason::Unproved,
     };
     connector.count_discarded(id, reason, Some(proved_at));
-    close(&connector, tending, reason).await;
+    goodbye::close(&connector, tending, reason).await;
 }
 
 async fn in_order(

@@ -26,14 +26,14 @@ use tracing::{debug, info, warn};
 
 use crate::{
     closing::Signal,
-    config::PoolConfig,
+    config::{OnCancel, PoolConfig},
     error::{ConnectError, ConnectPhase, Error},
     gate::{Gate, Mark, Pass, Since},
     metrics::{Counter, Metrics, PoolMetrics},
     readiness::{Board, Facts, GRACE, Health, Readiness},
     report::{Flavor, ServerInfo},
     schedule::{self, Age, Upkeep},
-    session::{Birth, ProofError, Reason, Session, random},
+    session::{Birth, Identity, ProofError, Reason, Session, random},
     slot::{Filled, Opening, Slots, Tending},
 };
 
@@ -60,6 +60,8 @@ pub(crate) struct Connector {
     pub(crate) cut: Signal,
     /// Wakes the keeper, to look at what is due.
     pub(crate) wake: Arc<Notify>,
+    /// Held by who ends an abandoned statement on the server: one at a time.
+    pub(crate) killing: tokio::sync::Mutex<()>,
     /// Guards how opening goes. Taken before the slots' ledger.
     gate: Mutex<Gate>,
     /// Guards which runtime the pool lives on. Taken before nothing else.
@@ -115,6 +117,7 @@ impl Connector {
             closing: Signal::default(),
             cut: Signal::default(),
             wake: Arc::default(),
+            killing: tokio::sync::Mutex::default(),
             gate: Mutex::default(),
             home: Mutex::default(),
             progress: watch::Sender::new(0),
@@ -505,7 +508,10 @@ impl Connector {
         *phase = ConnectPhase::Prove;
         // A settings query that the driver asked for and had answered, as the last thing, is a proof too.
         let proved = asks_settings && self.config.init.is_empty() && self.config.prepare.is_empty();
-        if self.gate().claim_facts(Instant::now()) {
+        if self.config.on_cancel == OnCancel::Kill {
+            self.prove_with_facts(&mut session).await?;
+            session.birth.identity = self.identify(&mut session).await;
+        } else if self.gate().claim_facts(Instant::now()) {
             self.prove_with_facts(&mut session).await?;
         } else if !proved {
             session.prove().await.map_err(unproved)?;
@@ -575,6 +581,23 @@ impl Connector {
         gate.server = Some(server);
         drop(gate);
         Ok(())
+    }
+
+    /// What tells the connection from all others on all servers, where that can be known.
+    async fn identify(&self, session: &mut Session) -> Option<Identity> {
+        let is_mariadb = !self.reset_loses_charset();
+        let variable = if is_mariadb {
+            "server_uid"
+        } else {
+            "server_uuid"
+        };
+        let question = format!(
+            "SELECT @@{variable}, HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()"
+        );
+        let asking = session.maintain(async |conn| conn.query_first(question).await);
+        let (server, host): (String, String) = asking.await.ok()??;
+        // Without a port it is the same for many.
+        host.contains(':').then_some(Identity { server, host })
     }
 
     fn note_success(&self, took: Duration) {

@@ -234,15 +234,16 @@ impl Session {
         }
     }
 
-    /// How many connections the server has in all.
-    pub(crate) async fn threads_connected(&mut self) -> mysql_async::Result<Option<u64>> {
+    /// Sends commands of the pool's own on an idle connection. Dropped midway, or failed, it is of no more use.
+    pub(crate) async fn maintain<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Conn) -> mysql_async::Result<T>,
+    ) -> mysql_async::Result<T> {
         self.follow.in_flight = true;
-        let row: Option<(String, u64)> = self
-            .conn
-            .query_first("SHOW GLOBAL STATUS LIKE 'Threads_connected'")
-            .await?;
+        let outcome = work(&mut self.conn).await?;
         self.follow.in_flight = false;
-        Ok(row.map(|(_, count)| count))
+        self.follow.proved_at = Instant::now();
+        Ok(outcome)
     }
 
     /// Whether a transaction is open, after a command that tells.

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mysql_async::prelude::Queryable;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -14,6 +15,7 @@ use crate::{
     gate::Mark,
     keeper,
     report::{ConnectTime, ServerInfo, WarmUpReport, Warning},
+    session::Session,
 };
 
 /// Opens, initialises and proves `size` connections, or says how far it came.
@@ -36,11 +38,11 @@ pub(crate) async fn warm_up(connector: &Arc<Connector>) -> Result<WarmUpReport, 
     if let Ok(Err(Error::Closed)) = filled {
         return Err(Error::Closed);
     }
-    let threads_connected = match filled {
-        Ok(Ok(())) => threads_connected(connector).await,
+    let all = match filled {
+        Ok(Ok(())) => count_all(connector).await,
         _ => None,
     };
-    let report = report(connector, mark, started.elapsed(), threads_connected);
+    let report = report(connector, mark, started.elapsed(), all);
     let needed = connector.config.ready_threshold(report.target);
     match filled {
         Ok(Err(error)) => {
@@ -116,7 +118,7 @@ fn report(
 }
 
 /// How many connections the server has in all, asked on one that is idle.
-async fn threads_connected(connector: &Arc<Connector>) -> Option<u64> {
+async fn count_all(connector: &Arc<Connector>) -> Option<u64> {
     let filled = connector.slots.try_take()?;
     let runtime = filled.birth.runtime.clone();
     let mut tending = connector.slots.tend(filled);
@@ -124,7 +126,7 @@ async fn threads_connected(connector: &Arc<Connector>) -> Option<u64> {
     // In a task of its own: a warm-up that is dropped here loses no connection.
     let asking = runtime.spawn(async move {
         let answer = match tending.session() {
-            Some(session) => timeout(limit, session.threads_connected())
+            Some(session) => timeout(limit, threads_connected(session))
                 .await
                 .ok()?
                 .ok()?,
@@ -134,6 +136,16 @@ async fn threads_connected(connector: &Arc<Connector>) -> Option<u64> {
         answer
     });
     asking.await.ok()?
+}
+
+async fn threads_connected(session: &mut Session) -> mysql_async::Result<Option<u64>> {
+    session
+        .maintain(async |conn| {
+            let question = "SHOW GLOBAL STATUS LIKE 'Threads_connected'";
+            let row: Option<(String, u64)> = conn.query_first(question).await?;
+            Ok(row.map(|(_, count)| count))
+        })
+        .await
 }
 
 fn warnings(

@@ -6,6 +6,7 @@ mod cleaned;
 mod ending;
 mod getting;
 mod in_step;
+mod killing;
 mod knowing;
 mod outage;
 mod support;
