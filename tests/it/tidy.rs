@@ -13,6 +13,8 @@ const ORDER: &[&str] = &[
     "keeper",
     "connection",
     "cleaning",
+    "killing",
+    "goodbye",
     "connector",
     "slot",
     "session",
