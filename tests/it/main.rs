@@ -11,5 +11,6 @@ mod knowing;
 mod outage;
 mod support;
 mod support_works;
+mod tidy;
 mod upkeep;
 mod warming;

@@ -1,0 +1,466 @@
+//! The sources keep to the habits of this project: layers, one job a file, docs that say what can
+//! go wrong, a README whose guarantees are tested.
+
+use std::{fs, path::Path};
+
+/// From top to bottom. A file imports only from those below it.
+const ORDER: &[&str] = &[
+    "lib",
+    "pool",
+    "closing_down",
+    "warm_up",
+    "acquire",
+    "keeper",
+    "connection",
+    "cleaning",
+    "killing",
+    "goodbye",
+    "connector",
+    "slot",
+    "session",
+    "sql",
+    "gate",
+    "schedule",
+    "closing",
+    "metrics",
+    "readiness",
+    "config",
+    "error",
+    "report",
+    "status",
+];
+
+#[test]
+fn every_file_has_its_place_in_the_order() {
+    let without = sources()
+        .into_iter()
+        .filter(|source| rank(&source.module).is_none())
+        .map(|source| format!("{} has no place in ORDER", source.file()));
+    assert_none(without);
+}
+
+#[test]
+fn imports_point_down() {
+    assert_none(sources().iter().flat_map(|source| {
+        let own = rank(&source.module);
+        source
+            .imports()
+            .into_iter()
+            .filter_map(move |(at, import)| {
+                // What is no module comes from the root.
+                let imported = rank(&import).or(Some(0));
+                (imported <= own).then(|| format!("{at}: crate::{import} is not below this file"))
+            })
+    }));
+}
+
+#[test]
+fn no_file_but_lib_imports_the_pool() {
+    let others = sources()
+        .into_iter()
+        .filter(|source| source.module != "lib");
+    assert_none(
+        others
+            .flat_map(|source| source.imports())
+            .filter_map(|(at, import)| {
+                (import == "pool").then(|| format!("{at}: pool is for lib.rs only"))
+            }),
+    );
+}
+
+#[test]
+fn no_file_but_slot_knows_deadpool() {
+    let others = sources()
+        .into_iter()
+        .filter(|source| source.module != "slot");
+    assert_none(others.flat_map(|source| source.lines_with(&source.code, &["deadpool"])));
+}
+
+#[test]
+fn the_first_line_of_every_file_says_its_job() {
+    let silent = sources()
+        .into_iter()
+        .filter(|source| !source.text.starts_with("//! "))
+        .map(|source| format!("{} does not begin with a //! line", source.file()));
+    assert_none(silent);
+}
+
+#[test]
+fn nothing_outside_tests_panics_by_a_shortcut() {
+    let shortcuts = [
+        "unwrap()",
+        ".expect(",
+        "::expect(",
+        "panic!",
+        "todo!",
+        "unimplemented!",
+    ];
+    assert_none(
+        sources()
+            .iter()
+            .flat_map(|source| source.lines_with(&source.code, &shortcuts)),
+    );
+}
+
+#[test]
+fn nothing_is_left_to_be_done() {
+    assert_none(
+        sources()
+            .iter()
+            .flat_map(|source| source.lines_with(&source.text, &["TODO", "FIXME"])),
+    );
+}
+
+#[test]
+fn every_public_async_fn_says_what_cancelling_it_does() {
+    assert_none(functions().filter_map(|function| {
+        let is_silent = function.is_async && !function.docs.contains("# Cancel safety");
+        is_silent.then(|| format!("{}: no `# Cancel safety`", function.at))
+    }));
+}
+
+#[test]
+fn every_public_fn_that_can_fail_says_when() {
+    assert_none(functions().filter_map(|function| {
+        let is_silent = function.returns.contains("Result<") && !function.docs.contains("# Errors");
+        is_silent.then(|| format!("{}: no `# Errors`", function.at))
+    }));
+}
+
+#[test]
+fn every_guarantee_of_the_readme_names_tests_that_exist() {
+    let readme = read("README.md");
+    let guarantees = section(&readme, "## Guarantees");
+    let mut found = Vec::new();
+    for guarantee in guarantees.split("\n- ").skip(1) {
+        // A heading ends the last guarantee above it.
+        let guarantee = guarantee.split("\n#").next().unwrap_or_default();
+        let names: Vec<_> = code_spans(guarantee).filter(|span| is_path(span)).collect();
+        if names.is_empty() {
+            found.push(format!("README.md: no test is named for: {guarantee}"));
+        }
+        let missing = names.into_iter().filter(|name| !is_test(name));
+        found.extend(missing.map(|name| format!("README.md: there is no test {name}")));
+    }
+    assert!(guarantees.contains("\n- "), "no guarantees found");
+    assert_none(found);
+}
+
+#[test]
+fn the_readmes_program_is_the_quickstart() {
+    let readme = read("README.md");
+    let (_, from_program) = readme.split_once("```rust,no_run\n").expect("a program");
+    let (program, _) = from_program.split_once("```").expect("its end");
+    let quickstart = read("examples/quickstart.rs");
+    let code = quickstart
+        .lines()
+        .skip_while(|line| line.starts_with("//!") || line.is_empty());
+    assert_eq!(
+        program.lines().collect::<Vec<_>>(),
+        code.collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn comments_literals_and_tests_are_no_code() {
+    let text = r##"
+use a::b; // todo!
+/// panic!
+const C: [&str; 2] = ["todo! \" todo!", r#"todo!"#];
+fn kept<'a>(c: &'a char) -> bool {
+    *c == '"' || *c == '\'' /* todo! */
+}
+#[cfg(test)]
+mod tests {
+    fn left_out() {
+        todo!()
+    }
+}
+fn kept_too() {}
+"##;
+    let code = without_tests(&without_comments_and_literals(text));
+    assert!(
+        !code.contains("todo!") && !code.contains("panic!") && !code.contains("left_out"),
+        "{code}"
+    );
+    assert!(
+        code.contains("kept<'a>(c: &'a char)") && code.contains("kept_too"),
+        "{code}"
+    );
+    assert_eq!(code.lines().count(), text.lines().count());
+}
+
+/// A file in `src/`.
+struct Source {
+    module: String,
+    text: String,
+    /// The same lines without comments, literals and what is for tests only.
+    code: String,
+}
+
+/// A public function.
+struct Function {
+    at: String,
+    docs: String,
+    is_async: bool,
+    returns: String,
+}
+
+impl Source {
+    fn file(&self) -> String {
+        format!("src/{}.rs", self.module)
+    }
+
+    /// The file and line of a place in the text or in the code.
+    fn at(&self, text: &str, place: usize) -> String {
+        let before = text.get(..place).unwrap_or(text);
+        format!("{}:{}", self.file(), before.matches('\n').count() + 1)
+    }
+
+    fn lines_with(&self, text: &str, words: &[&str]) -> Vec<String> {
+        let lines = (1..).zip(text.lines());
+        lines
+            .filter(|(_, line)| words.iter().any(|word| line.contains(word)))
+            .map(|(number, line)| format!("{}:{number}: {}", self.file(), line.trim()))
+            .collect()
+    }
+
+    /// What follows each `crate::`, with its file and line; of a group in braces, every member.
+    fn imports(&self) -> Vec<(String, String)> {
+        let mut imports = Vec::new();
+        for (place, root) in self.code.match_indices("crate::") {
+            let rest = self.code.get(place + root.len()..).unwrap_or_default();
+            let at = self.at(&self.code, place);
+            match rest.strip_prefix('{') {
+                None => imports.push((at, first_word(rest))),
+                Some(group) => {
+                    imports.extend(
+                        members(group)
+                            .into_iter()
+                            .map(|member| (at.clone(), member)),
+                    );
+                }
+            }
+        }
+        imports
+    }
+
+    fn functions(&self) -> Vec<Function> {
+        let heads = ["pub fn ", "pub const fn ", "pub async fn "];
+        let lines: Vec<_> = self.text.lines().collect();
+        let mut functions = Vec::new();
+        let mut place = 0;
+        for (number, line) in self.code.split_inclusive('\n').enumerate() {
+            if heads.iter().any(|head| line.trim_start().starts_with(head)) {
+                let from_here = self.code.get(place..).unwrap_or_default();
+                let signature = from_here.split(['{', ';']).next().unwrap_or_default();
+                functions.push(Function {
+                    at: format!("{}:{}: {}", self.file(), number + 1, line.trim()),
+                    docs: docs_above(&lines, number),
+                    is_async: line.contains("async fn "),
+                    returns: returned(signature).to_owned(),
+                });
+            }
+            place += line.len();
+        }
+        functions
+    }
+}
+
+fn functions() -> impl Iterator<Item = Function> {
+    let functions: Vec<_> = sources().iter().flat_map(Source::functions).collect();
+    assert!(!functions.is_empty(), "no functions found");
+    functions.into_iter()
+}
+
+fn sources() -> Vec<Source> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = fs::read_dir(folder)
+        .expect("a folder")
+        .map(|file| file.expect("a file").path());
+    let sources: Vec<_> = files
+        .map(|file| {
+            let module = file
+                .file_stem()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned();
+            let text = fs::read_to_string(file).expect("text: src/ has no folders in it");
+            let code = without_tests(&without_comments_and_literals(&text));
+            Source { module, text, code }
+        })
+        .collect();
+    assert!(!sources.is_empty(), "no sources found");
+    sources
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect(file)
+}
+
+fn assert_none(found: impl IntoIterator<Item = String>) {
+    let found: Vec<_> = found.into_iter().collect();
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+fn rank(module: &str) -> Option<usize> {
+    ORDER.iter().position(|name| *name == module)
+}
+
+fn first_word(text: &str) -> String {
+    text.chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect()
+}
+
+/// The first word of each member of a group of imports, whose opening brace was read.
+fn members(group: &str) -> Vec<String> {
+    let mut depth = 0_usize;
+    let mut members = Vec::new();
+    let mut is_start = true;
+    for (place, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => is_start = true,
+            c if is_start && !c.is_whitespace() => {
+                members.push(first_word(group.get(place..).unwrap_or_default()));
+                is_start = false;
+            }
+            _ => {}
+        }
+    }
+    members
+}
+
+/// What a signature says after its arrow; arrows in the bounds below it are others'.
+fn returned(signature: &str) -> &str {
+    let head = signature.split("where\n").next().unwrap_or_default();
+    head.split_once(") -> ")
+        .map_or("", |(_, returned)| returned)
+}
+
+/// The doc comment that ends above this line, attributes left out.
+fn docs_above(lines: &[&str], line: usize) -> String {
+    let above = lines.iter().take(line).rev().map(|line| line.trim());
+    above
+        .take_while(|line| {
+            line.starts_with("///") || !(line.is_empty() || line.ends_with(['{', '}', ';']))
+        })
+        .filter(|line| line.starts_with("///"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn without_comments_and_literals(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let length = comment_or_literal(rest);
+        let (taken, after) = rest.split_at(length.unwrap_or_else(|| c.len_utf8()));
+        match length {
+            // The lines stay.
+            Some(_) => code.extend(taken.chars().filter(|c| *c == '\n')),
+            None => code.push(c),
+        }
+        rest = after;
+    }
+    code
+}
+
+/// The length of the comment or literal that the text begins with.
+fn comment_or_literal(text: &str) -> Option<usize> {
+    let until = |end: &str, from: usize| {
+        let found = text.get(from..)?.find(end)?;
+        Some(from + found + end.len())
+    };
+    if text.starts_with("//") {
+        return Some(text.find('\n').unwrap_or(text.len()));
+    }
+    if text.starts_with("/*") {
+        return until("*/", 2);
+    }
+    if let Some(raw) = text.strip_prefix('r') {
+        let hashes = raw.len() - raw.trim_start_matches('#').len();
+        let is_raw = raw.trim_start_matches('#').starts_with('"');
+        return is_raw.then(|| until(&format!("\"{}", "#".repeat(hashes)), hashes + 2))?;
+    }
+    if text.starts_with("'\\") {
+        return until("'", 3);
+    }
+    if let Some(quoted) = text.strip_prefix('\'') {
+        // Else it is a lifetime.
+        let length = quoted.chars().next()?.len_utf8();
+        return quoted
+            .get(length..)?
+            .starts_with('\'')
+            .then_some(length + 2);
+    }
+    let mut is_escaped = false;
+    let quoted = text.strip_prefix('"')?;
+    let end = quoted.find(|c| {
+        let is_end = c == '"' && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        is_end
+    })?;
+    Some(end + 2)
+}
+
+/// Empties the lines of every item under `#[cfg(test)]`. As rustfmt writes it, an item ends with the
+/// first line that is indented as it is and closes something.
+fn without_tests(code: &str) -> String {
+    let mut test = None;
+    let mut kept = String::with_capacity(code.len());
+    for line in code.lines() {
+        let indent = line.len() - line.trim_start().len();
+        if line.trim() == "#[cfg(test)]" {
+            test = Some(indent);
+        }
+        match test {
+            Some(of) if indent == of && line.trim_end().ends_with(['}', ';', ',']) => test = None,
+            Some(_) => {}
+            None => kept.push_str(line),
+        }
+        kept.push('\n');
+    }
+    kept
+}
+
+/// What stands under a heading, up to the next of the same level.
+fn section<'a>(text: &'a str, heading: &str) -> &'a str {
+    let (_, from_heading) = text.split_once(&format!("\n{heading}\n")).expect(heading);
+    from_heading.split("\n## ").next().unwrap_or_default()
+}
+
+fn code_spans(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Whether it reads like `module::function`.
+fn is_path(span: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c);
+    span.contains("::") && span.chars().all(is_word)
+}
+
+/// Whether `module::function` is a test in `tests/it/`.
+fn is_test(name: &str) -> bool {
+    let Some((module, function)) = name.split_once("::") else {
+        return false;
+    };
+    let file = format!("{}/tests/it/{module}.rs", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let head = format!("fn {function}(");
+    let lines: Vec<_> = text.lines().collect();
+    lines.iter().enumerate().any(|(number, line)| {
+        let attributes = lines
+            .iter()
+            .take(number)
+            .rev()
+            .take_while(|line| line.starts_with("#["));
+        line.trim_start_matches("async ").starts_with(&head)
+            && attributes
+                .into_iter()
+                .any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
+    })
+}
