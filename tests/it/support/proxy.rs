@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -339,6 +340,15 @@ fn listen(port: u16) -> io::Result<TcpListener> {
     socket.listen(1024)
 }
 
+/// Closing alone is not enough: a process that another test is just starting holds a copy of the socket until it
+/// has become its program.
+fn stop_listening(listener: TcpListener) {
+    let listener = listener.into_std().expect("a socket of the runtime");
+    std::net::TcpStream::from(OwnedFd::from(listener))
+        .shutdown(Shutdown::Both)
+        .expect("a listening socket can be shut down");
+}
+
 fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
@@ -360,10 +370,11 @@ async fn accept_all(
         tokio::select! {
             order = orders.recv() => {
                 let Some(Listen { accepting, done }) = order else { return };
-                if !accepting {
-                    listener = None;
-                } else if listener.is_none() {
+                if accepting && listener.is_none() {
                     listener = Some(listen(port).expect("the port is still free"));
+                }
+                if !accepting && let Some(listener) = listener.take() {
+                    stop_listening(listener);
                 }
                 // The test may have stopped waiting.
                 done.send(()).ok();
@@ -452,10 +463,11 @@ async fn serve(mut client: TcpStream, open: Open, ended: oneshot::Receiver<Endin
             () = relaying => Ending::Close,
         }
     };
-    if let Ending::Reset = ending {
-        // An error means that the client has reset it already.
-        client.set_zero_linger().ok();
-    }
+    // An error means that the client has ended it already. To shut down is not to wait for copies of the socket.
+    match ending {
+        Ending::Reset => client.set_zero_linger().ok(),
+        Ending::Close => client.shutdown().await.ok(),
+    };
     drop(client);
     drop(open);
 }
