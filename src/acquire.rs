@@ -129,13 +129,7 @@ async fn wait(
 ) -> Result<Filled, Error> {
     let mark = connector.mark();
     let mut progress = connector.progress();
-    if stale.is_none() {
-        connector.metrics.gets_waited.add_one();
-        let status = connector.slots.status();
-        if status.in_use.saturating_add(status.cleaning) < status.size {
-            connector.metrics.gets_waited_below_size.add_one();
-        }
-    }
+    let mut counted = stale.is_some();
     loop {
         if let Some(filled) = stale.take() {
             proving.push(begin_proof(connector, filled));
@@ -147,10 +141,20 @@ async fn wait(
         let mut take = pin!(connector.slots.take());
         let mut next = poll_fn(|cx| Poll::Ready(take.as_mut().poll(cx))).await;
         let mut patient = false;
-        if next.is_pending() && connector.slots.has_vacant() {
-            // Now that this caller is counted among those who wait.
-            connector.fill();
-            patient = true;
+        if next.is_pending() {
+            // Now that this caller is counted among those who wait. Who met the keeper in the middle of
+            // its sweep has been served meanwhile.
+            let status = connector.slots.status();
+            if status.waiting > 0 && !std::mem::replace(&mut counted, true) {
+                connector.metrics.gets_waited.add_one();
+                if status.in_use.saturating_add(status.cleaning) < status.size {
+                    connector.metrics.gets_waited_below_size.add_one();
+                }
+            }
+            if status.open.saturating_add(status.connecting) < status.limit() {
+                connector.fill();
+                patient = true;
+            }
         }
         let mut patience = pin!(sleep(PATIENCE));
         let filled = loop {

@@ -27,14 +27,14 @@ const DOUBT: Duration = Duration::from_millis(300);
 
 /// Takes back what a borrower had. Never blocks; works outside a runtime.
 pub(crate) fn give_back(connector: &Arc<Connector>, mut filled: Filled) {
-    if connector.closing.is_given() {
-        return discard(connector, filled, Reason::Closing);
-    }
     connector.note_sign_at(filled.follow.used_at);
     if filled.follow.read_only && connector.refresh_for_read_only(&filled) {
         return discard(connector, filled, Reason::ReadOnly);
     }
     match filled.verdict(connector.config.reset) {
+        Verdict::Good | Verdict::Clean(_) if connector.closing.is_given() => {
+            discard(connector, filled, Reason::Closing);
+        }
         Verdict::Good => make_idle(connector, filled),
         Verdict::Clean(needs) => {
             let runtime = filled.birth.runtime.clone();

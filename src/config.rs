@@ -275,7 +275,7 @@ impl PoolConfig {
     }
 
     /// Reads `DATABASE_URL`, and the settings that are set among `DATABASE_POOL_SIZE`,
-    /// `DATABASE_MAX_OVERFLOW`, `DATABASE_POOL_TIMEOUT`, `DATABASE_POOL_RECYCLE` (`-1` is
+    /// `DATABASE_MAX_OVERFLOW` (or `DATABASE_POOL_OVERFLOW`), `DATABASE_POOL_TIMEOUT`, `DATABASE_POOL_RECYCLE` (`-1` is
     /// never) and `DATABASE_POOL_<FIELD>` for every other field that fits into one value
     /// (not `prepare`, `init`, `credentials`).
     ///
@@ -317,15 +317,18 @@ impl PoolConfig {
         let mut spare = Self::from_opts(OptsBuilder::default());
         let target = config.as_mut().unwrap_or(&mut spare);
         for field in FIELDS {
-            let name = if *field == "overflow" {
-                format!("{prefix}_MAX_OVERFLOW")
-            } else {
-                format!("{prefix}_POOL_{}", field.to_uppercase())
-            };
-            if let Some(value) = lookup(&name)
-                && let Some(Err(allowed)) = target.set(field, value.trim())
-            {
-                faults.push(fault(&name, value, allowed));
+            let names = [
+                format!("{prefix}_POOL_{}", field.to_uppercase()),
+                format!("{prefix}_MAX_OVERFLOW"),
+            ];
+            // SQLAlchemy's name for one of them.
+            let known = if *field == "overflow" { 2 } else { 1 };
+            for name in names.into_iter().take(known) {
+                if let Some(value) = lookup(&name)
+                    && let Some(Err(allowed)) = target.set(field, value.trim())
+                {
+                    faults.push(fault(&name, value, allowed));
+                }
             }
         }
         Self::unless_faulty(config, faults)

@@ -69,7 +69,7 @@ impl PooledConn {
         options: TxOpts,
     ) -> mysql_async::Result<Transaction<'_>> {
         let (conn, follow, cut) = self.parts();
-        follow.begin(conn)?;
+        follow.begin(conn, cut)?;
         follow.note_transaction(true);
         if options.readonly() == Some(true) {
             follow.note_read_only_transaction();
@@ -188,7 +188,7 @@ impl<'a> Transaction<'a> {
     /// Dropped midway, the transaction may be committed or not; the connection is discarded.
     pub async fn commit(self) -> mysql_async::Result<()> {
         let Self { inner, follow, cut } = self;
-        follow.begin(&inner)?;
+        follow.begin(&inner, cut)?;
         let done = unless_cut(cut, inner.commit()).await?;
         follow.end(&done);
         // After an error the driver rolls back, and does not say how that went.
@@ -207,7 +207,7 @@ impl<'a> Transaction<'a> {
     /// Dropped midway, the connection is discarded, which rolls back too.
     pub async fn rollback(self) -> mysql_async::Result<()> {
         let Self { inner, follow, cut } = self;
-        follow.begin(&inner)?;
+        follow.begin(&inner, cut)?;
         let done = unless_cut(cut, inner.rollback()).await?;
         follow.end(&done);
         follow.note_transaction(done.is_err());
@@ -284,7 +284,7 @@ macro_rules! execute_statements {
             {
                 let params = params.into();
                 let (conn, follow, cut) = self.parts();
-                follow.begin(conn)?;
+                follow.begin(conn, cut)?;
                 follow.note_executed(statement.text());
                 let outcome = unless_cut(cut, conn.exec_iter(statement, params)).await?;
                 follow.end(&outcome);
@@ -308,7 +308,7 @@ macro_rules! execute_statements {
                 P: Into<Params> + Send,
             {
                 let (conn, follow, cut) = self.parts();
-                follow.begin(conn)?;
+                follow.begin(conn, cut)?;
                 follow.note_executed(statement.text());
                 let outcome = unless_cut(cut, conn.exec_batch(statement, params_iter)).await?;
                 follow.end(&outcome);
@@ -465,7 +465,7 @@ macro_rules! follow_commands {
             fn ping(&mut self) -> BoxFuture<'_, ()> {
                 let (conn, follow, cut) = self.parts();
                 Box::pin(async move {
-                    follow.begin(conn)?;
+                    follow.begin(conn, cut)?;
                     let outcome = unless_cut(cut, conn.ping()).await?;
                     follow.end(&outcome);
                     outcome
@@ -481,7 +481,7 @@ macro_rules! follow_commands {
             {
                 let (conn, follow, cut) = self.parts();
                 Box::pin(async move {
-                    follow.begin(conn)?;
+                    follow.begin(conn, cut)?;
                     follow.note_text(&query.as_query());
                     let outcome = unless_cut(cut, conn.query_iter(query)).await?;
                     follow.end(&outcome);
@@ -495,7 +495,7 @@ macro_rules! follow_commands {
             {
                 let (conn, follow, cut) = self.parts();
                 Box::pin(async move {
-                    follow.begin(conn)?;
+                    follow.begin(conn, cut)?;
                     follow.note_prepare();
                     let effect = sql::effect_of(&query.as_query());
                     let outcome = unless_cut(cut, conn.prep(query)).await?;
@@ -510,7 +510,7 @@ macro_rules! follow_commands {
             fn close(&mut self, statement: Statement) -> BoxFuture<'_, ()> {
                 let (conn, follow, cut) = self.parts();
                 Box::pin(async move {
-                    follow.begin(conn)?;
+                    follow.begin(conn, cut)?;
                     let outcome = unless_cut(cut, conn.close(statement)).await?;
                     follow.end(&outcome);
                     outcome
@@ -529,7 +529,7 @@ macro_rules! follow_commands {
                 let (conn, follow, cut) = self.parts();
                 let params = params.into();
                 Box::pin(async move {
-                    follow.begin(conn)?;
+                    follow.begin(conn, cut)?;
                     // The driver's trait does not show what it is.
                     follow.note_unseen();
                     let outcome = unless_cut(cut, conn.exec_iter(statement, params)).await?;
@@ -551,7 +551,7 @@ macro_rules! follow_commands {
             {
                 let (conn, follow, cut) = self.parts();
                 Box::pin(async move {
-                    follow.begin(conn)?;
+                    follow.begin(conn, cut)?;
                     // The driver's trait does not show what it is.
                     follow.note_unseen();
                     let outcome = unless_cut(cut, conn.exec_batch(statement, params_iter)).await?;

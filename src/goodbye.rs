@@ -22,6 +22,7 @@ pub(crate) async fn close(connector: &Arc<Connector>, mut tending: Tending, reas
             }
             Reason::Cancelled
             | Reason::Lost
+            | Reason::Misused
             | Reason::Unproved
             | Reason::TooMuchPending
             | Reason::RuntimeGone => {

@@ -18,7 +18,7 @@ pub(crate) fn expires_at(
     chance: u64,
 ) -> Option<Instant> {
     let recycle = recycle?;
-    opened.checked_add(recycle.saturating_sub(up_to(recycle / 10, chance)))
+    opened.checked_add(recycle.saturating_sub(up_to(part(recycle, 10), chance)))
 }
 
 /// How long to wait before the next attempt, after `failures` in a row that began `outage` ago.
@@ -26,7 +26,7 @@ pub(crate) fn expires_at(
 /// Exponential with full jitter. The cap grows with the outage, to a tenth of it and at most to
 /// 2 s, so that what the back-off adds to an outage is short beside the outage itself.
 pub(crate) fn back_off(failures: u32, outage: Duration, chance: u64) -> Duration {
-    let cap = (outage / 10).clamp(STEP_CAP, LONGEST_STEP);
+    let cap = part(outage, 10).clamp(STEP_CAP, LONGEST_STEP);
     let doublings = failures.saturating_sub(1).min(16);
     let step = FIRST_STEP.saturating_mul(1 << doublings).min(cap);
     SHORTEST_DELAY.saturating_add(up_to(step.saturating_sub(SHORTEST_DELAY), chance))
@@ -50,9 +50,9 @@ impl Upkeep {
             Duration::from_secs(1)
         };
         let times = [
-            self.recycle.map(|time| time / 40),
-            self.keepalive.map(|time| time / 32),
-            Some(self.overflow_linger / 4).filter(|time| !time.is_zero()),
+            self.recycle.map(|time| part(time, 40)),
+            self.keepalive.map(|time| part(time, 32)),
+            Some(part(self.overflow_linger, 4)).filter(|time| !time.is_zero()),
         ];
         let shortest = times.into_iter().flatten().min().unwrap_or(longest);
         shortest.clamp(Duration::from_millis(10), longest)
@@ -60,7 +60,9 @@ impl Upkeep {
 
     /// When the replacement of a connection is begun: a little before its deadline.
     pub(crate) fn is_due(&self, expires_at: Option<Instant>, now: Instant) -> bool {
-        let lead = self.recycle.map_or(Duration::ZERO, |recycle| recycle / 20);
+        let lead = self
+            .recycle
+            .map_or(Duration::ZERO, |recycle| part(recycle, 20));
         expires_at.is_some_and(|at| now.checked_add(lead).is_none_or(|soon| soon >= at))
     }
 
@@ -115,7 +117,7 @@ impl Upkeep {
             }
             let proof_due = self.keepalive.is_some_and(|keepalive| {
                 // Each at its own pace, so that they do not stay together.
-                let pace = keepalive.saturating_sub(up_to(keepalive / 2, age.chance));
+                let pace = keepalive.saturating_sub(up_to(part(keepalive, 2), age.chance));
                 now.saturating_duration_since(age.proved_at) >= pace
             });
             if age.suspect || proof_due {
@@ -173,6 +175,10 @@ pub(crate) struct Plan {
     pub(crate) fates: Vec<Fate>,
     /// How many more are to be replaced, once a replacement is open.
     pub(crate) due: usize,
+}
+
+fn part(time: Duration, of: u32) -> Duration {
+    time.checked_div(of).unwrap_or_default()
 }
 
 /// A share of `most` that is even over all values of `chance`.
@@ -348,13 +354,13 @@ mod tests {
         #[test]
         fn no_plan_closes_below_size_unless_there_is_no_room_or_no_limit_for_more(
             size in 1usize..6, overflow in 0usize..6, in_use in 0usize..6, vacant in 0usize..3,
-            ages in proptest::collection::vec((0u64..12, 0u64..12, -20i64..20, any::<bool>()), 0..8),
+            ages in proptest::collection::vec((0u64..12, 0u64..12, 10u64..50, any::<bool>()), 0..8),
         ) {
             let now = Instant::now() + Duration::from_secs(100);
             let ages: Vec<_> = ages.into_iter().map(|(used, proved, expires, outdated)| Age {
                 used_at: now - Duration::from_secs(used),
                 proved_at: now - Duration::from_secs(proved),
-                expires_at: Some(now + Duration::from_secs(50) - Duration::from_secs((30 - expires) as u64)),
+                expires_at: Some(now + Duration::from_secs(50) - Duration::from_secs(expires)),
                 outdated,
                 ..age(now)
             }).collect();

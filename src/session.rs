@@ -16,8 +16,9 @@ use mysql_async::{
 use tokio::runtime::Handle;
 
 use crate::{
+    closing::Signal,
     config::Reset,
-    error::{tells_of_loss, tells_read_only},
+    error::{Error, tells_of_loss, tells_read_only},
     sql::{self, Effect},
     statement::Text,
 };
@@ -87,6 +88,8 @@ pub(crate) enum Reason {
     Cancelled,
     /// The server or the network ended it.
     Lost,
+    /// The driver closed it because of a mistake of its borrower's, such as a wrong number of parameters.
+    Misused,
     /// It gave no proof, or could not be cleaned.
     Unproved,
     /// More rows were pending than are worth reading.
@@ -106,9 +109,10 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Cancelled,
         Self::Lost,
+        Self::Misused,
         Self::Unproved,
         Self::TooMuchPending,
         Self::Asked,
@@ -123,6 +127,7 @@ impl Reason {
         match self {
             Self::Cancelled => "cancelled",
             Self::Lost => "lost",
+            Self::Misused => "misused",
             Self::Unproved => "unproved",
             Self::TooMuchPending => "too_much_pending",
             Self::Asked => "asked",
@@ -149,6 +154,9 @@ impl Session {
         let follow = &mut self.follow;
         if follow.in_flight {
             return Verdict::Discard(Reason::Cancelled);
+        }
+        if self.conn.is_disconnected() && follow.misused {
+            return Verdict::Discard(Reason::Misused);
         }
         if self.conn.is_disconnected() || follow.ended {
             // Followed to its end, a command leaves the driver's flag up only if it failed. Up without
@@ -310,6 +318,8 @@ pub(crate) struct Follow {
     in_flight: bool,
     /// The server said its last words on this connection.
     ended: bool,
+    /// The driver closed the connection because of a mistake of the borrower's.
+    misused: bool,
     /// Something was sent by the present borrower.
     used: bool,
     /// The connection was lent out bare by the present borrower.
@@ -341,6 +351,7 @@ impl Follow {
         Self {
             in_flight: false,
             ended: false,
+            misused: false,
             used: false,
             unfollowed: false,
             in_transaction: false,
@@ -356,7 +367,10 @@ impl Follow {
 
     /// Marks a command as begun, unless an earlier one was not followed to its end: then the next
     /// answer would be that one's.
-    pub(crate) fn begin(&mut self, conn: &Conn) -> Result<(), mysql_async::Error> {
+    pub(crate) fn begin(&mut self, conn: &Conn, cut: &Signal) -> Result<(), mysql_async::Error> {
+        if cut.is_given() {
+            return Err(Error::Closed.into());
+        }
         if self.in_flight || self.ended || conn.is_disconnected() {
             return Err(out_of_use());
         }
@@ -371,6 +385,8 @@ impl Follow {
         self.in_flight = false;
         match result {
             Err(error) if tells_of_loss(error) => self.ended = true,
+            // If it closed the connection, its flag says so.
+            Err(mysql_async::Error::Driver(_)) => self.misused = true,
             _ => {
                 self.proved_at = Instant::now();
                 self.used_at = self.proved_at;
@@ -448,6 +464,7 @@ impl Follow {
         self.unfollowed = false;
         self.in_transaction = false;
         self.prepared_last = false;
+        self.misused = false;
         self.asked_read_only = false;
         self.effect = Effect::NEUTRAL;
     }

@@ -172,11 +172,6 @@ impl Slots {
         }
     }
 
-    /// Whether another connection could be opened.
-    pub(crate) fn has_vacant(&self) -> bool {
-        !self.ledger().vacant.is_empty()
-    }
-
     /// Takes all idle connections for a moment, the one unused for longest first, and lets `sort` take out
     /// what it wants. The rest go back in their order. Callers who come meanwhile wait in the same queue.
     pub(crate) fn sweep<T>(&self, sort: impl FnOnce(Occupancy, &mut Vec<Filled>) -> T) -> T {

@@ -339,11 +339,7 @@ async fn a_huge_pending_result_is_closed_and_not_drained() {
         "{:?}",
         start.elapsed()
     );
-    let pending = pool
-        .metrics()
-        .discarded
-        .iter()
-        .any(|d| *d == ("too_much_pending", 1));
+    let pending = pool.metrics().discarded.contains(&("too_much_pending", 1));
     assert!(pending, "{:?}", pool.metrics());
     eventually(SOON, "the server has let go of it", async || {
         server.threads_connected().await == 1
@@ -408,4 +404,79 @@ async fn a_discarded_connection_says_goodbye() {
     })
     .await;
     assert_eq!(server.status_value("Aborted_clients").await, aborted);
+}
+
+#[tokio::test]
+async fn a_mistake_of_one_borrower_puts_no_other_connection_in_doubt() {
+    let server = Server::start().await;
+    let pool = warm(config(&server.url()).size(5)).await;
+    let mut conn = pool.get().await.expect("a connection");
+    conn.exec_drop("DO ?", (1, 2))
+        .await
+        .expect_err("one parameter too many");
+    drop(conn);
+    eventually(SOON, "it is replaced", async || pool.status().idle == 5).await;
+    let metrics = pool.metrics();
+    assert!(metrics.discarded.contains(&("misused", 1)), "{metrics:?}");
+    assert_eq!(metrics.proofs, 0);
+}
+
+#[tokio::test]
+async fn statements_that_leave_nothing_behind_need_no_cleaning() {
+    let server = Server::start().await;
+    server
+        .execute("CREATE TABLE test.item (id INT PRIMARY KEY, name VARCHAR(20))")
+        .await;
+    let pool = pool_of_one(config(&server.url())).await;
+    for _ in 0..10 {
+        let mut conn = pool.get().await.expect("a connection");
+        conn.exec_drop("REPLACE INTO item VALUES (?, ?)", (7, "pear"))
+            .await
+            .expect("written");
+        let name: Option<String> = conn
+            .exec_first("SELECT name FROM item WHERE id = ?", (7,))
+            .await
+            .expect("a row");
+        assert_eq!(name.as_deref(), Some("pear"));
+        let statement = conn
+            .prep("SELECT COUNT(*) FROM item")
+            .await
+            .expect("prepared");
+        let count: Option<u8> = conn.exec_first(&statement, ()).await.expect("a row");
+        assert_eq!(count, Some(1));
+        conn.query_drop("INSERT INTO item VALUES (7, 'plum')")
+            .await
+            .expect_err("a duplicate");
+        let mut transaction = conn
+            .start_transaction(TxOpts::default())
+            .await
+            .expect("begun");
+        transaction
+            .exec_drop("UPDATE item SET name = 'fig' WHERE id = ?", (7,))
+            .await
+            .expect("done");
+        transaction.commit().await.expect("committed");
+        conn.query_drop("BEGIN").await.expect("begun");
+        conn.query_drop("COMMIT").await.expect("committed");
+    }
+    assert_eq!(pool.metrics().cleaned, 0, "{:?}", pool.metrics());
+    let mut conn = pool.get().await.expect("a connection");
+    conn.exec_drop("SET @leak = ?", (1,)).await.expect("set");
+    let mut next = next_borrower(&pool, conn).await;
+    let leak: Option<Option<u8>> = next.query_first("SELECT @leak").await.expect("an answer");
+    assert_eq!((leak, pool.metrics().resets), (Some(None), 1));
+}
+
+#[tokio::test]
+async fn what_generic_code_executes_counts_as_changing() {
+    async fn generic(on: &mut impl Queryable) -> mysql_async::Result<()> {
+        on.exec_drop("SET @leak = ?", (1,)).await
+    }
+    let server = Server::shared().await;
+    let pool = pool_of_one(config(&server.url())).await;
+    let mut conn = pool.get().await.expect("a connection");
+    generic(&mut conn).await.expect("set");
+    let mut next = next_borrower(&pool, conn).await;
+    let leak: Option<Option<u8>> = next.query_first("SELECT @leak").await.expect("an answer");
+    assert_eq!(leak, Some(None));
 }

@@ -140,8 +140,18 @@ async fn what_is_in_use_when_the_time_is_over_is_cut() {
         error.to_string().contains("closed") && took < SOON,
         "{error}"
     );
-    let error = resting.query_drop("DO 1").await.expect_err("cut off");
+    let error = resting
+        .query_drop("SET GLOBAL max_connections = 77")
+        .await
+        .expect_err("cut off");
     assert!(error.to_string().contains("closed"), "{error}");
+    let sent: Option<u16> = server
+        .admin()
+        .await
+        .query_first("SELECT @@max_connections")
+        .await
+        .expect("an answer");
+    assert_ne!(sent, Some(77), "what is refused is not sent");
     drop(resting);
     eventually(SOON, "nothing is open", async || pool.status().open == 0).await;
 }

@@ -51,7 +51,7 @@ async fn work(conn: &mut PooledConn, kind: u64) -> mysql_async::Result<()> {
         0 => ask(conn).await?,
         1 => {
             conn.query_drop(format!("DO SLEEP(0.0005), {token}"))
-                .await?
+                .await?;
         }
         2 => {
             let rows = (0..20).map(|n| (token + n,));

@@ -71,8 +71,7 @@ impl Callers {
     async fn stop(self) -> Vec<Call> {
         self.stop.store(true, Ordering::Relaxed);
         self.tasks.join_all().await;
-        let calls = self.calls.lock().expect("no panic").clone();
-        calls
+        self.calls.lock().expect("no panic").clone()
     }
 }
 
@@ -332,7 +331,7 @@ async fn a_password_that_was_changed() {
         async || {
             server
                 .execute("ALTER USER other@'%' IDENTIFIED BY 'first'")
-                .await
+                .await;
         },
     )
     .await;

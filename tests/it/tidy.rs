@@ -18,6 +18,7 @@ const ORDER: &[&str] = &[
     "connector",
     "slot",
     "session",
+    "statement",
     "sql",
     "gate",
     "schedule",

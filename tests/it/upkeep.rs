@@ -10,10 +10,9 @@ use std::{
 
 use futures_util::future::join_all;
 use mysql_warm_pool::{
-    Credentials, CredentialsSource, Error, Pool, PoolConfig, PooledConn, Reset,
-    mysql_async::prelude::Queryable,
+    Credentials, CredentialsSource, Error, Pool, PooledConn, Reset, mysql_async::prelude::Queryable,
 };
-use tokio::{task::JoinSet, time::interval};
+use tokio::task::JoinSet;
 
 use crate::support::{Proxy, Server, config, eventually, pool, warm};
 
@@ -65,68 +64,6 @@ async fn what_is_discarded_is_replaced_without_any_caller_asking() {
     })
     .await;
     assert_eq!(pool.metrics().opened, 8);
-}
-
-/// Latencies of a steady load of get+query, in order, and the pool.
-async fn steady_load(config: PoolConfig, rate: u32, time: Duration) -> (Vec<Duration>, Pool) {
-    let pool = warm(config).await;
-    let mut ticks = interval(Duration::from_secs(1) / rate);
-    let mut calls = JoinSet::new();
-    let mut latencies = Vec::new();
-    let start = Instant::now();
-    while start.elapsed() < time {
-        ticks.tick().await;
-        let pool = pool.clone();
-        calls.spawn(async move {
-            let start = Instant::now();
-            query(&pool).await.expect("an answer");
-            start.elapsed()
-        });
-        while let Some(latency) = calls.try_join_next() {
-            latencies.push(latency.expect("no panic"));
-        }
-    }
-    latencies.extend(calls.join_all().await);
-    latencies.sort_unstable();
-    (latencies, pool)
-}
-
-fn percentile(sorted: &[Duration], per_mille: usize) -> Duration {
-    sorted[(sorted.len() - 1) * per_mille / 1000]
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_reach_their_maximum_age_are_replaced_and_no_get_waits_for_an_opening() {
-    let server = Server::start().await;
-    for overflow in [10, 0] {
-        let proxy = Proxy::start(server.port()).await;
-        let settings = config(&server.url_via(proxy.port()))
-            .size(20)
-            .overflow(overflow)
-            .reset(Reset::Never)
-            .recycle(Duration::from_secs(2));
-        let start = Instant::now();
-        let (_, pool) = steady_load(settings, 500, Duration::from_secs(6)).await;
-        let metrics = pool.metrics();
-        println!(
-            "overflow {overflow}: {metrics:?}, {} at once",
-            proxy.peak().await
-        );
-        assert_eq!(
-            metrics.gets_waited_below_size, 0,
-            "gets that waited for an opening"
-        );
-        // Each lives at most 2 s.
-        let replaced = discarded(&pool, "retired");
-        assert!(
-            replaced >= 40,
-            "{replaced} replaced in {:?}",
-            start.elapsed()
-        );
-        let peak = proxy.peak().await;
-        assert!(peak <= 20 + overflow, "{peak} at once");
-        assert!(pool.status().open >= 19, "{}", pool.status());
-    }
 }
 
 #[tokio::test]
@@ -276,44 +213,6 @@ async fn under_a_load_slightly_above_size_connections_are_not_opened_over_and_ov
     callers.join_all().await;
     let opened = pool.metrics().opened;
     assert!(opened <= 4 + 10, "{opened} openings for 6 callers in 10 s");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_spike_rides_on_the_open_connections_while_slow_ones_open() {
-    let server = Server::start().await;
-    let proxy = Proxy::start(server.port()).await;
-    let settings = config(&server.url_via(proxy.port()))
-        .size(5)
-        .overflow(15)
-        .reset(Reset::Never);
-    let pool = warm(settings).await;
-    proxy.delay_opening(Duration::from_millis(150));
-    let mut times = Vec::new();
-    for _ in 0..5 {
-        let start = Instant::now();
-        let mut callers = JoinSet::new();
-        for _ in 0..50 {
-            let pool = pool.clone();
-            callers.spawn(async move {
-                let mut conn = pool.get().await.expect("a connection");
-                conn.query_drop("DO SLEEP(0.002)").await.expect("an answer");
-            });
-        }
-        callers.join_all().await;
-        times.push(start.elapsed());
-        eventually(SOON, "what was opened in vain is idle", async || {
-            let status = pool.status();
-            status.connecting == 0 && status.idle == status.open
-        })
-        .await;
-        assert!(pool.status().open <= 20);
-        pool.resize(5, 0).expect("a good limit");
-        eventually(SOON, "five are open", async || pool.status().open == 5).await;
-        pool.resize(5, 15).expect("a good limit");
-    }
-    times.sort_unstable();
-    println!("50 callers on 5 connections: {times:?}");
-    assert!(times[2] <= Duration::from_millis(45), "{times:?}");
 }
 
 #[tokio::test]

@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::{join_all, try_join_all};
 use mysql_warm_pool::{
     Error, Flavor, Readiness, Warning,
-    mysql_async::{Conn, OptsBuilder, prelude::Queryable},
+    mysql_async::{Conn, prelude::Queryable},
 };
-use tokio::sync::Semaphore;
 
-use crate::support::{Proxy, Server, config, eventually, pool, side_by_side};
+use crate::support::{Proxy, Server, config, eventually, pool};
 
 #[tokio::test]
 async fn a_warm_pool_opens_nothing_during_ten_thousand_gets() {
@@ -55,37 +54,6 @@ async fn a_warm_pool_opens_nothing_during_ten_thousand_gets() {
     let again = pool.warm_up().await.expect("still warm");
     assert_eq!((again.open, again.opened, again.attempts), (20, 0, 0));
     assert_eq!(connections().await, before);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn warming_costs_at_most_1_3_times_bare_openings_with_as_many_in_flight() {
-    let server = Server::shared().await;
-    let bare = async || {
-        let gate = Semaphore::new(8);
-        let start = Instant::now();
-        let open = (0..20).map(|_| async {
-            let _place = gate.acquire().await.expect("never closed");
-            let opts = OptsBuilder::from_opts(server.opts()).prefer_socket(false);
-            tokio::spawn(Conn::new(opts)).await.expect("no panic")
-        });
-        let conns = try_join_all(open).await.expect("20 connections");
-        let took = start.elapsed();
-        for conn in conns {
-            conn.disconnect().await.expect("a goodbye");
-        }
-        took
-    };
-    let warm = async || {
-        let pool = pool(config(&server.url()).size(20).max_connecting(8));
-        let start = Instant::now();
-        pool.warm_up().await.expect("a warm pool");
-        let took = start.elapsed();
-        pool.close().await;
-        took
-    };
-    let both = side_by_side(15, warm, bare).await;
-    println!("warming 20 connections, against bare openings: {both:?}");
-    assert!(both.ratio() <= 1.3, "{both:?}");
 }
 
 #[tokio::test]

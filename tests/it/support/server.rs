@@ -378,9 +378,12 @@ impl Flavor {
         if is_root(data) {
             command.push("--user=root".into());
         }
-        let mut datadir = OsString::from("--datadir=");
-        datadir.push(data);
-        command.push(datadir);
+        // A starting server removes what look like temporary tables from its `tmpdir`: not from all servers'.
+        for option in ["--datadir=", "--tmpdir="] {
+            let mut argument = OsString::from(option);
+            argument.push(data);
+            command.push(argument);
+        }
         let own: &[&str] = match self {
             Self::MariaDb => &[
                 &format!("--bind-address={HOST}"),
@@ -430,6 +433,7 @@ impl Flavor {
             argument.push(path);
             install.arg(argument);
         }
+        install.env("TMPDIR", data);
         let output = install.output().expect("mariadb-install-db can be run");
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(

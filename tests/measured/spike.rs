@@ -1,0 +1,52 @@
+//! A spike of callers on few open connections.
+
+use std::time::{Duration, Instant};
+
+use mysql_warm_pool::{Reset, mysql_async::prelude::Queryable};
+use tokio::task::JoinSet;
+
+use crate::{
+    alone,
+    support::{Proxy, Server, config, eventually, warm},
+};
+
+const SOON: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spike_rides_on_the_open_connections_while_slow_ones_open() {
+    let _turn = alone().await;
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let settings = config(&server.url_via(proxy.port()))
+        .size(5)
+        .overflow(15)
+        .reset(Reset::Never);
+    let pool = warm(settings).await;
+    proxy.delay_opening(Duration::from_millis(150));
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let start = Instant::now();
+        let mut callers = JoinSet::new();
+        for _ in 0..50 {
+            let pool = pool.clone();
+            callers.spawn(async move {
+                let mut conn = pool.get().await.expect("a connection");
+                conn.query_drop("DO SLEEP(0.002)").await.expect("an answer");
+            });
+        }
+        callers.join_all().await;
+        times.push(start.elapsed());
+        eventually(SOON, "what was opened in vain is idle", async || {
+            let status = pool.status();
+            status.connecting == 0 && status.idle == status.open
+        })
+        .await;
+        assert!(pool.status().open <= 20);
+        pool.resize(5, 0).expect("a good limit");
+        eventually(SOON, "five are open", async || pool.status().open == 5).await;
+        pool.resize(5, 15).expect("a good limit");
+    }
+    times.sort_unstable();
+    println!("50 callers on 5 connections: {times:?}");
+    assert!(times[2] <= Duration::from_millis(45), "{times:?}");
+}
