@@ -102,16 +102,14 @@ fn effect_of_verb(verb: &[u8], mut after: Tokens<'_>) -> Effect {
         Some(Effect::NEUTRAL)
     } else if is(verb, "SET") {
         sets_variables(after).then_some(Effect::SESSION_AND_TRANSACTION)
-    } else if is_any(
-        verb,
-        &["PREPARE", "DEALLOCATE", "LOCK", "UNLOCK", "HANDLER"],
-    ) {
+    } else if is_any(verb, OF_SESSION) {
         Some(Effect::SESSION_AND_TRANSACTION)
     } else if is_any(verb, &["CREATE", "ALTER", "DROP"]) {
         let of_table = after.next_is(&["TABLE", "TEMPORARY"]);
         of_table.then_some(Effect::SESSION_AND_TRANSACTION)
     } else if is(verb, "USE") {
-        Some(Effect::DATABASE)
+        let of_sys = after.next().is_some_and(|token| token.names("SYS"));
+        (!of_sys).then_some(Effect::DATABASE)
     } else if is(verb, "BEGIN") {
         // Followed by anything else it is a block of statements, such as `BEGIN NOT ATOMIC`.
         let next = after.find(|token| !token.is_any(&["WORK"]));
@@ -418,10 +416,10 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// What comes after the line that begins here.
+/// What comes after the line that begins here; it ends at NUL, too.
 fn behind_line(line: &[u8]) -> &[u8] {
     line.iter()
-        .position(|&byte| byte == b'\n')
+        .position(|&byte| byte == b'\n' || byte == 0)
         .and_then(|end| line.get(end..))
         .unwrap_or_default()
 }
@@ -464,12 +462,15 @@ fn contains(sorted: &[&str], word: &[u8]) -> bool {
 
 /// First words of statements that leave nothing behind unless one of their other words does.
 ///
-/// `EXPLAIN` and its synonyms take only queries and changes of rows.
+/// `EXPLAIN` and its synonyms take only queries and changes of rows, `ANALYZE` tables as well.
 #[rustfmt::skip]
 const QUERIES: &[&str] = &[
     "SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "WITH", "SHOW", "DO", "EXPLAIN", "DESCRIBE",
     "DESC", "ANALYZE", "VALUES", "TABLE", "TRUNCATE",
 ];
+
+/// First words of statements that change the session, and may end a transaction.
+const OF_SESSION: &[&str] = &["PREPARE", "DEALLOCATE", "LOCK", "UNLOCK", "HANDLER"];
 
 /// Keywords, types among them, that a parenthesis may follow. Unquoted they are never the name of a
 /// stored function.
@@ -747,7 +748,7 @@ mod tests {
         "SELECT @x",
         "SELECT @x := 1",
         "SELECT 1 INTO @x",
-        "SELECT 1 INTO OUTFILE '/tmp/x'",
+        "SELECT 1 INTO OUTFILE 'x'",
         "INSERT INTO t (a) SELECT 1 INTO @x",
         "SELECT GET_LOCK('a', 0)",
         "SELECT RELEASE_LOCK('a')",
@@ -783,6 +784,8 @@ mod tests {
     ];
 
     const UNKNOWN: &[&str] = &[
+        "USE sys",
+        "USE `sys`; SELECT * FROM processlist",
         "SET STATEMENT max_statement_time = 1 FOR USE shop",
         "SET ROLE NONE",
         "SET SESSION AUTHORIZATION root@localhost",
@@ -838,6 +841,7 @@ mod tests {
         "SELECT $$ ' $$",
         "SELECT \\N",
         "SELECT 1 \0",
+        "SELECT 1 -- \0\n",
         "SELECT \"a\0b\"",
         "SELECT \"a\\\0b\"",
         "SELECT \u{1}",

@@ -115,6 +115,7 @@ async fn a_frozen_server_with_idle_connections_to_be_proved_is_told_in_time() {
     let server = Server::start().await;
     let settings = config(&server.url())
         .size(5)
+        .overflow(0)
         .prove_after_idle(Duration::ZERO);
     let pool = warm(settings).await;
     let frozen = server.freeze().await;

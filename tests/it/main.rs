@@ -9,6 +9,7 @@ mod in_step;
 mod killing;
 mod knowing;
 mod outage;
+mod session_state;
 mod support;
 mod support_works;
 mod tidy;

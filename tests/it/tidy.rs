@@ -444,12 +444,16 @@ fn is_path(span: &str) -> bool {
     span.contains("::") && span.chars().all(is_word)
 }
 
-/// Whether `module::function` is a test in `tests/it/`.
+/// Whether `module::function` is a test in `tests/it/`, or `measured::module::function` one in `tests/measured/`.
 fn is_test(name: &str) -> bool {
+    let (folder, name) = match name.strip_prefix("measured::") {
+        Some(name) => ("measured", name),
+        None => ("it", name),
+    };
     let Some((module, function)) = name.split_once("::") else {
         return false;
     };
-    let file = format!("{}/tests/it/{module}.rs", env!("CARGO_MANIFEST_DIR"));
+    let file = format!("{}/tests/{folder}/{module}.rs", env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(file).unwrap_or_default();
     let head = format!("fn {function}(");
     let lines: Vec<_> = text.lines().collect();
