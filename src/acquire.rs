@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    panic::Location,
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
@@ -38,8 +39,12 @@ enum AtOnce {
     None,
 }
 
-pub(crate) async fn get(connector: &Arc<Connector>, limit: Duration) -> Result<PooledConn, Error> {
-    let stale = match at_once(connector)? {
+pub(crate) async fn get(
+    connector: &Arc<Connector>,
+    limit: Duration,
+    got_at: &'static Location<'static>,
+) -> Result<PooledConn, Error> {
+    let stale = match at_once(connector, got_at)? {
         AtOnce::Fresh(conn) => return Ok(conn),
         AtOnce::Stale(filled) => Some(filled),
         AtOnce::None => None,
@@ -78,12 +83,15 @@ pub(crate) async fn get(connector: &Arc<Connector>, limit: Duration) -> Result<P
     }
     let filled = outcome?;
     connector.metrics.gets.add_one();
-    Ok(PooledConn::new(filled, Arc::clone(connector)))
+    Ok(PooledConn::new(filled, Arc::clone(connector), got_at))
 }
 
 /// A proved idle connection, now or never.
-pub(crate) fn try_get(connector: &Arc<Connector>) -> Option<PooledConn> {
-    match at_once(connector) {
+pub(crate) fn try_get(
+    connector: &Arc<Connector>,
+    got_at: &'static Location<'static>,
+) -> Option<PooledConn> {
+    match at_once(connector, got_at) {
         Ok(AtOnce::Fresh(conn)) => Some(conn),
         Ok(AtOnce::Stale(filled)) => {
             // For the next who asks.
@@ -94,7 +102,10 @@ pub(crate) fn try_get(connector: &Arc<Connector>) -> Option<PooledConn> {
     }
 }
 
-fn at_once(connector: &Arc<Connector>) -> Result<AtOnce, Error> {
+fn at_once(
+    connector: &Arc<Connector>,
+    got_at: &'static Location<'static>,
+) -> Result<AtOnce, Error> {
     if connector.closing.is_given() {
         return Err(Error::Closed);
     }
@@ -116,6 +127,7 @@ fn at_once(connector: &Arc<Connector>) -> Result<AtOnce, Error> {
     Ok(AtOnce::Fresh(PooledConn::new(
         filled,
         Arc::clone(connector),
+        got_at,
     )))
 }
 

@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::Future,
     ops::{Deref, DerefMut},
+    panic::Location,
     pin::Pin,
     sync::Arc,
 };
@@ -19,6 +20,7 @@ use crate::{
     closing::Signal,
     connector::Connector,
     error::Error,
+    leak::LeakWatch,
     session::{Follow, Reason},
     slot::Filled,
     sql,
@@ -45,11 +47,18 @@ pub struct PooledConn {
     /// Taken by `drop` and the associated functions that consume the handle.
     filled: Option<Filled>,
     connector: Arc<Connector>,
+    /// Dropped after the return.
+    _leak_watch: Option<LeakWatch>,
 }
 
 impl PooledConn {
-    pub(crate) fn new(filled: Filled, connector: Arc<Connector>) -> Self {
+    pub(crate) fn new(
+        filled: Filled,
+        connector: Arc<Connector>,
+        got_at: &'static Location<'static>,
+    ) -> Self {
         Self {
+            _leak_watch: LeakWatch::begin(&connector, &filled, got_at),
             filled: Some(filled),
             connector,
         }

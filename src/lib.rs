@@ -24,6 +24,7 @@ mod gate;
 mod goodbye;
 mod keeper;
 mod killing;
+mod leak;
 mod metrics;
 mod pool;
 mod readiness;

@@ -1,6 +1,6 @@
 //! The `Pool` handle: joins the parts, computes nothing.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::Future, panic::Location, sync::Arc, time::Duration};
 
 use crate::{
     acquire, cleaning, closing_down,
@@ -95,8 +95,10 @@ impl Pool {
     /// # Cancel safety
     ///
     /// Safe: dropped, it leaves the queue. A connection it was about to get, or asked for, goes to the next.
-    pub async fn get(&self) -> Result<PooledConn, Error> {
-        acquire::get(self.connector(), self.connector().config.timeout).await
+    #[track_caller]
+    pub fn get(&self) -> impl Future<Output = Result<PooledConn, Error>> + Send + '_ {
+        let timeout = self.connector().config.timeout;
+        acquire::get(self.connector(), timeout, Location::caller())
     }
 
     /// Gets a connection, within the given time instead of the configured one.
@@ -108,14 +110,19 @@ impl Pool {
     /// # Cancel safety
     ///
     /// As [`get`](Self::get).
-    pub async fn get_within(&self, timeout: Duration) -> Result<PooledConn, Error> {
-        acquire::get(self.connector(), timeout).await
+    #[track_caller]
+    pub fn get_within(
+        &self,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<PooledConn, Error>> + Send + '_ {
+        acquire::get(self.connector(), timeout, Location::caller())
     }
 
     /// Gets a proved idle connection, now or never. Costs no I/O.
     #[must_use]
+    #[track_caller]
     pub fn try_get(&self) -> Option<PooledConn> {
-        acquire::try_get(self.connector())
+        acquire::try_get(self.connector(), Location::caller())
     }
 
     /// Whether the pool can serve. Costs no I/O.

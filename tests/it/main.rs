@@ -12,6 +12,7 @@ mod outage;
 mod session_state;
 mod support;
 mod support_works;
+mod telling;
 mod tidy;
 mod upkeep;
 mod warming;

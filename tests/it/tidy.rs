@@ -12,6 +12,7 @@ const ORDER: &[&str] = &[
     "acquire",
     "keeper",
     "connection",
+    "leak",
     "cleaning",
     "killing",
     "goodbye",
