@@ -129,6 +129,14 @@ pub struct PoolConfig {
 #[non_exhaustive]
 pub enum Reset {
     /// Resets if something that may have changed the session was sent.
+    ///
+    /// That is judged by the statements' text: what cannot be shown to leave nothing behind counts as
+    /// changing. So does all that is sent on the bare [`Conn`](mysql_async::Conn), by `DerefMut` or as a
+    /// [`ToConnection`](mysql_async::prelude::ToConnection), and what code generic over
+    /// [`Queryable`](mysql_async::prelude::Queryable) *executes* (its text queries are judged): the driver's trait does not show the text
+    /// there. Text cannot show what a trigger, a stored function, a view or a column's default does to the
+    /// session: where those set user variables or take locks, use [`Always`](Self::Always). Not counted as
+    /// state: `LAST_INSERT_ID()`, `ROW_COUNT()`, `FOUND_ROWS()` and warnings, which belong to the last statement.
     #[default]
     WhenChanged,
     /// Resets at every return after which something was sent.

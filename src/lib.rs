@@ -1,4 +1,29 @@
-//! A warm, safe connection pool for MySQL and MariaDB.
+//! A warm, safe connection pool for MySQL and MariaDB: deadpool's managed pool around
+//! [`mysql_async`], with an explicit warm-up, and readiness as a fact.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use mysql_warm_pool::{Pool, PoolConfig, mysql_async::prelude::*};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = PoolConfig::from_url("mysql://app:secret@db:3306/shop")?
+//!     .size(20)
+//!     .overflow(30)
+//!     .timeout(Duration::from_secs(60))
+//!     .recycle(Duration::from_secs(1800));
+//! let pool = Pool::new(config)?; // no I/O, needs no runtime
+//! println!("{}", pool.warm_up().await?); // 20 of 20 connections ready in 41 ms
+//! let mut conn = pool.get().await?;
+//! let name: Option<String> = conn.exec_first("SELECT name FROM item WHERE id = ?", (7,)).await?;
+//! # drop(name);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Start at [`PoolConfig`] for the settings, [`Pool`] for all that a pool does, [`PooledConn`] for what a
+//! caller holds, [`Readiness`] for probes, [`Error`] for what can go wrong, [`Reset`] for what one borrower
+//! may leave to the next.
 #![cfg_attr(
     not(test),
     warn(
@@ -11,6 +36,55 @@
         clippy::print_stderr
     )
 )]
+
+// Module map, top to bottom. Imports point down this list only (`tests/it/tidy.rs` holds it), no file but this
+// one imports `pool`, and none but `slot` knows deadpool.
+//
+// | file | its one job |
+// |---|---|
+// | `pool` | the `Pool` handle: joins the parts, computes nothing |
+// | `closing_down` | `close()`: goodbye, patience, the cut |
+// | `warm_up` | the fill and its report |
+// | `acquire` | from asking to having: one deadline over one loop |
+// | `keeper` | the background task: replenish, retire, keep alive, let overflow go, notice outages |
+// | `connection` | `PooledConn`, `Transaction`: follow what is sent; dropping returns |
+// | `leak` | tells of connections held for too long |
+// | `cleaning` | from returned to as good as new, or discarded |
+// | `killing` | ends abandoned statements on the server |
+// | `goodbye` | closes a connection and frees its slot |
+// | `connector` | fills vacant slots: credentials, init, prepare, proof; knows readiness |
+// | `slot` | the slots and deadpool's `Manager`; the ledger that `PoolStatus` is counted from |
+// | `session` | one physical connection: what was sent on it, its proof and its end |
+// | `statement` | statements whose text can be seen |
+// | `sql` | pure: may this statement change the session? |
+// | `gate` | pure: how opening goes, and when the next attempt may be made |
+// | `schedule` | pure: ages, jitter, due times, the keeper's plan |
+// | `closing` | the signals for closing and for the cut |
+// | `metrics` | counters |
+// | `readiness` | states, their legal changes, who is told |
+// | `config`, `error` | settings; errors, their classes and advice |
+// | `report`, `status` | what is told of a warm-up, a close, a moment |
+//
+// Invariants, each with tests that hold it:
+//
+// - Limit. A connection occupies one of `size + overflow` slots from before its TCP connect until its socket is
+//   closed; counts are derived from where the slots are. `getting::the_server_never_sees_more_connections_than_the_limit`,
+//   `getting::status_is_consistent_in_every_snapshot_while_64_callers_hammer`.
+// - Whichever comes first. A waiting caller takes a returned connection or a new one; opening and proving run in
+//   tasks of their own. `getting::a_waiting_caller_takes_a_returned_connection_before_a_slow_new_one`,
+//   `getting::a_caller_that_gives_up_wastes_no_connection`.
+// - In step. A connection becomes idle only if every command was followed to its end, or it was proved since its
+//   last unfollowed use. `in_step::*`.
+// - As good as new. No transaction, no pending rows, session unchanged or reset, database as configured, listed
+//   statements prepared; cleaning is never in a `get()`. `cleaned::*`, `session_state::*`.
+// - No storm. One gate for all openings; after a failure one probe at a time, with back-off and full jitter.
+//   `outage::two_hundred_callers_of_a_refusing_server_cost_it_at_most_thirty_attempts_in_two_seconds`.
+// - No stale hand-out. A connection found dead makes all not proved since suspect; a suspect is proved before it is
+//   lent. `upkeep::one_connection_found_dead_has_all_the_others_proved_and_replaced_at_once`.
+// - One runtime. `ending::a_pool_in_use_on_another_runtime_says_so_and_never_hangs`.
+// - Nothing lost at the end. `ending::the_last_handle_takes_idle_connections_and_tasks_with_it`.
+//
+// Locks, in the order they are taken: `connector.home`, `connector.gate`, `slots.ledger`, deadpool's own.
 
 mod acquire;
 mod cleaning;
@@ -52,3 +126,8 @@ pub use crate::{
     statement::{Executable, Text},
     status::PoolStatus,
 };
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
