@@ -6,6 +6,7 @@
 #[expect(dead_code, unused_imports, reason = "the other binary uses the rest")]
 mod support;
 
+mod deadlines;
 mod spike;
 mod upkeep;
 mod warming;
