@@ -175,14 +175,12 @@ async fn in_order(
     let rollback = needs.rollback || (needs.drain || needs.proof) && session.is_in_transaction();
     if needs.reset {
         // Rolls back as well.
-        connector.metrics.resets.add_one();
         reset(connector, session, needs.database).await
     } else {
         if rollback {
             driver(session.conn.query_drop("ROLLBACK").await)?;
             if session.is_in_transaction() {
                 // completion_type = CHAIN has begun another one.
-                connector.metrics.resets.add_one();
                 return reset(connector, session, needs.database).await;
             }
         }

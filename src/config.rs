@@ -1,7 +1,8 @@
 //! The pool's settings: where they come from, what they mean, which values can work.
 
 use std::{
-    env, error::Error as StdError, fmt, future::Future, pin::Pin, sync::Arc, time::Duration,
+    collections::BTreeMap, env, error::Error as StdError, fmt, future::Future, pin::Pin, sync::Arc,
+    time::Duration,
 };
 
 use mysql_async::{Opts, OptsBuilder, UrlError};
@@ -150,10 +151,11 @@ pub enum Reset {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnCancel {
-    /// The connection is closed; the statement runs on until the server notices.
+    /// The connection is closed; the server finishes the statement, and its changes happen.
     #[default]
     Close,
-    /// The statement is ended on the server (`KILL`), then the connection is closed.
+    /// The statement is ended on the server (`KILL`), then the connection is closed. Only where it is certain that
+    /// the server's number still means that connection, which takes one round trip more at each opening.
     Kill,
 }
 
@@ -293,7 +295,8 @@ impl PoolConfig {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`], with every fault of all the variables.
+    /// [`Error::Config`], with every fault of all the variables: also values out of range, a
+    /// `DATABASE_POOL_` variable that is no setting, and one that is set twice.
     pub fn from_env() -> Result<Self, Error> {
         Self::from_env_prefixed("DATABASE")
     }
@@ -305,42 +308,79 @@ impl PoolConfig {
     ///
     /// [`Error::Config`], with every fault of all the variables.
     pub fn from_env_prefixed(prefix: &str) -> Result<Self, Error> {
-        Self::from_lookup(prefix, |name| {
-            env::var_os(name).map(|v| v.to_string_lossy().into_owned())
-        })
+        let variables = env::vars_os().map(|(name, value)| {
+            (
+                name.to_string_lossy().into_owned(),
+                value.to_string_lossy().into_owned(),
+            )
+        });
+        Self::from_variables(prefix, variables)
     }
 
-    fn from_lookup(prefix: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let lookup = |name: &str| lookup(name).filter(|value| !value.trim().is_empty());
+    fn from_variables(
+        prefix: &str,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Error> {
+        let (url_name, ours) = (format!("{prefix}_URL"), format!("{prefix}_POOL_"));
+        let overflow_name = format!("{prefix}_MAX_OVERFLOW");
+        let mut url = None;
+        // By field, so that faults come in its order: the variable and its value.
+        let mut settings = BTreeMap::new();
         let mut faults = Vec::new();
+        for (name, value) in variables.filter(|(_, value)| !value.trim().is_empty()) {
+            let value = value.trim().to_owned();
+            if name == url_name {
+                url = Some(value);
+                continue;
+            }
+            let field = match name.strip_prefix(&ours) {
+                Some(rest) => rest.to_lowercase(),
+                // SQLAlchemy's name for it.
+                None if name == overflow_name => "overflow".to_owned(),
+                None => continue,
+            };
+            let Some(place) = FIELDS.iter().position(|known| **known == field) else {
+                let names: Vec<_> = FIELDS
+                    .iter()
+                    .map(|field| format!("{ours}{}", field.to_uppercase()))
+                    .collect();
+                faults.push(fault(&name, value, format!("one of {}", names.join(", "))));
+                continue;
+            };
+            if let Some((other, _)) = settings.insert(place, (name.clone(), value.clone())) {
+                faults.push(fault(&name, value, format!("one of this and {other}")));
+            }
+        }
 
-        let url_name = format!("{prefix}_URL");
-        let mut config = match lookup(&url_name) {
-            Some(url) => Self::read_url(&url_name, url.trim(), &mut faults),
+        let config = match &url {
+            Some(url) => Self::read_url(&url_name, url, &mut faults),
             None => {
                 faults.push(fault(&url_name, "not set", URL_FORM));
                 None
             }
         };
         // Without a URL the other variables are still read, so that their faults show too.
-        let mut spare = Self::from_opts(OptsBuilder::default());
-        let target = config.as_mut().unwrap_or(&mut spare);
-        for field in FIELDS {
-            let names = [
-                format!("{prefix}_POOL_{}", field.to_uppercase()),
-                format!("{prefix}_MAX_OVERFLOW"),
-            ];
-            // SQLAlchemy's name for one of them.
-            let known = if *field == "overflow" { 2 } else { 1 };
-            for name in names.into_iter().take(known) {
-                if let Some(value) = lookup(&name)
-                    && let Some(Err(allowed)) = target.set(field, value.trim())
-                {
-                    faults.push(fault(&name, value, allowed));
-                }
+        let has_url = config.is_some();
+        let mut config = config.unwrap_or_else(|| Self::from_opts(OptsBuilder::default()));
+        for (place, (name, value)) in &settings {
+            let field = FIELDS.get(*place).copied().unwrap_or_default();
+            if let Some(Err(allowed)) = config.set(field, value) {
+                faults.push(fault(name, value, allowed));
             }
         }
-        Self::unless_faulty(config, faults)
+        // What is out of range is told by the names and values that were given.
+        for found in config.faults() {
+            let given = FIELDS.iter().position(|field| *field == found.field);
+            faults.push(match given.and_then(|place| settings.get(&place)) {
+                Some((name, value)) => fault(name, value, found.allowed),
+                None => found,
+            });
+        }
+        if has_url && faults.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::new(faults).into())
+        }
     }
 
     setters! {
@@ -447,7 +487,7 @@ impl PoolConfig {
         duration("close_timeout", Some(self.close_timeout), Duration::ZERO);
 
         if let Some(ready_at) = self.ready_at
-            && !(1..=self.size).contains(&ready_at)
+            && (ready_at == 0 || ready_at > self.size && self.size > 0)
         {
             faults.push(fault(
                 "ready_at",
@@ -504,16 +544,25 @@ impl PoolConfig {
 
     fn read_url(field: &str, text: &str, faults: &mut Vec<ConfigFault>) -> Option<Self> {
         let Some((scheme, rest)) = text.split_once("://") else {
-            faults.push(fault(field, HIDDEN, URL_FORM));
+            faults.push(fault(field, format!("{HIDDEN}, without ://"), URL_FORM));
             return None;
         };
         if !SCHEMES.contains(&scheme) {
             faults.push(fault(field, format!("of scheme {scheme}"), URL_FORM));
             return None;
         }
-        let Ok(mut url) = Url::parse(&format!("mysql://{rest}")) else {
-            faults.push(fault(field, HIDDEN, URL_FORM));
-            return None;
+        let mut url = match Url::parse(&format!("mysql://{rest}")) {
+            Ok(url) if url.fragment().is_none() => url,
+            Ok(_) => {
+                let value = format!("{HIDDEN}, with a # (%23 where it belongs to the password)");
+                faults.push(fault(field, value, URL_FORM));
+                return None;
+            }
+            // Says what is wrong, and quotes nothing.
+            Err(error) => {
+                faults.push(fault(field, format!("{HIDDEN}: {error}"), URL_FORM));
+                return None;
+            }
         };
 
         let (ours, mut theirs): (Vec<_>, Vec<_>) = url
@@ -868,7 +917,7 @@ mod deserialize {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, time::Duration};
+    use std::time::Duration;
 
     use proptest::prelude::*;
 
@@ -883,11 +932,10 @@ mod tests {
     }
 
     fn from_map(pairs: &[(&str, &str)]) -> Result<PoolConfig, Error> {
-        let map: HashMap<_, _> = pairs
+        let pairs = pairs
             .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
-        PoolConfig::from_lookup("DATABASE", |name| map.get(name).cloned())
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        PoolConfig::from_variables("DATABASE", pairs)
     }
 
     #[test]
@@ -979,7 +1027,7 @@ mod tests {
             .overflow(100_001)
             .timeout(Duration::ZERO)
             .recycle(Duration::from_millis(1))
-            .ready_at(3)
+            .ready_at(0)
             .max_connecting(0)
             .init(["  "])
             .prepare(vec!["SELECT 1"; 33])
@@ -998,6 +1046,41 @@ mod tests {
                 "prepare",
                 "name"
             ]
+        );
+    }
+
+    #[test]
+    fn faults_of_variables_are_told_by_their_own_names_and_values() {
+        let error = from_map(&[
+            ("DATABASE_URL", "postgres://app:secret@db/shop"),
+            ("DATABASE_POOL_SIZE", "0"),
+            ("DATABASE_POOL_READY_AT", "30"),
+            ("DATABASE_POOL_TIMEOUT", "0s"),
+            ("DATABASE_POOL_SZIE", "3"),
+            ("DATABASE_MAX_OVERFLOW", "3"),
+            ("DATABASE_POOL_OVERFLOW", "4"),
+            ("OTHER_POOL_SIZE", "x"),
+        ])
+        .expect_err("five faults");
+        let names = fields(&error);
+        assert_eq!(
+            names,
+            [
+                "DATABASE_POOL_SZIE",
+                "DATABASE_POOL_OVERFLOW",
+                "DATABASE_URL",
+                "DATABASE_POOL_SIZE",
+                "DATABASE_POOL_TIMEOUT"
+            ]
+        );
+        let text = error.to_string();
+        assert!(
+            text.contains("DATABASE_POOL_TIMEOUT is 0s, allowed is 1ms to 365 days"),
+            "{text}"
+        );
+        assert!(
+            text.contains("DATABASE_POOL_SIZE is 0, allowed is 1 to"),
+            "{text}"
         );
     }
 

@@ -34,7 +34,10 @@ use crate::{
 /// query is discarded, and never answers the next question with the old answer: after such a
 /// cancellation this handle refuses further commands (`ConnectionAborted`, nothing is sent).
 ///
-/// It also dereferences to [`Conn`], and `&mut PooledConn` is a
+/// `exec*` are methods of its own, which see the statement's text; for `query*`, `prep` and `ping` import
+/// [`mysql_async::prelude`]. Pass `&mut conn` on: `&mut *conn` is the driver's bare [`Conn`].
+///
+/// It dereferences to [`Conn`], and `&mut PooledConn` is a
 /// [`ToConnection`](mysql_async::prelude::ToConnection). What is sent on the bare `Conn` is not
 /// followed: such a connection is proved by a round trip and reset before it is idle again.
 ///
@@ -175,7 +178,9 @@ impl fmt::Debug for PooledConn {
     }
 }
 
-/// A transaction on a [`PooledConn`]. Dropped without [`commit`](Self::commit), it is rolled back:
+/// A transaction on a [`PooledConn`]; not the driver's own type, so that it is followed too.
+///
+/// It is no [`ToConnection`](mysql_async::prelude::ToConnection): use its methods. Dropped without [`commit`](Self::commit), it is rolled back:
 /// by the next command, or else when the connection is returned.
 #[must_use = "a transaction that is not committed is rolled back"]
 pub struct Transaction<'a> {
@@ -262,16 +267,9 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = mysql_async::Result<T>> + Se
 /// take precedence over.
 macro_rules! execute_statements {
     ($type:ident $(<$lifetime:lifetime>)?) => {
-        /// Executing prepared statements: as the driver's [`Queryable`], which the names are of.
+        /// Executing prepared statements, as the driver's [`Queryable`], which the names are of.
         ///
-        /// # Errors
-        ///
-        /// All of them: as the driver's, and `ConnectionAborted` after a command that was cancelled.
-        ///
-        /// # Cancel safety
-        ///
-        /// All of them: dropped midway, the connection is discarded when it is returned. The statement may
-        /// have been executed or not.
+        /// Dropped midway, the statement may have been executed or not.
         impl $(<$lifetime>)? $type $(<$lifetime>)? {
             /// Executes, and gives the result to be read.
             ///

@@ -14,7 +14,7 @@ use crate::{
 /// No message, no `Debug` text and no source of it holds a password. It turns
 /// into a [`mysql_async::Error`] (as `Other`), so that a function which returns
 /// the driver's result can use `?` on [`Pool::get`](crate::Pool::get).
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Settings that cannot work: every fault at once.
@@ -75,6 +75,13 @@ impl Error {
             Self::WarmUp { source, .. } => source.as_ref().is_none_or(ConnectError::is_transient),
             Self::Config(_) | Self::WrongRuntime | Self::Closed | Self::NoResultSet => false,
         }
+    }
+}
+
+/// As `Display`: what `main` and `unwrap` print is meant for people.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -266,6 +273,15 @@ impl ConnectError {
         }
     }
 
+    /// The driver's error, if it was one.
+    #[must_use]
+    pub fn driver_error(&self) -> Option<&mysql_async::Error> {
+        match &self.inner.cause {
+            Cause::Driver(error) => Some(error),
+            _ => None,
+        }
+    }
+
     /// Whether another attempt may succeed without anybody changing anything.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -279,10 +295,10 @@ impl ConnectError {
     #[must_use]
     pub fn advice(&self) -> &'static str {
         if matches!(self.inner.phase, ConnectPhase::Init(_)) && self.code().is_some() {
-            return "correct this statement in the pool's `init`";
+            return "check this statement of the pool's `init`";
         }
         if matches!(self.inner.phase, ConnectPhase::Prepare(_)) && self.code().is_some() {
-            return "correct this statement in the pool's `prepare`";
+            return "check this statement of the pool's `prepare`";
         }
         match &self.inner.cause {
             Cause::Credentials(_) => "look at the source of credentials",
@@ -293,10 +309,17 @@ impl ConnectError {
             Cause::Driver(mysql_async::Error::Server(error)) => advice_for_code(error.code),
             Cause::Driver(mysql_async::Error::Io(IoError::Io(error))) => match error.kind() {
                 io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
-                    "start the server, or correct host and port"
+                    "start the server, or check host and port"
+                }
+                // The kind for this has no name yet.
+                _ if error.to_string().contains("lookup") => {
+                    "check the host's name in the URL, and DNS"
                 }
                 _ => "look at the network and at the server's log",
             },
+            Cause::Driver(mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer)) => {
+                "turn TLS on at the server, or do not require it"
+            }
             Cause::Driver(_) | Cause::Panicked => "look at the server's log",
         }
     }
@@ -306,9 +329,9 @@ fn advice_for_code(code: u16) -> &'static str {
     match code {
         1040 => "lower `size` and `overflow`, or raise the server's max_connections",
         1203 | 1226 => "lower `size` and `overflow`, or raise the account's limits",
-        1044 => "grant the account access to this database",
-        1045 | 1698 => "correct user and password",
-        1049 => "create this database, or correct its name",
+        1044 => "check the database's name, or grant the account access to it",
+        1045 | 1698 => "check user and password",
+        1049 => "check the database's name, or create it",
         1129 => "unblock this host on the server (FLUSH HOSTS)",
         1130 => "allow the account to connect from this host",
         1251 | 1524 => "give the account an authentication plugin that the driver knows",
@@ -349,15 +372,8 @@ impl fmt::Debug for ConnectError {
     }
 }
 
-impl StdError for ConnectError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &self.inner.cause {
-            Cause::Driver(error) => Some(error),
-            Cause::Credentials(error) => Some(&**error),
-            Cause::TimedOut(_) | Cause::OutOfStep | Cause::Panicked => None,
-        }
-    }
-}
+/// The driver's error is told in the text, and is not its source: what prints the chain prints it once.
+impl StdError for ConnectError {}
 
 /// Whether the work that met this error of the driver may succeed when it is tried again.
 ///
@@ -496,7 +512,7 @@ mod tests {
             "unavailable",
             "0 of 3 connections open",
             "1045",
-            "correct user and password",
+            "check user and password",
         ] {
             assert!(text.contains(part), "{part:?} is not in {text:?}");
         }

@@ -20,11 +20,13 @@ pub struct PoolMetrics {
     pub opened: u64,
     /// Attempts to open a connection that failed.
     pub failed_attempts: u64,
-    /// Connections discarded, by reason.
+    /// Connections discarded, by reason: `cancelled` in the middle of a command, `lost` to the server or the
+    /// network, `misused` (the driver closed it at a mistake), `unproved`, `too_much_pending` rows, `asked` by
+    /// its user, `runtime_gone`, `closing`, `retired` at its age or by a refresh, `surplus`, `read_only`.
     pub discarded: Vec<(&'static str, u64)>,
     /// Returned connections that were cleaned before they were idle again.
     pub cleaned: u64,
-    /// How many of the cleaned were reset.
+    /// Sessions that were reset.
     pub resets: u64,
     /// Idle connections proved by a round trip.
     pub proofs: u64,

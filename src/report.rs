@@ -4,7 +4,8 @@ use std::{fmt, time::Duration};
 
 /// What a warm-up did and found.
 ///
-/// Its `Display` is one line: `20 of 20 connections ready in 41 ms`.
+/// Its `Display` is one line: `20 of 20 connections ready in 41 ms (each 0.9 ms to 2.4 ms), MariaDB 10.11.6`,
+/// with failed attempts and warnings where there are any.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -244,7 +245,7 @@ struct OrNever(Option<Duration>);
 impl fmt::Display for OrNever {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(duration) => write!(f, "{duration:?}"),
+            Some(duration) => write!(f, "{} s", duration.as_secs_f64()),
             None => f.write_str("never"),
         }
     }

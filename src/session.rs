@@ -372,7 +372,7 @@ impl Follow {
             return Err(Error::Closed.into());
         }
         if self.in_flight || self.ended || conn.is_disconnected() {
-            return Err(out_of_use());
+            return Err(out_of_use(self.misused));
         }
         self.in_flight = true;
         self.used = true;
@@ -481,12 +481,18 @@ fn asks_read_only(text: &[u8]) -> bool {
             .any(|window| window.eq_ignore_ascii_case(b"only"))
 }
 
-fn out_of_use() -> mysql_async::Error {
-    io::Error::new(
-        io::ErrorKind::ConnectionAborted,
-        "an earlier command on this connection was cancelled or cut off; nothing was sent, get another connection",
-    )
-    .into()
+fn out_of_use(misused: bool) -> mysql_async::Error {
+    let (kind, text) = if misused {
+        // Not worth another try: so will the mistake be.
+        (
+            io::ErrorKind::Other,
+            "nothing was sent: the driver closed this connection at an earlier mistake in its use",
+        )
+    } else {
+        let text = "nothing was sent: an earlier command on this connection was cancelled or lost; get another connection";
+        (io::ErrorKind::ConnectionAborted, text)
+    };
+    io::Error::new(kind, text).into()
 }
 
 /// A number nobody else knows: the keys of `RandomState` are random for each thread and differ at each call.

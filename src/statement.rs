@@ -8,7 +8,16 @@ use mysql_async::{Statement, prelude::StatementLike};
 ///
 /// All that the driver takes as a [`StatementLike`] is one. The driver's own trait does not show
 /// the text, so that what code generic over [`Queryable`](mysql_async::prelude::Queryable) executes
-/// counts as changing the session; see [`Reset::WhenChanged`](crate::Reset::WhenChanged).
+/// counts as changing the session; see [`Reset::WhenChanged`](crate::Reset::WhenChanged). Bound generic
+/// statements by this trait to have them judged by their text:
+///
+/// ```no_run
+/// use mysql_warm_pool::{Executable, PooledConn, mysql_async};
+///
+/// async fn run(conn: &mut PooledConn, statement: impl Executable) -> mysql_async::Result<()> {
+///     conn.exec_drop(statement, ()).await
+/// }
+/// ```
 pub trait Executable: StatementLike {
     /// The statement's text, or the prepared statement.
     fn text(&self) -> Text<'_>;

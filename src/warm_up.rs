@@ -178,7 +178,8 @@ fn warnings(
     let too_long = |time: Option<Duration>| {
         !wait_timeout.is_zero() && time.is_none_or(|time| time >= wait_timeout)
     };
-    if too_long(config.recycle) {
+    // Kept alive, a connection may grow old: only a maximum age that was asked for is held against it.
+    if too_long(config.recycle) && (config.recycle.is_some() || too_long(config.keepalive)) {
         warnings.push(Warning::RecycleNotBelowWaitTimeout {
             recycle: config.recycle,
             wait_timeout,
