@@ -31,7 +31,7 @@ pub async fn compare(plan: &Plan, opts: &Opts, title: &str) -> Result<Compared> 
     for name in NAMES.into_iter().filter(|name| plan.peers.contains(name)) {
         let peer = name.open(opts, CONNECTIONS).await?;
         // The pools that open nothing by themselves get their connection.
-        peer.times(Work::Lookup, 10).await?;
+        peer.times(Work::Lookup, 1, 10).await?;
         open.push((name, peer, Vec::new()));
     }
     for batch in 0..plan.rounds * plan.batches {
@@ -39,9 +39,9 @@ pub async fn compare(plan: &Plan, opts: &Opts, title: &str) -> Result<Compared> 
             let at = (batch + turn) % open.len();
             let (_, peer, ns) = &mut open[at];
             // Not counted: wakes up the pool, and brings it into the processor's caches.
-            peer.times(Work::Nothing, plan.batch / 10).await?;
+            peer.times(Work::Nothing, 1, plan.batch / 10).await?;
             let begun = Instant::now();
-            peer.times(Work::Nothing, plan.batch).await?;
+            peer.times(Work::Nothing, 1, plan.batch).await?;
             ns.push(begun.elapsed().as_secs_f64() * 1e9 / f64::from(plan.batch));
         }
     }
@@ -80,6 +80,7 @@ fn collected(name: Name, times: u32) -> Result<Option<f64>> {
             &times.to_string(),
             name.short(),
             Work::Nothing.name(),
+            "1",
         ])
         .stdin(Stdio::null())
         .output();

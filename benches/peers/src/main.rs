@@ -29,7 +29,7 @@ const CONNECTIONS: usize = 8;
 
 const USAGE: &str = "\
 usage: compare-peers [--quick] [PEER...]
-       compare-peers --times TIMES PEER WORK   just that, on one connection and one thread, to be run under a profiler
+       compare-peers --times TIMES PEER WORK TASKS   just that, on one connection and one thread, for a profiler
 peers: bare ours deadpool mysql_async-no-reset mysql_async bb8 mobc sqlx (all of them, unless some are named)
 work:  nothing lookup committed-transaction dropped-transaction user-variable";
 
@@ -46,8 +46,16 @@ pub struct Plan {
 
 #[derive(Debug)]
 enum Asked {
-    Comparison { quick: bool, peers: Vec<Name> },
-    Times { times: u32, peer: Name, work: Work },
+    Comparison {
+        quick: bool,
+        peers: Vec<Name>,
+    },
+    Times {
+        times: u32,
+        peer: Name,
+        work: Work,
+        tasks: u32,
+    },
 }
 
 fn main() -> Result<()> {
@@ -68,10 +76,15 @@ fn main() -> Result<()> {
             .build()?
             .block_on(async { tokio::spawn(compare(plan(quick, peers), opts)).await? }),
         // On one thread, as a profiler's counts are to repeat.
-        Asked::Times { times, peer, work } => tokio::runtime::Builder::new_current_thread()
+        Asked::Times {
+            times,
+            peer,
+            work,
+            tasks,
+        } => tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?
-            .block_on(by_itself(peer, work, times, opts)),
+            .block_on(by_itself(peer, work, (tasks, times), opts)),
     }
 }
 
@@ -80,7 +93,7 @@ fn asked(mut arguments: Vec<String>) -> Result<Asked> {
         let found = Name::ALL.into_iter().find(|peer| peer.short() == name);
         found.ok_or_else(|| format!("there is no peer {name:?}"))
     };
-    if let [first, times, name, work] = &arguments[..]
+    if let [first, times, name, work, tasks] = &arguments[..]
         && first == "--times"
     {
         let known = Work::ALL.into_iter().find(|known| known.name() == work);
@@ -88,6 +101,7 @@ fn asked(mut arguments: Vec<String>) -> Result<Asked> {
             times: times.parse()?,
             peer: peer(name)?,
             work: known.ok_or_else(|| format!("there is no work {work:?}"))?,
+            tasks: tasks.parse()?,
         });
     }
     let given = arguments.len();
@@ -124,13 +138,13 @@ fn plan(quick: bool, peers: Vec<Name>) -> Plan {
 }
 
 /// What needs no table makes and drops none: it may run beside a comparison, which has its own.
-async fn by_itself(peer: Name, work: Work, times: u32, opts: Opts) -> Result<()> {
+async fn by_itself(peer: Name, work: Work, (tasks, times): (u32, u32), opts: Opts) -> Result<()> {
     let mut conn = Conn::new(opts.clone()).await?;
     if work != Work::Nothing {
         item::create(&mut conn).await?;
     }
     let peer = peer.open(&opts, 1).await?;
-    let outcome = peer.times(work, times).await;
+    let outcome = peer.times(work, tasks, times).await;
     drop(peer);
     if work != Work::Nothing {
         item::drop_table(&mut conn).await?;

@@ -154,8 +154,8 @@ pub trait Peer: Send + Sync {
     /// Has so many tasks do the work over and over.
     fn round(&self, work: Work, tasks: usize, length: Length) -> BoxFuture<'_, Result<Round>>;
 
-    /// Has one task do the work so many times.
-    fn times(&self, work: Work, times: u32) -> BoxFuture<'_, Result<()>>;
+    /// Has so many tasks do the work so many times in all.
+    fn times(&self, work: Work, tasks: u32, times: u32) -> BoxFuture<'_, Result<()>>;
 }
 
 /// How a task comes by a connection.
@@ -192,11 +192,20 @@ impl<S: Source> Peer for S {
         })
     }
 
-    fn times(&self, work: Work, times: u32) -> BoxFuture<'_, Result<()>> {
+    fn times(&self, work: Work, tasks: u32, times: u32) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            let mut caller = self.caller(0).await;
-            for id in 0..times {
-                caller.borrow(work, id % item::ROWS).await?;
+            let mut running = JoinSet::new();
+            for task in 0..tasks {
+                let mut caller = self.caller(task as usize).await;
+                running.spawn(async move {
+                    for id in 0..times / tasks {
+                        caller.borrow(work, id % item::ROWS).await?;
+                    }
+                    Result::Ok(())
+                });
+            }
+            while let Some(done) = running.join_next().await {
+                done??;
             }
             Ok(())
         })
@@ -244,7 +253,7 @@ impl Source for Bare {
 
     /// Locked for the whole of a round.
     async fn caller(&self, task: usize) -> Self::Caller {
-        Arc::clone(&self.0[task]).lock_owned().await
+        Arc::clone(&self.0[task % self.0.len()]).lock_owned().await
     }
 }
 
