@@ -1,0 +1,46 @@
+//! The table that is looked up in.
+
+use mysql_warm_pool::mysql_async::{Conn, prelude::Queryable};
+
+use crate::peers::Result;
+
+pub const ROWS: u32 = 1000;
+pub const LOOKUP: &str = "SELECT value FROM mysql_warm_pool_peers WHERE id = ?";
+
+/// Makes the table, in the database of the URL, under a name that nothing else has.
+pub async fn create(conn: &mut Conn) -> Result<()> {
+    drop_table(conn).await?;
+    conn.query_drop(
+        "CREATE TABLE mysql_warm_pool_peers \
+         (id INT UNSIGNED PRIMARY KEY, value INT UNSIGNED NOT NULL) ENGINE=InnoDB",
+    )
+    .await?;
+    let rows: Vec<_> = (0..ROWS)
+        .map(|id| format!("({id}, {})", value(id)))
+        .collect();
+    let insert = format!(
+        "INSERT INTO mysql_warm_pool_peers VALUES {}",
+        rows.join(",")
+    );
+    conn.query_drop(insert).await?;
+    Ok(())
+}
+
+pub async fn drop_table(conn: &mut Conn) -> Result<()> {
+    conn.query_drop("DROP TABLE IF EXISTS mysql_warm_pool_peers")
+        .await?;
+    Ok(())
+}
+
+/// Whether a lookup found what is there: a peer that mixes up answers is not to look fast.
+pub fn check(id: u32, found: Option<u32>) -> Result<()> {
+    if found == Some(value(id)) {
+        Ok(())
+    } else {
+        Err(format!("item {id} has value {}, but {found:?} was found", value(id)).into())
+    }
+}
+
+fn value(id: u32) -> u32 {
+    id * 3 + 1
+}

@@ -1,0 +1,203 @@
+//! `mysql-warm-pool` beside other pools and beside bare connections, doing the same work in the same run.
+//!
+//! `scripts/with-database scripts/compare-peers [--quick] [PEER...]`
+//!
+//! Peers take turns: in each round every one works for the same time, and the order moves on from round to round.
+//! Numbers are medians over the rounds; a ratio is the median of the ratios within each round, so that what
+//! disturbs a round disturbs both sides of it. `DATABASE_URL` names the server; one table of an own name is made
+//! in its database, and dropped.
+
+mod get_and_return;
+mod item;
+mod measure;
+mod peers;
+mod promises;
+mod throughput;
+mod warm_up;
+
+use std::{env, time::Duration};
+
+use mysql_warm_pool::mysql_async::{Conn, Opts, OptsBuilder};
+
+use crate::{
+    measure::Length,
+    peers::{Name, Result, Work},
+    promises::Promises,
+};
+
+const CONNECTIONS: usize = 8;
+
+const USAGE: &str = "\
+usage: compare-peers [--quick] [PEER...]
+       compare-peers --times TIMES PEER WORK TASKS   just that, on one connection and one thread, for a profiler
+peers: bare ours deadpool mysql_async-no-reset mysql_async bb8 mobc sqlx (all of them, unless some are named)
+work:  nothing lookup committed-transaction dropped-transaction user-variable";
+
+/// How much is measured.
+pub struct Plan {
+    pub rounds: usize,
+    pub length: Length,
+    /// Gets and returns in a row, and how often in each round.
+    pub batch: u32,
+    pub batches: usize,
+    pub warm_ups: usize,
+    pub peers: Vec<Name>,
+}
+
+#[derive(Debug)]
+enum Asked {
+    Comparison {
+        quick: bool,
+        peers: Vec<Name>,
+    },
+    Times {
+        times: u32,
+        peer: Name,
+        work: Work,
+        tasks: u32,
+    },
+}
+
+fn main() -> Result<()> {
+    let asked = match asked(env::args().skip(1).collect()) {
+        Ok(asked) => asked,
+        Err(error) => {
+            eprintln!("{error}\n{USAGE}");
+            std::process::exit(2);
+        }
+    };
+    let url = env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set")?;
+    // Without it the driver may open a second connection, past a proxy, to the server's Unix socket.
+    let opts = OptsBuilder::from_opts(Opts::from_url(&url)?).prefer_socket(false);
+    let opts = Opts::from(opts);
+    match asked {
+        Asked::Comparison { quick, peers } => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?
+            .block_on(async { tokio::spawn(compare(plan(quick, peers), opts)).await? }),
+        // On one thread, as a profiler's counts are to repeat.
+        Asked::Times {
+            times,
+            peer,
+            work,
+            tasks,
+        } => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(by_itself(peer, work, (tasks, times), opts)),
+    }
+}
+
+fn asked(mut arguments: Vec<String>) -> Result<Asked> {
+    let peer = |name: &String| {
+        let found = Name::ALL.into_iter().find(|peer| peer.short() == name);
+        found.ok_or_else(|| format!("there is no peer {name:?}"))
+    };
+    if let [first, times, name, work, tasks] = &arguments[..]
+        && first == "--times"
+    {
+        let known = Work::ALL.into_iter().find(|known| known.name() == work);
+        return Ok(Asked::Times {
+            times: times.parse()?,
+            peer: peer(name)?,
+            work: known.ok_or_else(|| format!("there is no work {work:?}"))?,
+            tasks: tasks.parse()?,
+        });
+    }
+    let given = arguments.len();
+    arguments.retain(|argument| argument != "--quick");
+    let quick = arguments.len() < given;
+    let mut peers = arguments
+        .iter()
+        .map(peer)
+        .collect::<std::result::Result<Vec<_>, _>>()?;
+    if peers.is_empty() {
+        peers.extend(Name::ALL);
+    }
+    Ok(Asked::Comparison { quick, peers })
+}
+
+fn plan(quick: bool, peers: Vec<Name>) -> Plan {
+    let ms = Duration::from_millis;
+    let (rounds, counted, batches, warm_ups) = if quick {
+        (5, ms(200), 10, 5)
+    } else {
+        (7, ms(1000), 40, 21)
+    };
+    Plan {
+        rounds,
+        length: Length {
+            rehearsal: ms(50),
+            counted,
+        },
+        batch: 2000,
+        batches,
+        warm_ups,
+        peers,
+    }
+}
+
+/// What needs no table makes and drops none: it may run beside a comparison, which has its own.
+async fn by_itself(peer: Name, work: Work, (tasks, times): (u32, u32), opts: Opts) -> Result<()> {
+    let mut conn = Conn::new(opts.clone()).await?;
+    if work != Work::Nothing {
+        item::create(&mut conn).await?;
+    }
+    let peer = peer.open(&opts, 1).await?;
+    let outcome = peer.times(work, tasks, times).await;
+    drop(peer);
+    if work != Work::Nothing {
+        item::drop_table(&mut conn).await?;
+    }
+    outcome
+}
+
+async fn compare(plan: Plan, opts: Opts) -> Result<()> {
+    let mut conn = Conn::new(opts.clone()).await?;
+    item::create(&mut conn).await?;
+    let (major, minor, patch) = conn.server_version();
+    println!(
+        "Server {major}.{minor}.{patch}, {} threads, {} rounds of {:?} for each peer",
+        std::thread::available_parallelism()?,
+        plan.rounds,
+        plan.length.counted,
+    );
+    let outcome = all(&plan, &opts).await;
+    item::drop_table(&mut conn).await?;
+    conn.disconnect().await?;
+    outcome
+}
+
+async fn all(plan: &Plan, opts: &Opts) -> Result<()> {
+    let mut promises = Promises::new();
+
+    let title = "get() and return, nothing sent, 1 task";
+    let compared = get_and_return::compare(plan, opts, title).await?;
+    promises.of_get_and_return(&compared);
+
+    let title = "Primary-key lookups, prepared, 8 tasks on 8 connections";
+    let even = throughput::compare(plan, opts, title, Work::Lookup, 8, &Name::ALL).await?;
+    promises.of_even_throughput(&even);
+
+    let title = "Primary-key lookups, prepared, 64 tasks on 8 connections";
+    let pools = &Name::ALL[1..];
+    let crowded = throughput::compare(plan, opts, title, Work::Lookup, 64, pools).await?;
+    promises.of_crowded_throughput(&crowded);
+
+    for (what, work) in [
+        ("a committed transaction", Work::CommittedTransaction),
+        ("a transaction dropped open", Work::DroppedTransaction),
+        ("a user variable set", Work::UserVariable),
+    ] {
+        let title = format!("Lookup with {what} in each borrow, 8 tasks on 8 connections");
+        let names = &[Name::Bare, Name::Ours, Name::Driver];
+        let cleaned = throughput::compare(plan, opts, &title, work, 8, names).await?;
+        promises.of_cleaning(what, &cleaned);
+    }
+
+    warm_up::compare(plan, opts).await?;
+
+    println!("\nPromises");
+    print!("{promises}");
+    Ok(())
+}
