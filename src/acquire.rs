@@ -1,7 +1,7 @@
 //! From asking to having: one deadline over one loop, in one fair queue.
 
 use std::{
-    future::{Future, poll_fn},
+    future::{Future, pending, poll_fn},
     panic::Location,
     pin::{Pin, pin},
     sync::Arc,
@@ -12,7 +12,7 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::oneshot,
-    time::{sleep, timeout},
+    time::{Sleep, sleep, timeout},
 };
 use tracing::warn;
 
@@ -141,6 +141,10 @@ async fn wait(
 ) -> Result<Filled, Error> {
     let mark = connector.mark();
     let mut progress = connector.progress();
+    if connector.closing.is_given() {
+        // Given before the progress was followed: nothing would tell of it.
+        return Err(Error::Closed);
+    }
     let mut counted = stale.is_some();
     loop {
         if let Some(filled) = stale.take() {
@@ -168,7 +172,7 @@ async fn wait(
                 patient = true;
             }
         }
-        let mut patience = pin!(sleep(PATIENCE));
+        let mut patience = pin!(patient.then(|| sleep(PATIENCE)));
         let filled = loop {
             if let Poll::Ready(filled) = next {
                 break filled;
@@ -192,7 +196,7 @@ async fn wait(
                         return Err(Error::Connect(error));
                     }
                 }
-                () = &mut patience, if patient => {
+                () = passed(patience.as_mut()), if patient => {
                     patient = false;
                     connector.fill_for_waiting();
                 }
@@ -218,7 +222,9 @@ fn begin_proof(connector: &Arc<Connector>, filled: Filled) -> oneshot::Receiver<
     drop(runtime.spawn(async move {
         if let Some(filled) = cleaning::prove(&connector, tending).await {
             // Nobody there any more: dropped, it is idle, and the first in the queue has it.
-            drop(sender.send(filled));
+            if let Err(filled) = sender.send(filled) {
+                cleaning::make_idle(&connector, filled);
+            }
         }
     }));
     receiver
@@ -247,4 +253,11 @@ async fn first_of(proving: &mut Vec<oneshot::Receiver<Filled>>) -> Option<Filled
         }
     })
     .await
+}
+
+async fn passed(sleep: Pin<&mut Option<Sleep>>) {
+    match sleep.as_pin_mut() {
+        Some(sleep) => sleep.await,
+        None => pending().await,
+    }
 }

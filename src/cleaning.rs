@@ -27,7 +27,7 @@ const DOUBT: Duration = Duration::from_millis(300);
 
 /// Takes back what a borrower had. Never blocks; works outside a runtime.
 pub(crate) fn give_back(connector: &Arc<Connector>, mut filled: Filled) {
-    connector.note_sign_at(filled.follow.used_at);
+    connector.note_return(&filled);
     if filled.follow.read_only && connector.refresh_for_read_only(&filled) {
         return discard(connector, filled, Reason::ReadOnly);
     }
@@ -47,7 +47,7 @@ pub(crate) fn give_back(connector: &Arc<Connector>, mut filled: Filled) {
 }
 
 /// Lends the connection to the first waiting caller, or lets it be idle, if it is still wanted.
-fn make_idle(connector: &Arc<Connector>, filled: Filled) {
+pub(crate) fn make_idle(connector: &Arc<Connector>, filled: Filled) {
     if connector.closing.is_given() {
         return discard(connector, filled, Reason::Closing);
     }
@@ -62,6 +62,21 @@ fn make_idle(connector: &Arc<Connector>, filled: Filled) {
         return retire(connector, filled);
     }
     drop(filled);
+}
+
+/// Closes each connection as it becomes idle, until there is none.
+pub(crate) async fn until_gone(connector: &Arc<Connector>) {
+    let mut vacated = connector.slots.vacated();
+    loop {
+        let status = connector.slots.status();
+        if status.open == 0 && status.connecting == 0 {
+            return;
+        }
+        tokio::select! {
+            filled = connector.slots.take() => discard(connector, filled, Reason::Closing),
+            _ = vacated.changed() => {}
+        }
+    }
 }
 
 /// Retires a connection that came back, if its replacement is open, or if there is no room for one.
@@ -244,7 +259,9 @@ async fn reset(connector: &Connector, session: &mut Session, database: bool) -> 
         .map_err(|error| {
             debug!(pool = connector.name, %error, "connection not set up again after a reset");
             Reason::Unproved
-        })
+        })?;
+    connector.metrics.resets.add_one();
+    Ok(())
 }
 
 async fn restore_database(connector: &Connector, session: &mut Session) -> Result<(), Reason> {

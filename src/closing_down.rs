@@ -10,13 +10,16 @@ use crate::{cleaning, connector::Connector, report::CloseReport, session::Reason
 pub(crate) async fn close(connector: &Arc<Connector>) -> CloseReport {
     let before = connector.discarded(Reason::Closing);
     connector.begin_closing();
-    let all_gone = timeout(connector.config.close_timeout, until_gone(connector))
-        .await
-        .is_ok();
+    let all_gone = timeout(
+        connector.config.close_timeout,
+        cleaning::until_gone(connector),
+    )
+    .await
+    .is_ok();
     let cut = if all_gone {
         0
     } else {
-        connector.slots.status().in_use
+        connector.slots.status().open
     };
     connector.cut.give();
     let drained = connector.discarded(Reason::Closing).saturating_sub(before);
@@ -26,19 +29,4 @@ pub(crate) async fn close(connector: &Arc<Connector>) -> CloseReport {
     };
     info!(pool = connector.name, drained, cut, "pool closed");
     report
-}
-
-/// Closes each connection as it becomes idle, until there is none.
-async fn until_gone(connector: &Arc<Connector>) {
-    let mut vacated = connector.slots.vacated();
-    loop {
-        let status = connector.slots.status();
-        if status.open == 0 && status.connecting == 0 {
-            return;
-        }
-        tokio::select! {
-            filled = connector.slots.take() => cleaning::discard(connector, filled, Reason::Closing),
-            _ = vacated.changed() => {}
-        }
-    }
 }

@@ -93,7 +93,8 @@ pub struct PoolConfig {
 
     /// Statements prepared on every connection before it is handed out, and again after
     /// each reset, so that their first execution costs one round trip. At most as many as the
-    /// driver's `stmt_cache_size` (32 unless set), none of them empty; default none.
+    /// driver's `stmt_cache_size` (32 unless set), none of them empty; default none. They stay prepared as long as
+    /// that cache has room for them beside what else is executed.
     pub prepare: Vec<String>,
 
     /// Statements run on every new connection and again after each reset, in the order
@@ -142,8 +143,8 @@ pub enum Reset {
     WhenChanged,
     /// Resets at every return after which something was sent.
     Always,
-    /// Never resets: what one borrower sets, the next one sees. For services that
-    /// send nothing but lookups and transactions, and know it.
+    /// Never resets: what one borrower sets, the next one sees, a handler for LOCAL INFILE included. For services
+    /// that send nothing but lookups and transactions, and know it.
     Never,
 }
 
@@ -548,7 +549,15 @@ impl PoolConfig {
             return None;
         };
         if !SCHEMES.contains(&scheme) {
-            faults.push(fault(field, format!("of scheme {scheme}"), URL_FORM));
+            let is_word = scheme
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '+');
+            let value = if is_word {
+                format!("of scheme {scheme}")
+            } else {
+                HIDDEN.to_owned()
+            };
+            faults.push(fault(field, value, URL_FORM));
             return None;
         }
         let mut url = match Url::parse(&format!("mysql://{rest}")) {

@@ -10,9 +10,9 @@ use std::{
 };
 
 use mysql_async::{
-    BinaryProtocol, Conn, Connection, Params, QueryResult, ResultSetStream, Statement,
-    TextProtocol, TxOpts,
-    prelude::{AsQuery, FromRow, Queryable, StatementLike},
+    BinaryProtocol, Conn, Params, QueryResult, ResultSetStream, Statement, TextProtocol,
+    ToConnectionResult, TxOpts,
+    prelude::{AsQuery, FromRow, Queryable, StatementLike, ToConnection},
 };
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     session::{Follow, Reason},
     slot::Filled,
     sql,
-    statement::Executable,
+    statement::{Executable, Text},
 };
 
 /// A connection lent by the pool. Dropping it returns it.
@@ -87,7 +87,7 @@ impl PooledConn {
             follow.note_read_only_transaction();
         }
         let started = unless_cut(cut, conn.start_transaction(options)).await?;
-        follow.end(&started);
+        follow.end_with_status(&started);
         Ok(Transaction {
             inner: started?,
             follow,
@@ -97,7 +97,8 @@ impl PooledConn {
 
     /// Takes the connection out of the pool for good. The pool opens another in its place.
     ///
-    /// What becomes of it is yours: nothing is cleaned, and the limit does not count it any more.
+    /// What becomes of it is yours: nothing is cleaned, and the limit does not count it any more. After a command
+    /// that was cancelled it is out of step: the driver would answer the next question with the old answer.
     #[must_use]
     pub fn detach(mut this: Self) -> Conn {
         match this.filled.take() {
@@ -162,9 +163,14 @@ impl DerefMut for PooledConn {
     }
 }
 
-impl<'a> From<&'a mut PooledConn> for Connection<'a, 'static> {
-    fn from(conn: &'a mut PooledConn) -> Self {
-        (&mut **conn).into()
+/// Lends the driver's bare `Conn`; after a command that was cancelled it refuses.
+impl<'a> ToConnection<'a, 'static> for &'a mut PooledConn {
+    fn to_connection(self) -> ToConnectionResult<'a, 'static> {
+        let (conn, follow, cut) = self.parts();
+        match follow.lend(conn, cut) {
+            Ok(()) => ToConnectionResult::Immediate(conn.into()),
+            Err(error) => ToConnectionResult::Mediate(Box::pin(async { Err(error) })),
+        }
     }
 }
 
@@ -204,7 +210,7 @@ impl<'a> Transaction<'a> {
         let Self { inner, follow, cut } = self;
         follow.begin(&inner, cut)?;
         let done = unless_cut(cut, inner.commit()).await?;
-        follow.end(&done);
+        follow.end_with_status(&done);
         // After an error the driver rolls back, and does not say how that went.
         follow.note_transaction(done.is_err());
         done
@@ -223,7 +229,7 @@ impl<'a> Transaction<'a> {
         let Self { inner, follow, cut } = self;
         follow.begin(&inner, cut)?;
         let done = unless_cut(cut, inner.rollback()).await?;
-        follow.end(&done);
+        follow.end_with_status(&done);
         follow.note_transaction(done.is_err());
         done
     }
@@ -260,6 +266,16 @@ async fn unless_cut<T>(
     }
 }
 
+/// Numbers of prepared statements mean other statements on other connections.
+fn refuse_foreign(statement: &impl Executable, conn: &Conn) -> mysql_async::Result<()> {
+    match statement.text() {
+        Text::Prepared(prepared) if prepared.connection_id() != conn.id() => {
+            Err(Error::ForeignStatement.into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What the driver's trait returns; its own name for it is private.
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = mysql_async::Result<T>> + Send + 'a>>;
 
@@ -291,10 +307,12 @@ macro_rules! execute_statements {
             {
                 let params = params.into();
                 let (conn, follow, cut) = self.parts();
+                refuse_foreign(&statement, conn)?;
                 follow.begin(conn, cut)?;
                 follow.note_executed(statement.text());
+                follow.note_prepare();
                 let outcome = unless_cut(cut, conn.exec_iter(statement, params)).await?;
-                follow.end(&outcome);
+                follow.end_with_status(&outcome);
                 outcome
             }
 
@@ -315,8 +333,10 @@ macro_rules! execute_statements {
                 P: Into<Params> + Send,
             {
                 let (conn, follow, cut) = self.parts();
+                refuse_foreign(&statement, conn)?;
                 follow.begin(conn, cut)?;
                 follow.note_executed(statement.text());
+                follow.note_prepare();
                 let outcome = unless_cut(cut, conn.exec_batch(statement, params_iter)).await?;
                 follow.end(&outcome);
                 outcome
@@ -474,7 +494,7 @@ macro_rules! follow_commands {
                 Box::pin(async move {
                     follow.begin(conn, cut)?;
                     let outcome = unless_cut(cut, conn.ping()).await?;
-                    follow.end(&outcome);
+                    follow.end_with_status(&outcome);
                     outcome
                 })
             }
@@ -491,7 +511,7 @@ macro_rules! follow_commands {
                     follow.begin(conn, cut)?;
                     follow.note_text(&query.as_query());
                     let outcome = unless_cut(cut, conn.query_iter(query)).await?;
-                    follow.end(&outcome);
+                    follow.end_with_status(&outcome);
                     outcome
                 })
             }
@@ -539,8 +559,9 @@ macro_rules! follow_commands {
                     follow.begin(conn, cut)?;
                     // The driver's trait does not show what it is.
                     follow.note_unseen();
+                    follow.note_prepare();
                     let outcome = unless_cut(cut, conn.exec_iter(statement, params)).await?;
-                    follow.end(&outcome);
+                    follow.end_with_status(&outcome);
                     outcome
                 })
             }
@@ -561,6 +582,7 @@ macro_rules! follow_commands {
                     follow.begin(conn, cut)?;
                     // The driver's trait does not show what it is.
                     follow.note_unseen();
+                    follow.note_prepare();
                     let outcome = unless_cut(cut, conn.exec_batch(statement, params_iter)).await?;
                     follow.end(&outcome);
                     outcome

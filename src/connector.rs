@@ -70,8 +70,10 @@ pub(crate) struct Connector {
     progress: watch::Sender<u64>,
     /// Connections last proved before this moment are suspect: nanoseconds since `epoch`.
     suspect_before: AtomicU64,
-    /// When a connection that came back last had an answer: nanoseconds since `epoch`.
+    /// When the server last answered, as far as is known: nanoseconds since `epoch`.
     last_sign: AtomicU64,
+    /// When the connection that came back last had its last answer: nanoseconds since `epoch`.
+    last_return: AtomicU64,
     /// Connections that have been asked for a proof and have not answered for long.
     pub(crate) doubtful: AtomicUsize,
     /// How many connections are to be replaced once a replacement is open.
@@ -123,6 +125,7 @@ impl Connector {
             progress: watch::Sender::new(0),
             suspect_before: AtomicU64::new(0),
             last_sign: AtomicU64::new(0),
+            last_return: AtomicU64::new(0),
             doubtful: AtomicUsize::new(0),
             due: AtomicUsize::new(0),
             generation: AtomicU64::new(0),
@@ -201,7 +204,12 @@ impl Connector {
         let opening = self.slots.begin_opening(|status| {
             let for_waiting = match demand {
                 // A connection being cleaned is about to serve a waiting caller.
-                Demand::Patient => status.waiting.saturating_sub(status.cleaning),
+                Demand::Patient => {
+                    let doubtful = self.doubtful.load(Ordering::Relaxed);
+                    status
+                        .waiting
+                        .saturating_sub(status.cleaning.saturating_sub(doubtful))
+                }
                 Demand::Impatient => status.waiting,
                 Demand::SignOfLife => 1,
             };
@@ -439,15 +447,27 @@ impl Connector {
         self.nanos(now).saturating_sub(sign) > nanos(QUIET)
     }
 
-    /// Notes that the server answered just now.
-    pub(crate) fn note_sign(&self) {
-        self.note_sign_at(Instant::now());
+    /// Whether connections in use are so quiet that the server is to be asked for a sign of life: at once when
+    /// they fall quiet, then more and more rarely as long as none comes back.
+    pub(crate) fn is_to_ask_for_a_sign(&self, now: Instant) -> bool {
+        self.is_quiet(now)
+            && self
+                .gate()
+                .is_to_ask(self.last_return.load(Ordering::Relaxed), now)
     }
 
-    /// Notes when the server answered.
+    /// Notes a connection that came back, and when it last had an answer.
     #[inline]
-    pub(crate) fn note_sign_at(&self, at: Instant) {
-        self.last_sign.store(self.nanos(at), Ordering::Relaxed);
+    pub(crate) fn note_return(&self, session: &Session) {
+        let at = self.nanos(session.follow.used_at);
+        self.last_sign.store(at, Ordering::Relaxed);
+        self.last_return.store(at, Ordering::Relaxed);
+    }
+
+    /// Notes that the server answered just now.
+    pub(crate) fn note_sign(&self) {
+        self.last_sign
+            .store(self.nanos(Instant::now()), Ordering::Relaxed);
     }
 
     fn tell(&self, change: Option<(Readiness, Readiness)>, error: Option<&ConnectError>) {
@@ -496,6 +516,8 @@ impl Connector {
             .map_err(|error| ConnectError::driver(*phase, error))?;
         let opened_at = Instant::now();
         let birth = Birth {
+            id: conn.id(),
+            opts: conn.opts().clone(),
             runtime: Handle::current(),
             expires_at: schedule::expires_at(opened_at, self.config.recycle, random()),
             autocommit: true,

@@ -57,6 +57,10 @@ pub enum Error {
     #[error("the pool is closed")]
     Closed,
 
+    /// A statement was to be executed that was prepared on another connection; nothing was sent.
+    #[error("the statement was prepared on another connection, prepare it on this one")]
+    ForeignStatement,
+
     /// A stream was asked for of a statement that has no result set.
     #[error("the statement has no result set to stream")]
     NoResultSet,
@@ -73,7 +77,11 @@ impl Error {
             Self::Timeout { .. } => true,
             Self::Connect(error) => error.is_transient(),
             Self::WarmUp { source, .. } => source.as_ref().is_none_or(ConnectError::is_transient),
-            Self::Config(_) | Self::WrongRuntime | Self::Closed | Self::NoResultSet => false,
+            Self::Config(_)
+            | Self::WrongRuntime
+            | Self::Closed
+            | Self::ForeignStatement
+            | Self::NoResultSet => false,
         }
     }
 }

@@ -12,6 +12,10 @@ const FACTS_FRESH: Duration = Duration::from_secs(1);
 /// A server that is read-only for good is not to have its connections replaced over and over.
 const READ_ONLY_REFRESH_EVERY: Duration = Duration::from_secs(5);
 
+/// Between two signs of life that the server is asked for while none of the connections in use comes back.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 /// How opening connections goes: one gate for all attempts of a pool.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
@@ -39,8 +43,19 @@ pub(crate) struct Gate {
     facts_claimed_at: Option<Instant>,
     /// Since when fewer connections than `ready_at` are open.
     short_since: Option<Instant>,
-    /// When they last were because the server had become read-only.
+    /// When connections were last to be replaced because the server had become read-only.
     read_only_refresh: Option<Instant>,
+    /// How the server was asked for signs of life since a connection last came back.
+    asked: Option<Asked>,
+}
+
+/// How the server was asked for signs of life.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// The last return before.
+    after: u64,
+    again_at: Instant,
+    pause: Duration,
 }
 
 /// What an attempt knows of the gate it passed.
@@ -226,6 +241,22 @@ impl Gate {
             .min()
     }
 
+    /// Whether the server is to be asked for a sign of life now: at once after a return, then in pauses that double.
+    pub(crate) fn is_to_ask(&mut self, last_return: u64, now: Instant) -> bool {
+        let pause = match self.asked.filter(|asked| asked.after == last_return) {
+            Some(asked) if now < asked.again_at => return false,
+            Some(asked) => asked.pause.saturating_mul(2).min(LONGEST_PAUSE),
+            None => FIRST_PAUSE,
+        };
+        let again_at = now.checked_add(pause).unwrap_or(now);
+        self.asked = Some(Asked {
+            after: last_return,
+            again_at,
+            pause,
+        });
+        true
+    }
+
     /// Whether the pool may be refreshed because the server says it is read-only: not if that was tried lately.
     pub(crate) fn may_refresh_for_read_only(&mut self, now: Instant) -> bool {
         let lately = self.read_only_refresh;
@@ -284,6 +315,17 @@ mod tests {
         let since = gate.since(mark);
         assert_eq!((since.attempts, since.failed), (1, 0));
         assert_eq!(since.times, [Duration::from_millis(3)]);
+    }
+
+    #[test]
+    fn signs_of_life_are_asked_for_more_and_more_rarely_until_a_connection_comes_back() {
+        let start = Instant::now();
+        let mut gate = Gate::default();
+        let asked: Vec<_> = (0..200_u64)
+            .filter(|s| gate.is_to_ask(7, start + Duration::from_secs(*s)))
+            .collect();
+        assert_eq!(asked, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
+        assert!(gate.is_to_ask(8, start + Duration::from_secs(200)));
     }
 
     #[test]

@@ -49,13 +49,13 @@ async fn keep(pool: Weak<Connector>, _held: Arc<()>) {
     else {
         return;
     };
-    loop {
+    let connector = loop {
         let due = {
             let Some(connector) = pool.upgrade() else {
                 return;
             };
             if connector.closing.is_given() {
-                return;
+                break connector;
             }
             // Asked before it is looked at: what falls due in between is seen either way.
             let due = connector.next_due();
@@ -70,7 +70,9 @@ async fn keep(pool: Weak<Connector>, _held: Arc<()>) {
             changed = vacated.changed() => if changed.is_err() { return },
             () = sleep_until(due.into()) => {}
         }
-    }
+    };
+    // What was being cleaned, proved or opened becomes idle yet.
+    cleaning::until_gone(&connector).await;
 }
 
 /// Looks after the idle connections; says when to look again.
@@ -112,7 +114,7 @@ fn sweep(connector: &Arc<Connector>) -> Instant {
             Fate::Keep => drop(filled),
         }
     }
-    if busy && connector.is_quiet(now) {
+    if busy && connector.is_to_ask_for_a_sign(now) {
         ask_for_a_sign_of_life(connector);
     }
     let tick = connector.upkeep.tick(busy);
@@ -137,5 +139,9 @@ fn prove(connector: &Arc<Connector>, filled: Filled) {
     let runtime = filled.birth.runtime.clone();
     let tending = connector.slots.tend(filled);
     let connector = Arc::clone(connector);
-    drop(runtime.spawn(async move { drop(cleaning::prove(&connector, tending).await) }));
+    drop(runtime.spawn(async move {
+        if let Some(filled) = cleaning::prove(&connector, tending).await {
+            cleaning::make_idle(&connector, filled);
+        }
+    }));
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How long a victim's slot is held back while there is no connection to kill it on.
-const HELD_BACK: Duration = Duration::from_millis(100);
+const HELD_BACK: Duration = Duration::from_millis(20);
 /// How long one is looked for in all.
 const LOOKED_FOR: Duration = Duration::from_secs(1);
 

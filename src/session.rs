@@ -11,7 +11,7 @@ use std::{
 };
 
 use mysql_async::{
-    Conn, QueryResult, Row, Statement, TextProtocol, consts::StatusFlags, prelude::Queryable,
+    Conn, Opts, QueryResult, Row, Statement, TextProtocol, consts::StatusFlags, prelude::Queryable,
 };
 use tokio::runtime::Handle;
 
@@ -32,6 +32,10 @@ pub(crate) struct Session {
 
 /// What is fixed when a connection is opened.
 pub(crate) struct Birth {
+    /// The server's number for it.
+    pub(crate) id: u32,
+    /// What it was opened with.
+    pub(crate) opts: Opts,
     /// The runtime whose reactor drives the socket.
     pub(crate) runtime: Handle,
     /// When it reaches its maximum age.
@@ -88,7 +92,8 @@ pub(crate) enum Reason {
     Cancelled,
     /// The server or the network ended it.
     Lost,
-    /// The driver closed it because of a mistake of its borrower's, such as a wrong number of parameters.
+    /// Its borrower made a mistake at which the driver closed it, such as a wrong number of parameters, or changed
+    /// its account.
     Misused,
     /// It gave no proof, or could not be cleaned.
     Unproved,
@@ -166,6 +171,9 @@ impl Session {
         if !follow.used {
             return Verdict::Good;
         }
+        if follow.unfollowed && !self.is_as_born() {
+            return Verdict::Discard(Reason::Misused);
+        }
         let drain = QueryResult::<TextProtocol>::new(&mut self.conn)
             .columns()
             .is_some();
@@ -188,7 +196,10 @@ impl Session {
             rollback: follow.in_transaction
                 || match status {
                     Some(flags) => flags.contains(StatusFlags::SERVER_STATUS_IN_TRANS),
-                    None => follow.effect.transaction || !self.birth.autocommit,
+                    // Without resets an earlier borrower may have turned autocommit off.
+                    None => {
+                        follow.effect.transaction || !self.birth.autocommit || reset == Reset::Never
+                    }
                 },
             reset: match reset {
                 Reset::Always => true,
@@ -205,12 +216,19 @@ impl Session {
         }
     }
 
+    /// Whether it is still the connection, and the account, that was opened: no reset brings those back.
+    fn is_as_born(&self) -> bool {
+        let (now, born) = (self.conn.opts(), &self.birth.opts);
+        self.conn.id() == self.birth.id
+            && (now.user(), now.pass(), now.db_name()) == (born.user(), born.pass(), born.db_name())
+    }
+
     /// The server's status after the last command, where the driver knows it.
     fn status_flags(&self) -> Option<StatusFlags> {
         // What the driver keeps after a prepare is not the server's status.
         self.conn
             .last_ok_packet()
-            .filter(|_| !self.follow.prepared_last)
+            .filter(|_| !self.follow.status_stale)
             .map(|ok| ok.status_flags())
     }
 
@@ -260,8 +278,11 @@ impl Session {
 
     /// Whether a transaction is open, after a command that tells.
     pub(crate) fn is_in_transaction(&self) -> bool {
-        self.status_flags()
-            .is_none_or(|flags| flags.contains(StatusFlags::SERVER_STATUS_IN_TRANS))
+        let told = self.conn.last_ok_packet();
+        told.is_none_or(|ok| {
+            ok.status_flags()
+                .contains(StatusFlags::SERVER_STATUS_IN_TRANS)
+        })
     }
 
     /// Whether autocommit is on, after a command that tells.
@@ -326,8 +347,8 @@ pub(crate) struct Follow {
     unfollowed: bool,
     /// A transaction was started by the driver's means and not ended by them.
     in_transaction: bool,
-    /// The last command was a prepare.
-    prepared_last: bool,
+    /// What the driver keeps as the server's status may be a prepare's answer, which is none.
+    status_stale: bool,
     /// What the present borrower's statements may have left behind.
     effect: Effect,
     /// When the connection last gave an answer that was in step.
@@ -340,6 +361,48 @@ pub(crate) struct Follow {
     asked_read_only: bool,
     /// What the statements that borrowers prepared may leave behind, by the server's number for them.
     statements: HashMap<u32, Effect>,
+    /// What the texts executed lately may leave behind.
+    judged: Judged,
+}
+
+/// Remembers the judgement of texts that are executed again and again.
+#[derive(Default)]
+struct Judged {
+    /// Each text has one place, and the last one there stays.
+    places: [Option<Judgement>; 16],
+}
+
+struct Judgement {
+    text: Box<[u8]>,
+    effect: Effect,
+    read_only: bool,
+}
+
+impl Judged {
+    /// Longer texts are judged anew each time.
+    const LONGEST: usize = 512;
+
+    /// The effect of the text, and whether it may ask for a read-only transaction.
+    fn judge(&mut self, text: &[u8]) -> (Effect, bool) {
+        let last = text.last().copied().map_or(0, usize::from);
+        let place = self.places.get_mut((text.len() ^ last) & 15);
+        if let Some(Some(known)) = &place
+            && *known.text == *text
+        {
+            return (known.effect, known.read_only);
+        }
+        let (effect, read_only) = (sql::effect_of(text), asks_read_only(text));
+        if let Some(place) = place
+            && text.len() <= Self::LONGEST
+        {
+            *place = Some(Judgement {
+                text: text.into(),
+                effect,
+                read_only,
+            });
+        }
+        (effect, read_only)
+    }
 }
 
 /// Prepared statements remembered at most; more than any cache of them holds.
@@ -355,13 +418,14 @@ impl Follow {
             used: false,
             unfollowed: false,
             in_transaction: false,
-            prepared_last: false,
+            status_stale: false,
             effect: Effect::NEUTRAL,
             proved_at: now,
             used_at: now,
             read_only: false,
             asked_read_only: false,
             statements: HashMap::new(),
+            judged: Judged::default(),
         }
     }
 
@@ -376,7 +440,6 @@ impl Follow {
         }
         self.in_flight = true;
         self.used = true;
-        self.prepared_last = false;
         Ok(())
     }
 
@@ -412,7 +475,11 @@ impl Follow {
     /// Notes a statement that is about to be executed.
     pub(crate) fn note_executed(&mut self, text: Text<'_>) {
         match text {
-            Text::Sql(text) => self.note_text(text),
+            Text::Sql(text) => {
+                let (effect, read_only) = self.judged.judge(text);
+                self.effect = self.effect.union(effect);
+                self.asked_read_only |= read_only;
+            }
             Text::Prepared(statement) => match self.statements.get(&statement.id()) {
                 Some(effect) => self.effect = self.effect.union(*effect),
                 None => self.note_unseen(),
@@ -433,8 +500,17 @@ impl Follow {
         self.statements.clear();
     }
 
+    /// Notes that a statement may be prepared, after which only an answer that is the server's own tells its status.
     pub(crate) fn note_prepare(&mut self) {
-        self.prepared_last = true;
+        self.status_stale = true;
+    }
+
+    /// As [`end`](Self::end), for a command whose answer tells the server's status.
+    pub(crate) fn end_with_status<T>(&mut self, result: &Result<T, mysql_async::Error>) {
+        self.end(result);
+        if result.is_ok() {
+            self.status_stale = false;
+        }
     }
 
     pub(crate) fn note_transaction(&mut self, open: bool) {
@@ -458,13 +534,22 @@ impl Follow {
         self.effect = Effect::UNKNOWN;
     }
 
+    /// Lends the connection out bare, unless an earlier command was not followed to its end.
+    pub(crate) fn lend(&mut self, conn: &Conn, cut: &Signal) -> Result<(), mysql_async::Error> {
+        self.begin(conn, cut)?;
+        self.in_flight = false;
+        self.note_unfollowed(conn);
+        Ok(())
+    }
+
     /// Begins the next borrower's account.
     pub(crate) fn turn(&mut self) {
         self.used = false;
         self.unfollowed = false;
         self.in_transaction = false;
-        self.prepared_last = false;
+        self.status_stale = false;
         self.misused = false;
+        self.read_only = false;
         self.asked_read_only = false;
         self.effect = Effect::NEUTRAL;
     }
@@ -472,10 +557,14 @@ impl Follow {
 
 /// Whether the text may ask for a read-only transaction or session.
 fn asks_read_only(text: &[u8]) -> bool {
-    // Only ever asked for by a statement that begins with one of these, or hides it in a comment.
-    let word = text.trim_ascii_start();
-    let first = word.first().map(u8::to_ascii_lowercase);
-    matches!(first, Some(b's' | b'/' | b'-' | b'#' | b'('))
+    // Only ever asked for by START or SET, or by what hides one of them: in a comment, or behind another statement.
+    let text = text.trim_ascii_start();
+    let begins = |word: &[u8]| {
+        text.get(..word.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(word))
+    };
+    let may_hide = matches!(text.first(), Some(b'/' | b'-' | b'#' | b'(')) || text.contains(&b';');
+    (begins(b"start") || begins(b"set") || may_hide)
         && text
             .windows(4)
             .any(|window| window.eq_ignore_ascii_case(b"only"))

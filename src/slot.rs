@@ -58,6 +58,8 @@ pub(crate) struct Slots {
     pool: Pool<SlotManager>,
     /// Guards where the slots are that deadpool has not. Taken before deadpool's own lock, and after the connector's.
     ledger: Mutex<Ledger>,
+    /// Held by who changes the limit. Taken before the ledger.
+    resizing: Mutex<()>,
     /// Counts how often a slot became vacant.
     vacated: watch::Sender<u64>,
 }
@@ -98,6 +100,7 @@ impl Slots {
                 opening: 0,
                 tending: 0,
             }),
+            resizing: Mutex::default(),
             vacated: watch::Sender::new(0),
         };
         slots.gather();
@@ -218,6 +221,7 @@ impl Slots {
 
     /// Changes the limit. Growing adds slots; shrinking shelves vacant ones, now and as they become vacant.
     pub(crate) fn resize(&self, size: usize, overflow: usize) {
+        let _turn = self.resizing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ledger = self.ledger();
         (ledger.size, ledger.overflow) = (size, overflow);
         let limit = size.saturating_add(overflow);

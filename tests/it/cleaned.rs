@@ -480,3 +480,139 @@ async fn what_generic_code_executes_counts_as_changing() {
     let leak: Option<Option<u8>> = next.query_first("SELECT @leak").await.expect("an answer");
     assert_eq!(leak, Some(None));
 }
+
+/// What the next borrower would find open.
+async fn in_transaction(conn: &mut PooledConn) -> bool {
+    let open: Option<u8> = conn
+        .query_first("SELECT @@in_transaction")
+        .await
+        .expect("an answer");
+    open == Some(1)
+}
+
+#[tokio::test]
+async fn a_raw_transaction_is_rolled_back_whatever_command_came_last() {
+    let server = Server::start().await;
+    server
+        .execute("CREATE TABLE test.entry (id INT PRIMARY KEY)")
+        .await;
+    for reset in [Reset::Always, Reset::WhenChanged, Reset::Never] {
+        let pool = pool_of_one(config(&server.url()).reset(reset)).await;
+        for last in 0..7 {
+            let mut conn = pool.get().await.expect("a connection");
+            if last == 6 {
+                // Its multi-statement is left unread.
+                drop(
+                    conn.query_iter("SELECT 1; BEGIN; SELECT 2")
+                        .await
+                        .expect("begun"),
+                );
+                let mut next = next_borrower(&pool, conn).await;
+                assert!(!in_transaction(&mut next).await, "{last}, {reset:?}");
+                continue;
+            }
+            conn.query_drop("BEGIN").await.expect("begun");
+            conn.query_drop("INSERT INTO entry VALUES (7)")
+                .await
+                .expect("written");
+            match last {
+                0 => drop(conn.prep("SELECT 1").await.expect("prepared")),
+                1 => {
+                    let statement = conn.prep("SELECT 1").await.expect("prepared");
+                    conn.close(statement).await.expect("closed");
+                }
+                2 => conn
+                    .exec_batch("DO ?", Vec::<(u8,)>::new())
+                    .await
+                    .expect("nothing to do"),
+                3 => {
+                    let generic: &mut PooledConn = &mut conn;
+                    Queryable::exec_batch(generic, "DO ?", Vec::<(u8,)>::new())
+                        .await
+                        .expect("nothing");
+                }
+                4 => drop(
+                    conn.exec_iter("SELECT ?", (1,))
+                        .await
+                        .expect("rows, unread"),
+                ),
+                _ => {
+                    conn.query_drop("SELECT FROM nothing")
+                        .await
+                        .expect_err("bad SQL");
+                }
+            }
+            let mut next = next_borrower(&pool, conn).await;
+            assert!(!in_transaction(&mut next).await, "{last}, {reset:?}");
+            let count: Option<u8> = next
+                .query_first("SELECT COUNT(*) FROM entry")
+                .await
+                .expect("a row");
+            assert_eq!(count, Some(0), "{last}, {reset:?}");
+        }
+        pool.close().await;
+    }
+}
+
+#[tokio::test]
+async fn without_resets_a_transaction_that_autocommit_left_open_is_rolled_back_after_an_error() {
+    let server = Server::start().await;
+    server
+        .execute("CREATE TABLE test.entry (id INT PRIMARY KEY)")
+        .await;
+    let pool = pool_of_one(config(&server.url()).reset(Reset::Never)).await;
+    let mut conn = pool.get().await.expect("a connection");
+    conn.query_drop("SET autocommit = 0").await.expect("set");
+    let mut next = next_borrower(&pool, conn).await;
+    next.query_drop("INSERT INTO entry VALUES (7)")
+        .await
+        .expect("written");
+    next.query_drop("SELECT FROM nothing")
+        .await
+        .expect_err("bad SQL");
+    let mut last = next_borrower(&pool, next).await;
+    assert!(!in_transaction(&mut last).await);
+}
+
+#[tokio::test]
+async fn a_connection_whose_account_was_changed_is_not_lent_again() {
+    use mysql_async::ChangeUserOpts;
+    let server = Server::start().await;
+    server
+        .execute("CREATE USER other@'%' IDENTIFIED BY 'x'")
+        .await;
+    for reset in [Reset::Always, Reset::WhenChanged, Reset::Never] {
+        let pool = pool_of_one(config(&server.url()).reset(reset)).await;
+        let mut conn = pool.get().await.expect("a connection");
+        let other = ChangeUserOpts::new()
+            .with_user(Some("other".to_owned()))
+            .with_pass(Some("x".to_owned()))
+            .with_db_name(None);
+        conn.change_user(other).await.expect("changed");
+        drop(conn);
+        let mut next = pool.get().await.expect("a connection");
+        let user: Option<String> = next
+            .query_first("SELECT CURRENT_USER()")
+            .await
+            .expect("a name");
+        assert_eq!(user.as_deref(), Some("app@%"), "{reset:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_statement_prepared_on_another_connection_is_refused() {
+    let server = Server::shared().await;
+    let pool = warm(config(&server.url()).size(2)).await;
+    let (mut one, mut other) = (
+        pool.get().await.expect("one"),
+        pool.get().await.expect("other"),
+    );
+    let statement = one.prep("SELECT 'one'").await.expect("prepared");
+    other.prep("SELECT 'other'").await.expect("prepared");
+    let answer = other.exec_first::<String, _, _>(&statement, ()).await;
+    let error = answer.expect_err("it means another one there");
+    assert!(error.to_string().contains("another connection"), "{error}");
+    let answer: Option<String> = one.exec_first(&statement, ()).await.expect("a row");
+    assert_eq!(answer.as_deref(), Some("one"));
+    assert!(other.query_first::<u8, _>("SELECT 7").await.is_ok());
+}

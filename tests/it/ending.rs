@@ -316,3 +316,38 @@ fn outside_a_tokio_runtime_a_get_says_so() {
         "{outcome:?}"
     );
 }
+
+#[tokio::test]
+async fn what_was_being_proved_when_the_pool_closed_is_closed_when_it_answers() {
+    let server = Server::start().await;
+    for close in [true, false] {
+        let proxy = Proxy::start(server.port()).await;
+        let settings = config(&server.url_via(proxy.port()))
+            .size(2)
+            .overflow(0)
+            .prove_after_idle(Duration::ZERO)
+            .close_timeout(Duration::from_millis(100));
+        let pool = warm(settings).await;
+        proxy.stall();
+        for _ in 0..2 {
+            drop(
+                pool.get_within(Duration::from_millis(20))
+                    .await
+                    .expect_err("no proof"),
+            );
+        }
+        let tasks = || {
+            tokio::runtime::Handle::current()
+                .metrics()
+                .num_alive_tasks()
+        };
+        if close {
+            let report = pool.close().await;
+            assert_eq!((report.drained, report.cut), (0, 2));
+        }
+        drop(pool);
+        proxy.resume();
+        eventually(SOON, "both are closed", async || proxy.open() == 0).await;
+        eventually(SOON, "no task is left", async || tasks() == 0).await;
+    }
+}

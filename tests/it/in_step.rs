@@ -402,3 +402,15 @@ async fn a_borrower_that_panics_leaves_a_connection_in_step_or_none() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn after_a_cancelled_command_the_bare_connection_is_refused_too() {
+    let server = Server::shared().await;
+    let pool = warm(config(&server.url()).size(1).overflow(0)).await;
+    let mut conn = pool.get().await.expect("a connection");
+    let command = conn.query_drop("DO SLEEP(1)");
+    let cancelled = tokio::time::timeout(Duration::from_millis(10), command).await;
+    assert!(cancelled.is_err());
+    let answer = "SELECT 7".first::<u8, _>(&mut conn).await;
+    assert!(answer.is_err_and(|error| error.to_string().contains("cancelled")));
+}

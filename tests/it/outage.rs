@@ -469,3 +469,69 @@ async fn an_error_in_a_read_only_transaction_of_the_borrowers_own_is_no_failover
     }
     assert_eq!(pool.metrics().opened, 2);
 }
+
+#[tokio::test]
+async fn a_caller_is_served_when_the_server_is_back_though_an_old_connection_still_hangs() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let settings = config(&server.url_via(proxy.port()))
+        .size(1)
+        .overflow(3)
+        .prove_after_idle(Duration::ZERO);
+    let pool = warm(settings).await;
+    proxy.stall();
+    proxy.refuse().await;
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get().await.map(drop) }
+    });
+    eventually(SOON, "openings fail", async || {
+        pool.metrics().failed_attempts > 2
+    })
+    .await;
+    proxy.accept_again().await;
+    let back = Instant::now();
+    waiting.await.expect("no panic").expect("a connection");
+    assert!(back.elapsed() < BACK_WITHIN, "{:?}", back.elapsed());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_held_for_long_has_no_others_opened_over_and_over() {
+    let server = Server::shared().await;
+    let settings = config(&server.url())
+        .size(1)
+        .overflow(1)
+        .overflow_linger(Duration::ZERO);
+    let pool = warm(settings).await;
+    let _held = pool.get().await.expect("a connection");
+    // The holding itself.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let opened = pool.metrics().opened;
+    // Signs of life after about 0, 1 and 3 s.
+    assert!(opened <= 1 + 3, "{opened} opened");
+    assert_eq!(pool.readiness(), Readiness::Ready);
+}
+
+#[tokio::test]
+async fn a_suspect_is_proved_before_it_is_lent() {
+    let server = Server::start().await;
+    let settings = config(&server.url())
+        .size(5)
+        .overflow(0)
+        .keepalive(None)
+        .prove_after_idle(SOON);
+    let pool = warm(settings).await;
+    let mut held = pool.get().await.expect("a connection");
+    let mut admin = server.admin().await;
+    admin
+        .query_drop("KILL USER app")
+        .await
+        .expect("all are killed");
+    held.query_drop("DO 1").await.expect_err("killed");
+    drop(held);
+    // At once, before the keeper can have looked: what is proved lately, but before the other was found dead.
+    for _ in 0..5 {
+        let mut conn = pool.get().await.expect("a connection");
+        conn.query_drop("DO 1").await.expect("an answer");
+    }
+}

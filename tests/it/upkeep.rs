@@ -25,6 +25,14 @@ async fn ids(server: &Server) -> Vec<u64> {
     admin.query(list).await.expect("the list")
 }
 
+/// With those whose handshake is under way, the account of which is not known yet.
+async fn ids_with_guests(server: &Server) -> Vec<u64> {
+    let mut admin = server.admin().await;
+    let list = "SELECT id FROM information_schema.processlist \
+                WHERE user IN ('app', 'unauthenticated user') ORDER BY id";
+    admin.query(list).await.expect("the list")
+}
+
 async fn kill_all(server: &Server) {
     let mut admin = server.admin().await;
     for id in ids(server).await {
@@ -221,14 +229,18 @@ async fn a_refresh_replaces_every_connection_and_none_that_was_being_opened_slip
     let proxy = Proxy::start(server.port()).await;
     let pool = warm(config(&server.url_via(proxy.port())).size(5).overflow(5)).await;
     let held = pool.get().await.expect("a connection");
-    let before = ids(&server).await;
     proxy.delay_opening(Duration::from_millis(200));
     let burst = join_all((0..8).map(|_| pool.get_within(Duration::from_millis(50)))).await;
     drop(burst);
+    // Their handshakes are under way: the server has given them their numbers.
+    eventually(SOON, "some are being opened", async || {
+        ids_with_guests(&server).await.len() > 5
+    })
+    .await;
     assert!(pool.status().connecting > 0);
+    let last_of_before = *ids_with_guests(&server).await.last().expect("some");
     pool.refresh();
     proxy.forward();
-    let last_of_before = *before.last().expect("five");
     eventually(SOON, "only new ones are idle", async || {
         let now = ids(&server).await;
         let old = now.iter().filter(|id| **id <= last_of_before).count();
