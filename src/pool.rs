@@ -46,7 +46,7 @@ impl Pool {
     /// Makes a pool. Does no I/O and needs no runtime, so it can be a `static`.
     ///
     /// Its first use, [`warm_up`](Self::warm_up) or [`get`](Self::get), binds it to the tokio runtime it is called
-    /// on, for as long as that runtime lives.
+    /// on, for as long as that runtime lives. That runtime needs I/O and time enabled (`enable_all`).
     ///
     /// # Errors
     ///
