@@ -140,12 +140,15 @@ async fn with_patience<T>(
     proved_at: Instant,
     work: impl Future<Output = T>,
 ) -> Result<T, Elapsed> {
-    let mut work = pin!(timeout(connector.config.connect_timeout, work));
-    if let Ok(outcome) = timeout(DOUBT, &mut work).await {
-        return outcome;
+    let mut work = pin!(work);
+    let limit = connector.config.connect_timeout;
+    match timeout(DOUBT.min(limit), &mut work).await {
+        Ok(outcome) => return Ok(outcome),
+        Err(elapsed) if limit <= DOUBT => return Err(elapsed),
+        Err(_there_is_more_time) => {}
     }
     let doubt = connector.doubt(proved_at);
-    let outcome = work.await;
+    let outcome = timeout(limit.saturating_sub(DOUBT), work).await;
     drop(doubt);
     connector.judge();
     outcome
