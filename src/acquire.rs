@@ -191,7 +191,7 @@ async fn wait(
                     }
                     // With nothing open, a failure that lasts is the answer to all who wait.
                     if connector.slots.status().open == 0
-                        && let Some(error) = connector.since(mark).lasting
+                        && let Some(error) = connector.lasting_since(mark)
                     {
                         return Err(Error::Connect(error));
                     }

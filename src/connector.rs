@@ -244,6 +244,11 @@ impl Connector {
         self.gate().mark()
     }
 
+    /// The last failure since, if it is one that trying again does not mend.
+    pub(crate) fn lasting_since(&self, mark: Mark) -> Option<ConnectError> {
+        self.gate().lasting_since(mark)
+    }
+
     pub(crate) fn since(&self, mark: Mark) -> Since {
         self.gate().since(mark)
     }

@@ -77,8 +77,6 @@ pub(crate) struct Since {
     pub(crate) failed: u64,
     pub(crate) times: Vec<Duration>,
     pub(crate) last_error: Option<ConnectError>,
-    /// The last failure, if it is one that trying again does not mend.
-    pub(crate) lasting: Option<ConnectError>,
     pub(crate) server: Option<ServerInfo>,
 }
 
@@ -186,12 +184,23 @@ impl Gate {
         }
     }
 
-    pub(crate) fn since(&self, mark: Mark) -> Since {
-        let last_error = self
-            .last_failure
+    /// The last failure after this mark.
+    fn failure_since(&self, mark: Mark) -> Option<&ConnectError> {
+        self.last_failure
             .as_ref()
             .filter(|(n, _)| *n > mark.ended)
-            .map(|(_, error)| error);
+            .map(|(_, error)| error)
+    }
+
+    /// The last failure after this mark, if it is one that trying again does not mend.
+    pub(crate) fn lasting_since(&self, mark: Mark) -> Option<ConnectError> {
+        self.failure_since(mark)
+            .filter(|error| !error.is_transient())
+            .cloned()
+    }
+
+    pub(crate) fn since(&self, mark: Mark) -> Since {
+        let last_error = self.failure_since(mark);
         Since {
             attempts: self.ended.saturating_sub(mark.ended),
             failed: self.failed.saturating_sub(mark.failed),
@@ -202,7 +211,6 @@ impl Gate {
                 .map(|(_, time)| *time)
                 .collect(),
             last_error: last_error.cloned(),
-            lasting: last_error.filter(|error| !error.is_transient()).cloned(),
             server: self.server.clone(),
         }
     }

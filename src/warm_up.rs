@@ -81,7 +81,7 @@ async fn until_filled(connector: &Connector, mark: Mark) -> Result<(), Error> {
         if status.open >= status.size {
             return Ok(());
         }
-        if let Some(error) = connector.since(mark).lasting {
+        if let Some(error) = connector.lasting_since(mark) {
             return Err(Error::Connect(error));
         }
         if progress.changed().await.is_err() {

@@ -38,7 +38,7 @@ async fn warming_costs_at_most_1_3_times_bare_openings_with_as_many_in_flight() 
         pool.close().await;
         took
     };
-    let both = side_by_side(15, warm, bare).await;
+    let both = side_by_side(41, warm, bare).await;
     println!("warming 20 connections, against bare openings: {both:?}");
     assert!(both.ratio() <= 1.3, "{both:?}");
 }
