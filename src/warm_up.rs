@@ -6,7 +6,7 @@ use std::{
 };
 
 use mysql_async::prelude::Queryable;
-use tokio::time::timeout;
+use tokio::{task::JoinHandle, time::timeout};
 use tracing::{info, warn};
 
 use crate::{
@@ -30,15 +30,14 @@ pub(crate) async fn warm_up(connector: &Arc<Connector>) -> Result<WarmUpReport, 
     let mark = connector.mark();
     connector.begin();
     connector.fill();
-    let filled = timeout(
-        connector.config.warm_up_timeout,
-        until_filled(connector, mark),
-    )
-    .await;
+    let mut counting = None;
+    let filling = until_filled(connector, mark, &mut counting);
+    let filled = timeout(connector.config.warm_up_timeout, filling).await;
     if let Ok(Err(Error::Closed)) = filled {
         return Err(Error::Closed);
     }
-    let all = match filled {
+    let all = match &filled {
+        Ok(Ok(())) if leaves_room(connector, mark, counting).await => None,
         Ok(Ok(())) => count_all(connector).await,
         _ => None,
     };
@@ -71,7 +70,11 @@ pub(crate) async fn warm_up(connector: &Arc<Connector>) -> Result<WarmUpReport, 
     }
 }
 
-async fn until_filled(connector: &Connector, mark: Mark) -> Result<(), Error> {
+async fn until_filled(
+    connector: &Arc<Connector>,
+    mark: Mark,
+    counting: &mut Option<JoinHandle<Option<u64>>>,
+) -> Result<(), Error> {
     let mut progress = connector.progress();
     loop {
         if connector.closing.is_given() {
@@ -80,6 +83,9 @@ async fn until_filled(connector: &Connector, mark: Mark) -> Result<(), Error> {
         let status = connector.slots.status();
         if status.open >= status.size {
             return Ok(());
+        }
+        if counting.is_none() && status.idle > 0 {
+            *counting = begin_counting(connector);
         }
         if let Some(error) = connector.lasting_since(mark) {
             return Err(Error::Connect(error));
@@ -115,6 +121,33 @@ fn report(
         server: since.server,
         warnings,
     }
+}
+
+/// Whether the server has room for the whole limit for certain, by a count made while connections were opened:
+/// then it need not be counted exactly, which takes a turn after the last one.
+async fn leaves_room(
+    connector: &Connector,
+    mark: Mark,
+    counting: Option<JoinHandle<Option<u64>>>,
+) -> bool {
+    let Some(counting) = counting else {
+        return false;
+    };
+    let (Ok(Some(others)), Some(server)) = (counting.await, connector.since(mark).server) else {
+        return false;
+    };
+    let limit = u64::try_from(connector.slots.status().limit()).unwrap_or(u64::MAX);
+    limit.saturating_add(others) <= server.max_connections
+}
+
+/// Begins to count the server's connections that may not be ours: those that are being opened are among them.
+///
+/// In a task of its own, beside the openings; a warm-up that is dropped loses no connection.
+fn begin_counting(connector: &Arc<Connector>) -> Option<JoinHandle<Option<u64>>> {
+    let ours = u64::try_from(connector.slots.status().open).unwrap_or(u64::MAX);
+    let connector = Arc::clone(connector);
+    let runtime = tokio::runtime::Handle::current();
+    Some(runtime.spawn(async move { Some(count_all(&connector).await?.saturating_sub(ours)) }))
 }
 
 /// How many connections the server has in all, asked on one that is idle.
