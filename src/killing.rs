@@ -39,12 +39,16 @@ pub(crate) async fn kill(connector: &Arc<Connector>, mut tending: Tending) {
         return goodbye::close(connector, tending, Reason::Cancelled).await;
     };
     let turn = connector.killing.lock().await;
-    if let Ok(killer) = timeout(HELD_BACK, borrow(connector)).await {
+    // Where every slot is a victim's, this one's is needed for the killer.
+    let status = connector.slots.status();
+    let others = status.idle > 0 || status.in_use > 0 || status.connecting > 0;
+    if (others || status.open < status.limit())
+        && let Ok(killer) = timeout(HELD_BACK, borrow(connector)).await
+    {
         kill_on(connector, killer, &victim).await;
         drop(turn);
         return goodbye::close(connector, tending, Reason::Cancelled).await;
     }
-    // Perhaps every slot is a victim's: this one's is needed for the killer.
     goodbye::close(connector, tending, Reason::Cancelled).await;
     if let Ok(killer) = timeout(LOOKED_FOR, borrow(connector)).await {
         kill_on(connector, killer, &victim).await;

@@ -1,11 +1,18 @@
 //! `OnCancel::Kill`: what a cancelled caller left running is ended on the server, and nothing else is.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use mysql_warm_pool::{
     OnCancel, Pool,
     mysql_async::{Conn, TxOpts, prelude::Queryable},
+};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpSocket},
 };
 
 use crate::support::{Proxy, Server, config, eventually, warm};
@@ -155,16 +162,143 @@ async fn on_another_server_with_the_same_numbers_nothing_is_killed() {
     );
     proxy.switch_to(other.port());
     cancelled(&pool, "SELECT SLEEP(3)").await;
-    eventually(SOON, "another is open, over there", async || {
-        pool.status().idle >= 1
-    })
-    .await;
-    // The look for a killer is over when the victim is closed.
-    eventually(SOON, "nothing is being ended", async || {
-        pool.status().cleaning == 0
-    })
-    .await;
+    all_is_ended(&pool).await;
     for conn in &mut bystanders {
         conn.ping().await.expect("a bystander lives");
     }
+}
+
+/// Opens connections to the server until the next one's number is the given one.
+async fn up_to(server: &Server, id: u32) -> Vec<Conn> {
+    let mut opened = Vec::new();
+    loop {
+        let conn = Conn::new(server.opts()).await.expect("a connection");
+        let last = conn.id();
+        assert!(last < id, "{id} has passed: {last}");
+        opened.push(conn);
+        if last + 1 == id {
+            return opened;
+        }
+    }
+}
+
+/// Connects to the server through a relay that comes from the given port.
+async fn from_port(server: &Server, port: u16) -> Conn {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .expect("a port");
+    let relay = listener.local_addr().expect("a port").port();
+    let target = (Ipv4Addr::LOCALHOST, server.port()).into();
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.expect("a client");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("a free choice");
+        let from = (Ipv4Addr::LOCALHOST, port).into();
+        socket.bind(from).expect("the port, for another way");
+        let mut server = socket.connect(target).await.expect("a server");
+        copy_bidirectional(&mut client, &mut server).await.ok();
+    });
+    Conn::new(server.opts_via(relay))
+        .await
+        .expect("a connection")
+}
+
+#[tokio::test]
+async fn with_the_same_number_and_the_same_address_but_on_another_server_nothing_is_killed() {
+    let (one, other) = (Server::start().await, Server::start().await);
+    let proxy = Proxy::start(one.port()).await;
+    let settings = config(&one.url_via(proxy.port()))
+        .size(1)
+        .overflow(1)
+        .on_cancel(OnCancel::Kill);
+    // High enough that the other server's numbers are below.
+    let last = Conn::new(one.opts()).await.expect("a connection").id();
+    drop(up_to(&one, last + 30).await);
+    let pool = warm(settings).await;
+    let id = pool.get().await.expect("a connection").id();
+    let list = format!("SELECT host FROM information_schema.processlist WHERE id = {id}");
+    let host: String = one
+        .admin()
+        .await
+        .query_first(list.as_str())
+        .await
+        .expect("the list")
+        .expect("listed");
+    let (_, port) = host.rsplit_once(':').expect("a port");
+    let fillers = up_to(&other, id).await;
+    let mut bystander = from_port(&other, port.parse().expect("a number")).await;
+    let seen: Option<String> = other
+        .admin()
+        .await
+        .query_first(list)
+        .await
+        .expect("the list");
+    assert_eq!(
+        (bystander.id(), seen),
+        (id, Some(host)),
+        "of {}",
+        fillers.len()
+    );
+
+    proxy.switch_to(other.port());
+    cancelled(&pool, "SELECT SLEEP(3)").await;
+    all_is_ended(&pool).await;
+    bystander.ping().await.expect("a bystander lives");
+    assert_eq!(running(&mut one.admin().await, "SLEEP").await, 1);
+}
+
+#[tokio::test]
+async fn with_the_same_number_on_the_same_server_but_another_address_nothing_is_killed() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let settings = config(&server.url_via(proxy.port()))
+        .size(1)
+        .overflow(1)
+        .on_cancel(OnCancel::Kill);
+    let last = Conn::new(server.opts()).await.expect("a connection").id();
+    drop(up_to(&server, last + 30).await);
+    let pool = warm(settings).await;
+    let mut conn = pool.get().await.expect("a connection");
+    let id = conn.id();
+    let mut sleeping = Box::pin(conn.query_drop("SELECT SLEEP(60)"));
+    let begun = tokio::time::timeout(Duration::from_millis(100), &mut sleeping).await;
+    assert!(begun.is_err(), "it sleeps");
+    // Its server restarts, and the end of the old connection does not get through.
+    let which = "SELECT @@server_uid";
+    let before: Option<String> = server
+        .admin()
+        .await
+        .query_first(which)
+        .await
+        .expect("it tells");
+    proxy.stall();
+    proxy.refuse().await;
+    server.restart().await;
+    let after: Option<String> = server
+        .admin()
+        .await
+        .query_first(which)
+        .await
+        .expect("it tells");
+    assert_eq!(before, after, "to itself it is the same server");
+    let mut bystanders = up_to(&server, id).await;
+    bystanders.push(Conn::new(server.opts()).await.expect("a connection"));
+    assert_eq!(bystanders.last().map(Conn::id), Some(id));
+
+    proxy.accept_again().await;
+    drop(sleeping);
+    drop(conn);
+    all_is_ended(&pool).await;
+    for conn in &mut bystanders {
+        conn.ping().await.expect("a bystander lives");
+    }
+}
+
+/// The look for a killer is over when the victim is closed, and another is open.
+async fn all_is_ended(pool: &Pool) {
+    eventually(SOON, "nothing is being ended", async || {
+        let status = pool.status();
+        status.cleaning == 0 && status.in_use == 0 && status.idle >= 1
+    })
+    .await;
 }

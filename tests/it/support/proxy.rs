@@ -349,6 +349,13 @@ fn stop_listening(listener: TcpListener) {
         .expect("a listening socket can be shut down");
 }
 
+/// From a port that others may connect from too, to other servers.
+async fn connect(target: u16) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.connect(loopback(target)).await
+}
+
 fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
@@ -498,7 +505,7 @@ async fn relay(client: &mut TcpStream, open: &Open) {
             .await
             .map_err(drop)?;
         let target = rules.borrow().target;
-        let mut server = TcpStream::connect(loopback(target)).await.map_err(drop)?;
+        let mut server = connect(target).await.map_err(drop)?;
         server.set_nodelay(true).map_err(drop)?;
         let (server_reads, server_writes) = server.split();
         let (down, from_server) = mpsc::channel(PIECES);
