@@ -86,11 +86,13 @@ fn retire(connector: &Arc<Connector>, filled: Filled) {
     if status.open > status.size || at_rest && status.open >= status.limit() {
         return discard(connector, filled, Reason::Retired);
     }
-    // Lent or idle until there is one; the keeper looks after it if it is idle then.
-    connector.due.fetch_max(1, Ordering::Relaxed);
+    // Lent or idle until there is one, which wakes the keeper. If none can be opened now, the gate says when
+    // to try again: not at each return.
+    let is_first = connector.due.fetch_max(1, Ordering::Relaxed) == 0;
     drop(filled);
-    connector.fill();
-    connector.wake.notify_one();
+    if is_first {
+        connector.fill();
+    }
 }
 
 /// Closes a connection in the background.

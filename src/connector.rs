@@ -741,6 +741,10 @@ impl Attempt {
                     drop(opening);
                 } else {
                     drop(opening.fill(Box::new(session)));
+                    if connector.due.load(Ordering::Relaxed) > 0 {
+                        // The one it replaces can go.
+                        connector.wake.notify_one();
+                    }
                 }
                 connector.note_end();
             }
