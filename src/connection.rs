@@ -211,8 +211,8 @@ impl<'a> Transaction<'a> {
         follow.begin(&inner, cut)?;
         let done = unless_cut(cut, inner.commit()).await?;
         follow.end_with_status(&done);
-        // After an error the driver rolls back, and does not say how that went.
-        follow.note_transaction(done.is_err());
+        // After an error the driver rolls back; the server's status tells how that went.
+        follow.note_transaction(false);
         done
     }
 
@@ -230,7 +230,7 @@ impl<'a> Transaction<'a> {
         follow.begin(&inner, cut)?;
         let done = unless_cut(cut, inner.rollback()).await?;
         follow.end_with_status(&done);
-        follow.note_transaction(done.is_err());
+        follow.note_transaction(false);
         done
     }
 

@@ -468,6 +468,69 @@ async fn statements_that_leave_nothing_behind_need_no_cleaning() {
 }
 
 #[tokio::test]
+async fn a_commit_that_fails_has_been_rolled_back_and_costs_no_further_cleaning() {
+    let server = Server::start().await;
+    server
+        .execute("CREATE TABLE test.entry (id INT PRIMARY KEY)")
+        .await;
+    let pool = pool_of_one(config(&server.url()).reset(Reset::Never)).await;
+    for ended_by_commit in [true, false] {
+        let mut conn = pool.get().await.expect("a connection");
+        let mut transaction = conn
+            .start_transaction(TxOpts::default())
+            .await
+            .expect("begun");
+        transaction
+            .query_drop("INSERT INTO entry VALUES (1)")
+            .await
+            .expect("inserted");
+        // The second of these fails when it is read: with the next command.
+        let two = transaction
+            .query_iter("SELECT 1; SELECT 2 FROM (SELECT 1 UNION SELECT 2) x WHERE (SELECT 1 UNION SELECT 2)")
+            .await;
+        drop(two.expect("the first"));
+        let ended = if ended_by_commit {
+            transaction.commit().await
+        } else {
+            transaction.rollback().await
+        };
+        let error = ended.expect_err("the error of the second");
+        assert!(error.to_string().contains("1242"), "{error}");
+        let mut next = next_borrower(&pool, conn).await;
+        assert!(!in_transaction(&mut next).await);
+        let rows: Option<u8> = next
+            .query_first("SELECT COUNT(*) FROM entry")
+            .await
+            .expect("an answer");
+        assert_eq!(rows, Some(0));
+        drop(next);
+        // The driver rolled back by itself after the failed commit; after the failed rollback that was to be done.
+        let cleanings = u64::from(!ended_by_commit);
+        assert_eq!(pool.metrics().cleaned, cleanings, "{ended_by_commit}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_number_of_a_statement_from_before_a_reset_means_is_not_taken_for_known() {
+    let server = Server::shared().await;
+    let pool = pool_of_one(config(&server.url())).await;
+    let mut conn = pool.get().await.expect("a connection");
+    let kept = conn.prep("SELECT 1").await.expect("prepared");
+    conn.exec_drop(&kept, ()).await.expect("an answer");
+    let mut conn = next_borrower(&pool, conn).await;
+    conn.exec_drop(&kept, ()).await.expect("an answer");
+    assert_eq!(pool.metrics().resets, 0);
+    conn.query_drop("SET @changed = 1").await.expect("set");
+    let mut conn = next_borrower(&pool, conn).await;
+    assert_eq!(pool.metrics().resets, 1);
+    // A server may give the number again, to a statement that changes the session. This one does not.
+    let error = conn.exec_drop(&kept, ()).await.expect_err("it has ended");
+    assert!(error.to_string().contains("1243"), "{error}");
+    drop(next_borrower(&pool, conn).await);
+    assert_eq!(pool.metrics().resets, 2);
+}
+
+#[tokio::test]
 async fn what_generic_code_executes_counts_as_changing() {
     async fn generic(on: &mut impl Queryable) -> mysql_async::Result<()> {
         on.exec_drop("SET @leak = ?", (1,)).await
