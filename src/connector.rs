@@ -30,11 +30,13 @@ use crate::{
     error::{ConnectError, ConnectPhase, Error},
     gate::{Gate, Mark, Pass, Since},
     metrics::{Counter, Metrics, PoolMetrics},
+    pulse::{Look, Pulses},
     readiness::{Board, Facts, GRACE, Health, Readiness},
     report::{Flavor, ServerInfo},
     schedule::{self, Age, Upkeep},
     session::{Birth, Identity, ProofError, Reason, Session, random},
     slot::{Filled, Opening, Slots, Tending},
+    status::PoolStatus,
 };
 
 /// What the server is asked for when a connection is proved for the first time.
@@ -54,6 +56,8 @@ pub(crate) struct Connector {
     pub(crate) upkeep: Upkeep,
     pub(crate) metrics: Metrics,
     pub(crate) board: Board,
+    /// Of all connections.
+    pulses: Pulses,
     /// No more connections: the pool is closed, or its last handle is gone.
     pub(crate) closing: Signal,
     /// What is still in use is cut off.
@@ -116,6 +120,7 @@ impl Connector {
             },
             metrics: Metrics::default(),
             board: Board::new(),
+            pulses: Pulses::default(),
             closing: Signal::default(),
             cut: Signal::default(),
             wake: Arc::default(),
@@ -288,12 +293,14 @@ impl Connector {
     }
 
     pub(crate) fn health(&self) -> Health {
+        let gate = self.gate();
         let standing = self.board.standing();
+        let status = self.slots.status();
         Health {
             readiness: standing.readiness,
             since: standing.since,
-            status: self.slots.status(),
-            last_error: self.last_error().map(|error| error.to_string()),
+            status,
+            last_error: trouble(&gate, &status, Instant::now()),
         }
     }
 
@@ -437,13 +444,25 @@ impl Connector {
             working,
             ready_at,
             failing: gate.is_failing(),
+            silent: gate.note_silence(self.look(&status, doubtful), now),
             short_for: gate.note_short(working < ready_at, now),
         };
         // Under the gate's lock, so that changes are told in the order of the facts.
         let change = self.board.update(facts);
-        let error = gate.error().cloned();
+        let error = change.and_then(|_| trouble(&gate, &status, now));
         drop(gate);
-        self.tell(change, error.as_ref());
+        self.tell(change, error);
+    }
+
+    /// A look at the connections, if all of the limit is in use with commands under way and callers wait: then
+    /// there is none to ask, and no slot to open another in, and what they answer is all there is to go by.
+    fn look(&self, status: &PoolStatus, doubtful: usize) -> Option<Look> {
+        let is_full = status.open >= status.limit() && status.connecting == 0;
+        let none_to_ask = status.idle == 0 && status.cleaning <= doubtful;
+        if status.waiting == 0 || !is_full || !none_to_ask {
+            return None;
+        }
+        Some(self.pulses.look()).filter(|look| look.under_way >= status.in_use)
     }
 
     /// Whether connections are in use and none of them has come back for long.
@@ -475,9 +494,8 @@ impl Connector {
             .store(self.nanos(Instant::now()), Ordering::Relaxed);
     }
 
-    fn tell(&self, change: Option<(Readiness, Readiness)>, error: Option<&ConnectError>) {
+    fn tell(&self, change: Option<(Readiness, Readiness)>, error: Option<String>) {
         if let Some((was, now)) = change {
-            let error = error.map(tracing::field::display);
             info!(pool = self.name, %was, %now, error, "readiness changed");
         }
     }
@@ -530,7 +548,7 @@ impl Connector {
             chance: random(),
             identity: None,
         };
-        let mut session = Session::new(conn, birth);
+        let mut session = Session::new(conn, birth, self.pulses.begin());
         self.set_up(&mut session, phase).await?;
         *phase = ConnectPhase::Prove;
         // A settings query that the driver asked for and had answered, as the last thing, is a proof too.
@@ -783,6 +801,18 @@ impl Drop for Attempt {
                 .note_failure(self.pass, ConnectError::panicked());
         }
     }
+}
+
+/// What is wrong, in words.
+fn trouble(gate: &Gate, status: &PoolStatus, now: Instant) -> Option<String> {
+    let error = gate.error().map(ToString::to_string);
+    error.or_else(|| {
+        let silence = gate.silence(now)?;
+        Some(format!(
+            "all {} connections are in use, and none has answered for {silence:.1?} while {} callers wait",
+            status.in_use, status.waiting
+        ))
+    })
 }
 
 fn unproved(error: ProofError) -> ConnectError {

@@ -5,12 +5,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{error::ConnectError, report::ServerInfo, schedule};
+use crate::{error::ConnectError, pulse::Look, report::ServerInfo, schedule};
 
 /// The server's facts are read again by an opening after this time.
 const FACTS_FRESH: Duration = Duration::from_secs(1);
 /// A server that is read-only for good is not to have its connections replaced over and over.
 const READ_ONLY_REFRESH_EVERY: Duration = Duration::from_secs(5);
+
+/// Callers wait, all of the limit is in use, and no connection answers: for so long that is no trouble.
+const SILENCE: Duration = Duration::from_millis(700);
+/// Looks in a row that must have seen an answer for the trouble to be over: slow queries on all connections are
+/// not to be told over and over.
+const ANSWERING: u32 = 3;
 
 /// Between two signs of life that the server is asked for while none of the connections in use comes back.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -43,10 +49,23 @@ pub(crate) struct Gate {
     facts_claimed_at: Option<Instant>,
     /// Since when fewer connections than `ready_at` are open.
     short_since: Option<Instant>,
+    /// Since when nothing has answered while all of the limit is in use.
+    silence: Option<Silence>,
     /// When connections were last to be replaced because the server had become read-only.
     read_only_refresh: Option<Instant>,
     /// How the server was asked for signs of life since a connection last came back.
     asked: Option<Asked>,
+}
+
+/// All of the limit is in use, and callers wait.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    last: Look,
+    since: Instant,
+    /// It has lasted too long.
+    is_trouble: bool,
+    /// Looks in a row that saw an answer.
+    answering: u32,
 }
 
 /// How the server was asked for signs of life.
@@ -239,6 +258,37 @@ impl Gate {
         now.saturating_duration_since(*self.short_since.get_or_insert(now))
     }
 
+    /// Notes a look at connections all of which are in use while callers wait, if it is so; says whether they
+    /// have not answered for too long.
+    pub(crate) fn note_silence(&mut self, look: Option<Look>, now: Instant) -> bool {
+        let Some(look) = look else {
+            self.silence = None;
+            return false;
+        };
+        let silence = self.silence.get_or_insert(Silence {
+            last: look,
+            since: now,
+            is_trouble: false,
+            answering: 0,
+        });
+        if silence.last == look {
+            silence.answering = 0;
+            let lasted = now.saturating_duration_since(silence.since);
+            silence.is_trouble |= lasted >= SILENCE;
+        } else {
+            (silence.last, silence.since) = (look, now);
+            silence.answering = silence.answering.saturating_add(1);
+            silence.is_trouble &= silence.answering < ANSWERING;
+        }
+        silence.is_trouble
+    }
+
+    /// For how long no connection has answered, if that is trouble.
+    pub(crate) fn silence(&self, now: Instant) -> Option<Duration> {
+        let silence = self.silence.filter(|silence| silence.is_trouble)?;
+        Some(now.saturating_duration_since(silence.since))
+    }
+
     /// When the keeper is to look again: at the next attempt, or when `grace` for a shortage ends.
     pub(crate) fn next_due(&self, grace: Duration, now: Instant) -> Option<Instant> {
         let grace_ends = self.short_since.and_then(|since| since.checked_add(grace));
@@ -281,7 +331,10 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{Gate, READ_ONLY_REFRESH_EVERY};
-    use crate::error::{ConnectError, ConnectPhase};
+    use crate::{
+        error::{ConnectError, ConnectPhase},
+        pulse::Pulses,
+    };
 
     fn error() -> ConnectError {
         ConnectError::timed_out(ConnectPhase::Connect, Duration::from_secs(1))
@@ -334,6 +387,34 @@ mod tests {
             .collect();
         assert_eq!(asked, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
         assert!(gate.is_to_ask(8, start + Duration::from_secs(200)));
+    }
+
+    #[test]
+    fn silence_is_trouble_until_answers_come_again_and_again() {
+        let pulses = Pulses::default();
+        let pulse = pulses.begin();
+        let start = Instant::now();
+        let mut gate = Gate::default();
+        let mut look_after = |ms, answered: bool| {
+            if answered {
+                pulse.end();
+            }
+            pulse.begin();
+            gate.note_silence(Some(pulses.look()), start + Duration::from_millis(ms))
+        };
+        let mut told = Vec::new();
+        for ms in (0..800).step_by(100) {
+            told.push(look_after(ms, false));
+        }
+        assert_eq!(told.iter().position(|told| *told), Some(7), "after 700 ms");
+        // One answer in the middle of slow queries.
+        assert!(look_after(800, true) && look_after(900, false));
+        assert!(look_after(1000, true) && look_after(1100, true));
+        assert!(!look_after(1200, true));
+        assert!(!look_after(1300, false));
+        assert!(look_after(1900, false));
+        assert!(!gate.note_silence(None, start + Duration::from_secs(2)));
+        assert!(gate.silence(start).is_none());
     }
 
     #[test]

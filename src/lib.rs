@@ -58,6 +58,7 @@
 // | `statement` | statements whose text can be seen |
 // | `sql` | pure: may this statement change the session? |
 // | `gate` | pure: how opening goes, and when the next attempt may be made |
+// | `pulse` | what can be seen of connections while they are lent |
 // | `schedule` | pure: ages, jitter, due times, the keeper's plan |
 // | `closing` | the signals for closing and for the cut |
 // | `metrics` | counters |
@@ -84,7 +85,8 @@
 // - One runtime. `ending::a_pool_in_use_on_another_runtime_says_so_and_never_hangs`.
 // - Nothing lost at the end. `ending::the_last_handle_takes_idle_connections_and_tasks_with_it`.
 //
-// Locks, in the order they are taken: `connector.home`, `connector.gate`, `slots.ledger`, deadpool's own.
+// Locks, in the order they are taken: `connector.home`, `connector.gate`, `slots.ledger`, deadpool's own; alone, or
+// under the gate's: `pulses.all`.
 
 mod acquire;
 mod cleaning;
@@ -101,6 +103,7 @@ mod killing;
 mod leak;
 mod metrics;
 mod pool;
+mod pulse;
 mod readiness;
 mod report;
 mod schedule;

@@ -31,6 +31,7 @@ pub enum Readiness {
     /// At least `ready_at` connections are open and proved. Busy is ready too.
     Ready,
     /// Was ready; fewer connections than `ready_at` now, and replacing them fails or takes long. At least one works.
+    /// Or all are in use, callers wait, and none of them has answered for 0.7 s: slow queries, or a server that hangs.
     Degraded,
     /// No connection works; [`Pool::health`](crate::Pool::health) says why.
     Unavailable,
@@ -71,7 +72,8 @@ pub struct Health {
     pub since: SystemTime,
     /// The pool's connections.
     pub status: PoolStatus,
-    /// The last failure to open a connection or to keep one; `None` once all is well again.
+    /// The last failure to open a connection or to keep one, or that none of those in use answers; `None` once all
+    /// is well again.
     pub last_error: Option<String>,
 }
 
@@ -95,17 +97,19 @@ pub(crate) struct Facts {
     pub(crate) ready_at: usize,
     /// Whether the last attempt to open a connection failed.
     pub(crate) failing: bool,
+    /// Whether no connection has answered for long though all are in use and callers wait.
+    pub(crate) silent: bool,
     /// For how long there have been fewer than `ready_at`.
     pub(crate) short_for: Duration,
 }
 
 /// The state that follows `was`, given the facts; `was_ready` says whether the pool ever was.
 pub(crate) fn judge(was: Readiness, was_ready: bool, facts: Facts) -> Readiness {
-    let trouble = facts.failing || facts.short_for >= GRACE;
+    let trouble = facts.failing || facts.silent || facts.short_for >= GRACE;
     match was {
         Readiness::Closed => Readiness::Closed,
         _ if !facts.begun => Readiness::Cold,
-        _ if facts.working >= facts.ready_at => Readiness::Ready,
+        _ if facts.working >= facts.ready_at && !facts.silent => Readiness::Ready,
         _ if !was_ready && facts.working == 0 && facts.failing => Readiness::Unavailable,
         _ if !was_ready => Readiness::Warming,
         Readiness::Ready if !trouble => Readiness::Ready,
@@ -240,6 +244,7 @@ mod tests {
         working: 0,
         ready_at: 3,
         failing: false,
+        silent: false,
         short_for: Duration::ZERO,
     };
 
@@ -278,6 +283,25 @@ mod tests {
                 "from {was} with {facts:?}"
             );
         }
+    }
+
+    #[test]
+    fn silence_degrades_and_no_more() {
+        use Readiness::{Degraded, Ready, Unavailable, Warming};
+        let silent = Facts {
+            working: 3,
+            silent: true,
+            ..FACTS
+        };
+        for was in [Ready, Degraded, Unavailable] {
+            assert_eq!(judge(was, true, silent), Degraded, "from {was}");
+        }
+        assert_eq!(judge(Warming, false, silent), Warming);
+        let answering = Facts {
+            silent: false,
+            ..silent
+        };
+        assert_eq!(judge(Degraded, true, answering), Ready);
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io,
     pin::pin,
+    sync::Arc,
     task::{Context, Waker},
     time::Instant,
 };
@@ -19,6 +20,7 @@ use crate::{
     closing::Signal,
     config::Reset,
     error::{Error, tells_of_loss, tells_read_only},
+    pulse::Pulse,
     sql::{self, Effect},
     statement::Text,
 };
@@ -146,10 +148,10 @@ impl Reason {
 }
 
 impl Session {
-    pub(crate) fn new(conn: Conn, birth: Birth) -> Self {
+    pub(crate) fn new(conn: Conn, birth: Birth, pulse: Arc<Pulse>) -> Self {
         Self {
             conn,
-            follow: Follow::new(),
+            follow: Follow::new(pulse),
             birth,
         }
     }
@@ -337,6 +339,8 @@ pub(crate) enum ProofError {
 pub(crate) struct Follow {
     /// A command was begun and has not been followed to its end. Never taken back by anything but that end.
     in_flight: bool,
+    /// Shows others whether a borrower's command is under way.
+    pulse: Arc<Pulse>,
     /// The server said its last words on this connection.
     ended: bool,
     /// The driver closed the connection because of a mistake of the borrower's.
@@ -409,10 +413,11 @@ impl Judged {
 const STATEMENTS_REMEMBERED: usize = 1024;
 
 impl Follow {
-    fn new() -> Self {
+    fn new(pulse: Arc<Pulse>) -> Self {
         let now = Instant::now();
         Self {
             in_flight: false,
+            pulse,
             ended: false,
             misused: false,
             used: false,
@@ -439,6 +444,7 @@ impl Follow {
             return Err(out_of_use(self.misused));
         }
         self.in_flight = true;
+        self.pulse.begin();
         self.used = true;
         Ok(())
     }
@@ -446,6 +452,7 @@ impl Follow {
     /// Marks the command as followed to its end.
     pub(crate) fn end<T>(&mut self, result: &Result<T, mysql_async::Error>) {
         self.in_flight = false;
+        self.pulse.end();
         match result {
             Err(error) if tells_of_loss(error) => self.ended = true,
             // If it closed the connection, its flag says so.
@@ -538,6 +545,7 @@ impl Follow {
     pub(crate) fn lend(&mut self, conn: &Conn, cut: &Signal) -> Result<(), mysql_async::Error> {
         self.begin(conn, cut)?;
         self.in_flight = false;
+        self.pulse.end();
         self.note_unfollowed(conn);
         Ok(())
     }

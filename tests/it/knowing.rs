@@ -80,12 +80,16 @@ async fn busy_is_not_down() {
         pool.get().await.expect("one"),
         pool.get().await.expect("two"),
     );
+    let mut watch = pool.watch();
+    // For longer than a server that does not answer would have been noticed: but it was not asked.
     drop(
-        pool.get_within(Duration::from_millis(20))
+        pool.get_within(Duration::from_millis(1200))
             .await
             .expect_err("all in use"),
     );
     assert_eq!(pool.readiness(), Readiness::Ready);
+    let changed = tokio::time::timeout(Duration::ZERO, watch.changed()).await;
+    assert!(changed.is_err(), "{changed:?}");
 }
 
 #[tokio::test]

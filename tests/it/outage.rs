@@ -221,6 +221,62 @@ async fn a_server_that_is_frozen_for_three_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_server_while_all_of_the_limit_is_in_use() {
+    let server = Server::start().await;
+    let pool = warm(settings(&server.url()).overflow(0)).await;
+    let mut watch = pool.watch();
+    let frozen = Mutex::new(None);
+    outage(
+        &pool,
+        &["all 10 connections are in use, and none has answered"],
+        Duration::from_secs(3),
+        async || {
+            let guard = server.freeze().await;
+            frozen.lock().expect("no panic").replace(guard);
+        },
+        async || drop(frozen.lock().expect("no panic").take()),
+    )
+    .await;
+    assert_eq!(watch.changed().await, Readiness::Ready);
+    assert_eq!(pool.metrics().opened, 10, "frozen is not dead");
+}
+
+#[tokio::test]
+async fn slow_queries_on_all_connections_do_not_take_the_pool_out_of_service() {
+    let server = Server::shared().await;
+    let pool = warm(config(&server.url()).size(2).overflow(0)).await;
+    let mut watch = pool.watch();
+    let changes = async {
+        let mut seen = Vec::new();
+        while seen.last() != Some(&Readiness::Ready) {
+            seen.push(watch.changed().await);
+        }
+        seen
+    };
+    let slow = async || {
+        let mut conn = pool.get().await.expect("a connection");
+        conn.query_drop("DO SLEEP(1.5)").await.expect("an answer");
+    };
+    let told = async {
+        eventually(SOON, "it is told", async || {
+            pool.health().last_error.is_some()
+        })
+        .await;
+        pool.health().last_error
+    };
+    let waiting = async {
+        eventually(SOON, "all are in use", async || pool.status().in_use == 2).await;
+        pool.get().await.map(drop)
+    };
+    let (seen, (), (), told, waited) = tokio::join!(changes, slow(), slow(), told, waiting);
+    waited.expect("it was its turn");
+    assert_eq!(seen, [Readiness::Degraded, Readiness::Ready]);
+    assert!(seen.iter().all(|readiness| readiness.is_serving()));
+    assert!(told.is_some_and(|told| told.contains("all 2 connections are in use")));
+    assert_eq!((pool.health().last_error, pool.metrics().opened), (None, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_that_refuses() {
     let server = Server::start().await;
     let proxy = Proxy::start(server.port()).await;

@@ -22,6 +22,7 @@ const ORDER: &[&str] = &[
     "statement",
     "sql",
     "gate",
+    "pulse",
     "schedule",
     "closing",
     "metrics",
