@@ -8,6 +8,7 @@ mod getting;
 mod in_step;
 mod killing;
 mod knowing;
+mod naming;
 mod outage;
 mod session_state;
 mod support;

@@ -86,7 +86,7 @@ async fn call(pool: &Pool) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-fn settings(url: &str) -> PoolConfig {
+pub(crate) fn settings(url: &str) -> PoolConfig {
     config(url)
         .size(10)
         .overflow(10)
@@ -94,7 +94,7 @@ fn settings(url: &str) -> PoolConfig {
 }
 
 /// Breaks what is between callers and server, mends it after `lasting`, and checks all that is promised.
-async fn outage(
+pub(crate) async fn outage(
     pool: &Pool,
     reason: &[&str],
     lasting: Duration,
