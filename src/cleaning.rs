@@ -115,7 +115,7 @@ pub(crate) async fn prove(connector: &Arc<Connector>, mut tending: Tending) -> O
     let session = tending.session()?;
     connector.metrics.proofs.add_one();
     let (id, proved_at) = (session.conn.id(), session.follow.proved_at);
-    let outcome = with_patience(connector, proved_at, session.prove()).await;
+    let outcome = with_patience(connector, proved_at, pin!(session.prove())).await;
     let error = match outcome {
         Ok(Ok(())) => {
             connector.note_sign();
@@ -140,9 +140,8 @@ pub(crate) async fn prove(connector: &Arc<Connector>, mut tending: Tending) -> O
 async fn with_patience<T>(
     connector: &Connector,
     proved_at: Instant,
-    work: impl Future<Output = T>,
+    mut work: impl Future<Output = T> + Unpin,
 ) -> Result<T, Elapsed> {
-    let mut work = pin!(work);
     let limit = connector.config.connect_timeout;
     match timeout(DOUBT.min(limit), &mut work).await {
         Ok(outcome) => return Ok(outcome),
@@ -161,8 +160,12 @@ async fn clean(connector: Arc<Connector>, mut tending: Tending, needs: Needs) {
         return;
     };
     let (id, proved_at) = (session.conn.id(), session.follow.proved_at);
-    let work = in_order(&connector, session, needs);
-    let reason = match with_patience(&connector, proved_at, work).await {
+    // Pinned here, and what is rare boxed: a task is moved to where it runs, and the smaller the cheaper.
+    let outcome = {
+        let work = pin!(in_order(&connector, session, needs));
+        with_patience(&connector, proved_at, work).await
+    };
+    let reason = match outcome {
         Ok(Ok(())) => {
             session.follow.turn();
             session.follow.proved_at = Instant::now();
@@ -175,7 +178,7 @@ async fn clean(connector: Arc<Connector>, mut tending: Tending, needs: Needs) {
         Err(_elapsed) => Reason::Unproved,
     };
     connector.count_discarded(id, reason, Some(proved_at));
-    goodbye::close(&connector, tending, reason).await;
+    Box::pin(goodbye::close(&connector, tending, reason)).await;
 }
 
 async fn in_order(
@@ -184,7 +187,7 @@ async fn in_order(
     needs: Needs,
 ) -> Result<(), Reason> {
     if needs.drain {
-        drain(session).await?;
+        Box::pin(drain(session)).await?;
     }
     if needs.proof {
         session.prove().await.map_err(|error| match error {
@@ -205,7 +208,7 @@ async fn in_order(
             }
         }
         if needs.database {
-            restore_database(connector, session).await
+            Box::pin(restore_database(connector, session)).await
         } else {
             Ok(())
         }
@@ -240,7 +243,7 @@ async fn reset(connector: &Connector, session: &mut Session, database: bool) -> 
     session.follow.forget_statements();
     if database && connector.config.opts().db_name().is_none() {
         // Only a change of user goes back to having no database.
-        driver(session.conn.change_user(Default::default()).await)?;
+        driver(Box::pin(session.conn.change_user(Default::default())).await)?;
     } else if driver(session.conn.reset().await)? {
         if connector.reset_loses_charset() {
             driver(
@@ -251,11 +254,11 @@ async fn reset(connector: &Connector, session: &mut Session, database: bool) -> 
             )?;
         }
         if database {
-            restore_database(connector, session).await?;
+            Box::pin(restore_database(connector, session)).await?;
         }
     } else {
         // A server older than COM_RESET_CONNECTION.
-        driver(session.conn.change_user(Default::default()).await)?;
+        driver(Box::pin(session.conn.change_user(Default::default())).await)?;
     }
     let mut phase = ConnectPhase::Connect;
     connector
@@ -277,7 +280,7 @@ async fn restore_database(connector: &Connector, session: &mut Session) -> Resul
         }
         None => {
             session.follow.forget_statements();
-            driver(session.conn.change_user(Default::default()).await)?;
+            driver(Box::pin(session.conn.change_user(Default::default())).await)?;
             let mut phase = ConnectPhase::Connect;
             connector
                 .set_up(session, &mut phase)

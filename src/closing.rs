@@ -41,15 +41,21 @@ impl Signal {
     /// The outcome of `work`, or `None` if the signal comes first.
     pub(crate) async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
-        // Most work is done without ever looking at the signal's queue of waiters.
-        if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
-            return Some(output);
-        }
-        tokio::select! {
-            biased;
-            output = work => Some(output),
-            () = self.wait() => None,
-        }
+        // Most work needs one poll to send, and one for the answer: it is polled no more often than it asks for.
+        let mut given = pin!(None);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            if given.is_none() {
+                given.set(Some(self.wait()));
+            }
+            match given.as_mut().as_pin_mut() {
+                Some(given) => given.poll(cx).map(|()| None),
+                None => Poll::Pending,
+            }
+        })
+        .await
     }
 }
 
