@@ -52,7 +52,8 @@ pub(crate) async fn get(
     let started = Instant::now();
     let mut proving = Vec::new();
     let outcome = timeout(limit, wait(connector, stale, &mut proving)).await;
-    let waited = started.elapsed();
+    let ended = Instant::now();
+    let waited = ended.saturating_duration_since(started);
     let outcome = outcome.unwrap_or_else(|_elapsed| {
         connector.metrics.timeouts.add_one();
         let status = connector.slots.status();
@@ -73,6 +74,7 @@ pub(crate) async fn get(
             cause,
             waited,
             status,
+            holders: (cause == TimeoutCause::Exhausted).then(|| Box::new(connector.holders())),
             source,
         })
     });
@@ -82,8 +84,13 @@ pub(crate) async fn get(
         warn!(pool = connector.name, ?waited, %status, error, "slow get");
     }
     let filled = outcome?;
-    connector.metrics.gets.add_one();
-    Ok(PooledConn::new(filled, Arc::clone(connector), got_at))
+    connector.metrics.wait_time.record(waited);
+    Ok(PooledConn::new(
+        filled,
+        Arc::clone(connector),
+        connector.moment(ended),
+        got_at,
+    ))
 }
 
 /// A proved idle connection, now or never.
@@ -120,13 +127,15 @@ fn at_once(
         keeper::enter(connector)?;
         return Ok(AtOnce::None);
     }
-    if connector.needs_proof(&filled, Instant::now()) {
+    let now = connector.moment(Instant::now());
+    if connector.needs_proof(&filled, now) {
         return Ok(AtOnce::Stale(filled));
     }
-    connector.metrics.gets.add_one();
+    connector.metrics.wait_time.record_none();
     Ok(AtOnce::Fresh(PooledConn::new(
         filled,
         Arc::clone(connector),
+        now,
         got_at,
     )))
 }
@@ -205,7 +214,7 @@ async fn wait(
         if filled.birth.runtime.id() != Handle::current().id() {
             // Opened before the pool moved here.
             cleaning::discard(connector, filled, Reason::RuntimeGone);
-        } else if connector.needs_proof(&filled, Instant::now()) {
+        } else if connector.needs_proof(&filled, connector.moment(Instant::now())) {
             stale = Some(filled);
         } else {
             return Ok(filled);

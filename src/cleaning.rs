@@ -27,6 +27,7 @@ const DOUBT: Duration = Duration::from_millis(300);
 
 /// Takes back what a borrower had. Never blocks; works outside a runtime.
 pub(crate) fn give_back(connector: &Arc<Connector>, mut filled: Filled) {
+    connector.note_let_go(&filled);
     connector.note_return(&filled);
     if filled.follow.read_only && connector.refresh_for_read_only(&filled) {
         return discard(connector, filled, Reason::ReadOnly);
@@ -113,8 +114,11 @@ pub(crate) fn discard(connector: &Arc<Connector>, filled: Filled, reason: Reason
 /// Proves an idle connection; it is discarded if it gives no proof.
 pub(crate) async fn prove(connector: &Arc<Connector>, mut tending: Tending) -> Option<Filled> {
     let session = tending.session()?;
-    connector.metrics.proofs.add_one();
     let (id, proved_at) = (session.conn.id(), session.follow.proved_at);
+    connector.metrics.proofs.add_one();
+    if connector.is_suspect(proved_at) {
+        connector.metrics.suspects.add_one();
+    }
     let outcome = with_patience(connector, proved_at, pin!(session.prove())).await;
     let error = match outcome {
         Ok(Ok(())) => {
@@ -188,12 +192,14 @@ async fn in_order(
 ) -> Result<(), Reason> {
     if needs.drain {
         Box::pin(drain(session)).await?;
+        connector.metrics.drains.add_one();
     }
     if needs.proof {
         session.prove().await.map_err(|error| match error {
             ProofError::Driver(error) => lost_or_unproved(&error),
             ProofError::OutOfStep => Reason::Unproved,
         })?;
+        connector.metrics.cleaning_proofs.add_one();
     }
     let rollback = needs.rollback || (needs.drain || needs.proof) && session.is_in_transaction();
     if needs.reset {
@@ -202,6 +208,7 @@ async fn in_order(
     } else {
         if rollback {
             driver(session.conn.query_drop("ROLLBACK").await)?;
+            connector.metrics.rollbacks.add_one();
             if session.is_in_transaction() {
                 // completion_type = CHAIN has begun another one.
                 return reset(connector, session, needs.database).await;
@@ -244,6 +251,7 @@ async fn reset(connector: &Connector, session: &mut Session, database: bool) -> 
     if database && connector.config.opts().db_name().is_none() {
         // Only a change of user goes back to having no database.
         driver(Box::pin(session.conn.change_user(Default::default())).await)?;
+        connector.metrics.databases.add_one();
     } else if driver(session.conn.reset().await)? {
         if connector.reset_loses_charset() {
             driver(
@@ -276,7 +284,7 @@ async fn restore_database(connector: &Connector, session: &mut Session) -> Resul
     match connector.config.opts().db_name() {
         Some(name) => {
             let name = name.replace('`', "``");
-            driver(session.conn.query_drop(format!("USE `{name}`")).await)
+            driver(session.conn.query_drop(format!("USE `{name}`")).await)?;
         }
         None => {
             session.follow.forget_statements();
@@ -285,9 +293,11 @@ async fn restore_database(connector: &Connector, session: &mut Session) -> Resul
             connector
                 .set_up(session, &mut phase)
                 .await
-                .map_err(|_told_as_unproved| Reason::Unproved)
+                .map_err(|_told_as_unproved| Reason::Unproved)?;
         }
     }
+    connector.metrics.databases.add_one();
+    Ok(())
 }
 
 fn driver<T>(outcome: mysql_async::Result<T>) -> Result<T, Reason> {

@@ -58,8 +58,10 @@ impl PooledConn {
     pub(crate) fn new(
         filled: Filled,
         connector: Arc<Connector>,
+        now: u64,
         got_at: &'static Location<'static>,
     ) -> Self {
+        connector.note_lent(&filled, now, got_at);
         Self {
             _leak_watch: LeakWatch::begin(&connector, &filled, got_at),
             filled: Some(filled),
@@ -103,6 +105,7 @@ impl PooledConn {
     pub fn detach(mut this: Self) -> Conn {
         match this.filled.take() {
             Some(filled) => {
+                this.connector.note_let_go(&filled);
                 let id = filled.conn.id();
                 let mut tending = this.connector.slots.tend(filled);
                 let session = tending.take_session();
@@ -121,6 +124,7 @@ impl PooledConn {
     /// Closes the connection instead of returning it. The pool opens another in its place.
     pub fn discard(mut this: Self) {
         if let Some(filled) = this.filled.take() {
+            this.connector.note_let_go(&filled);
             cleaning::discard(&this.connector, filled, Reason::Asked);
         }
     }

@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    panic::Location,
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -28,7 +29,9 @@ use crate::{
     closing::Signal,
     config::{OnCancel, PoolConfig},
     error::{ConnectError, ConnectPhase, Error},
+    export::{self, Registry},
     gate::{Gate, Mark, Pass, Since},
+    holders::Holders,
     metrics::{Counter, Metrics, PoolMetrics},
     pulse::{Look, Pulses},
     readiness::{Board, Facts, GRACE, Health, Readiness},
@@ -110,15 +113,23 @@ struct Home {
 
 impl Connector {
     pub(crate) fn new(config: PoolConfig) -> Arc<Self> {
+        let name = config.display_name();
+        let registry = Registry::of(&name);
+        let metrics = Metrics::new(&registry);
+        let discarded = Reason::ALL.map(|reason| {
+            let reason = Some(("reason", reason.name()));
+            Counter::new(registry.counter(export::DISCARDED, reason))
+        });
         Arc::new(Self {
-            name: config.display_name(),
+            metrics,
+            discarded,
+            name,
             slots: Slots::new(config.size, config.overflow),
             upkeep: Upkeep {
                 recycle: config.recycle,
                 keepalive: config.keepalive,
                 overflow_linger: config.overflow_linger,
             },
-            metrics: Metrics::default(),
             board: Board::new(),
             pulses: Pulses::default(),
             closing: Signal::default(),
@@ -136,7 +147,6 @@ impl Connector {
             generation: AtomicU64::new(0),
             trims_on_return: AtomicBool::new(config.overflow_linger.is_zero()),
             epoch: Instant::now(),
-            discarded: Default::default(),
             config,
         })
     }
@@ -310,15 +320,29 @@ impl Connector {
             discarded
                 .map(|(reason, count)| (reason.name(), count.get()))
                 .collect(),
+            self.board.standing().readiness,
         )
     }
 
-    /// Whether a connection must be proved before it is handed out at `now`.
+    /// Sets the exported gauges to what is so now.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn publish_metrics(&self) {
+        let status = self.slots.status();
+        let idle_max = if self.config.overflow_linger.is_zero() {
+            status.size
+        } else {
+            status.limit()
+        };
+        let readiness = self.board.standing().readiness;
+        self.metrics.publish(&status, idle_max, readiness);
+    }
+
+    /// Whether a connection must be proved before it is handed out at `now`, a [moment](Self::moment).
     #[inline]
-    pub(crate) fn needs_proof(&self, session: &Session, now: Instant) -> bool {
-        let proved_at = session.follow.proved_at;
-        now.saturating_duration_since(proved_at) > self.config.prove_after_idle
-            || self.is_suspect(proved_at)
+    pub(crate) fn needs_proof(&self, session: &Session, now: u64) -> bool {
+        let proved_at = self.nanos(session.follow.proved_at);
+        now.saturating_sub(proved_at) > nanos(self.config.prove_after_idle)
+            || proved_at < self.suspect_before.load(Ordering::Relaxed)
     }
 
     /// Whether another connection was found dead since this moment.
@@ -344,6 +368,13 @@ impl Connector {
         self.wake.notify_one();
     }
 
+    /// Nanoseconds since the pool was made, and never 0.
+    #[inline]
+    pub(crate) fn moment(&self, at: Instant) -> u64 {
+        self.nanos(at).max(1)
+    }
+
+    #[inline]
     fn nanos(&self, at: Instant) -> u64 {
         nanos(at.saturating_duration_since(self.epoch))
     }
@@ -478,6 +509,37 @@ impl Connector {
             && self
                 .gate()
                 .is_to_ask(self.last_return.load(Ordering::Relaxed), now)
+    }
+
+    /// Notes that a caller holds the connection from now on.
+    #[inline]
+    pub(crate) fn note_lent(&self, lent: &Filled, now: u64, got_at: &'static Location<'static>) {
+        // Without `leak_after` nobody asks for the line.
+        let got_at = self.config.leak_after.map(|_| got_at);
+        lent.hold(now, got_at);
+    }
+
+    /// Notes that its caller holds the connection no more.
+    #[inline]
+    pub(crate) fn note_let_go(&self, lent: &Filled) {
+        let since = lent.let_go();
+        if cfg!(feature = "metrics") || self.config.leak_after.is_some() {
+            let held_for = self.moment(Instant::now()).saturating_sub(since);
+            let held_for = Duration::from_nanos(held_for);
+            self.metrics.use_time.record(held_for);
+        }
+    }
+
+    /// Who holds connections now.
+    pub(crate) fn holders(&self) -> Holders {
+        let now = self.moment(Instant::now());
+        let held_for = |since| Duration::from_nanos(now.saturating_sub(since));
+        let holds = self.slots.holds().into_iter();
+        Holders::of(
+            holds
+                .map(|(since, got_at)| (held_for(since), got_at))
+                .collect(),
+        )
     }
 
     /// Notes a connection that came back, and when it last had an answer.
@@ -646,7 +708,7 @@ impl Connector {
     }
 
     fn note_success(&self, took: Duration) {
-        self.metrics.opened.add_one();
+        self.metrics.create_time.record(took);
         self.note_sign();
         let remember = self.slots.status().limit();
         let outage = self.gate().note_success(took, remember, Instant::now());
@@ -758,7 +820,7 @@ impl Attempt {
                     session.say_goodbye().await;
                     drop(opening);
                 } else {
-                    drop(opening.fill(Box::new(session)));
+                    drop(opening.fill(session));
                     if connector.due.load(Ordering::Relaxed) > 0 {
                         // The one it replaces can go.
                         connector.wake.notify_one();
@@ -850,6 +912,8 @@ fn server_info(row: &Row) -> ServerInfo {
     }
 }
 
+#[inline]
 fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(duration.subsec_nanos().into())
 }

@@ -5,6 +5,7 @@ use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 use mysql_async::{DriverError, IoError};
 
 use crate::{
+    holders::Holders,
     report::{Millis, WarmUpReport},
     status::PoolStatus,
 };
@@ -22,7 +23,7 @@ pub enum Error {
     Config(#[from] ConfigError),
 
     /// No connection could be had in time.
-    #[error("no connection within {}: {cause}; {status}{}", Millis(*.waited), Because(.source.as_ref()))]
+    #[error("no connection within {}: {cause}; {status}{}{}", Millis(*.waited), HeldBy(.holders.as_deref()), Because(.source.as_ref()))]
     Timeout {
         /// What the time went on.
         cause: TimeoutCause,
@@ -30,6 +31,8 @@ pub enum Error {
         waited: Duration,
         /// The pool when the time was over.
         status: PoolStatus,
+        /// Who held the connections, where the cause is [`Exhausted`](TimeoutCause::Exhausted).
+        holders: Option<Box<Holders>>,
         /// Why connections could not be opened, if that was tried and failed lately.
         source: Option<ConnectError>,
     },
@@ -121,6 +124,17 @@ impl fmt::Display for TimeoutCause {
             Self::Unavailable => "unavailable, the server cannot be reached",
             Self::Proving => "proving, the server has not answered on an open connection",
         })
+    }
+}
+
+struct HeldBy<'a>(Option<&'a Holders>);
+
+impl fmt::Display for HeldBy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(holders) => write!(f, "; {holders}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -512,6 +526,7 @@ mod tests {
                 overflow: 1,
                 ..PoolStatus::default()
             },
+            holders: None,
             source: Some(ConnectError::driver(ConnectPhase::Connect, server(1045))),
         };
         let text = error.to_string();

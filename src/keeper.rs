@@ -62,6 +62,8 @@ async fn keep(pool: Weak<Connector>, _held: Arc<()>) {
             let next = sweep(&connector);
             connector.fill();
             connector.judge();
+            #[cfg(feature = "metrics")]
+            connector.publish_metrics();
             due.map_or(next, |due| due.min(next))
         };
         // Dropped here, nothing is lost: each of them only says that it is time to look.
@@ -73,6 +75,8 @@ async fn keep(pool: Weak<Connector>, _held: Arc<()>) {
     };
     // What was being cleaned, proved or opened becomes idle yet.
     cleaning::until_gone(&connector).await;
+    #[cfg(feature = "metrics")]
+    connector.publish_metrics();
 }
 
 /// Looks after the idle connections; says when to look again.

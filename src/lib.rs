@@ -61,9 +61,12 @@
 // | `pulse` | what can be seen of connections while they are lent |
 // | `schedule` | pure: ages, jitter, due times, the keeper's plan |
 // | `closing` | the signals for closing and for the cut |
-// | `metrics` | counters |
+// | `metrics` | what has happened: counters, times; the gauges beside them |
+// | `histogram` | how long things took, recorded without a lock |
+// | `export` | the `metrics` facade: names, handles |
 // | `readiness` | states, their legal changes, who is told |
 // | `config`, `error` | settings; errors, their classes and advice |
+// | `holders` | who holds connections, and for how long |
 // | `report`, `status` | what is told of a warm-up, a close, a moment |
 //
 // Invariants, each with tests that hold it:
@@ -96,8 +99,11 @@ mod config;
 mod connection;
 mod connector;
 mod error;
+mod export;
 mod gate;
 mod goodbye;
+mod histogram;
+mod holders;
 mod keeper;
 mod killing;
 mod leak;
@@ -122,6 +128,8 @@ pub use crate::{
     error::{
         ConfigError, ConfigFault, ConnectError, ConnectPhase, Error, TimeoutCause, is_transient,
     },
+    histogram::Histogram,
+    holders::{HolderLine, Holders},
     metrics::PoolMetrics,
     pool::Pool,
     readiness::{Health, Readiness, ReadinessWatch},

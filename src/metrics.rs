@@ -1,8 +1,22 @@
-//! What has happened since the pool was made: counters.
+//! What has happened since the pool was made: counters and times, and the gauges that are exported beside them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
-/// What has happened since the pool was made. All are counts since creation.
+use crate::{
+    export::{self, Registry},
+    histogram::{Histogram, Recording},
+    readiness::Readiness,
+};
+
+/// What has happened since the pool was made.
+///
+/// Counts are since creation, in the unit that their text begins with; times are histograms. What is so now is told by
+/// [`Pool::status`](crate::Pool::status). Each number is exact; together they are read while the pool works.
+///
+/// The feature `metrics` hands the same numbers on to the `metrics` facade; the README names them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -26,54 +40,206 @@ pub struct PoolMetrics {
     pub discarded: Vec<(&'static str, u64)>,
     /// Returned connections that were cleaned before they were idle again.
     pub cleaned: u64,
+    /// What was done to clean connections, by kind: `drain` rows, `proof` of being in step, `rollback`, `reset` of
+    /// the session, `database` restored. One connection may need several; a reset rolls back too.
+    pub cleanings: Vec<(&'static str, u64)>,
     /// Sessions that were reset.
     pub resets: u64,
-    /// Idle connections proved by a round trip.
+    /// Idle connections asked for a proof by a round trip.
     pub proofs: u64,
+    /// Proofs that were asked for because another connection had been found dead.
+    pub suspects: u64,
+    /// How long opening a connection took, from asking for credentials to the proof.
+    pub create_time: Histogram,
+    /// How long the calls took that had a connection. One that was there at once is counted as no time, without a
+    /// look at the clock.
+    pub wait_time: Histogram,
+    /// How long connections were held, from get to return. Recorded where the feature `metrics` is on or
+    /// [`leak_after`](field@crate::PoolConfig::leak_after) is set: it takes a look at the clock at each return.
+    pub use_time: Histogram,
+    /// How long the last warm-up took that opened connections; `None` before the first.
+    pub warm_up_time: Option<Duration>,
+    /// The readiness now, [as a number](Readiness::number).
+    pub readiness: u8,
 }
 
-/// The counters behind [`PoolMetrics`].
-#[derive(Debug, Default)]
+/// The numbers behind [`PoolMetrics`].
+#[derive(Debug)]
 pub(crate) struct Metrics {
-    pub(crate) gets: Counter,
     pub(crate) gets_waited: Counter,
     pub(crate) gets_waited_below_size: Counter,
     pub(crate) timeouts: Counter,
-    pub(crate) opened: Counter,
     pub(crate) failed_attempts: Counter,
     pub(crate) cleaned: Counter,
+    pub(crate) drains: Counter,
+    pub(crate) cleaning_proofs: Counter,
+    pub(crate) rollbacks: Counter,
     pub(crate) resets: Counter,
+    pub(crate) databases: Counter,
     pub(crate) proofs: Counter,
+    pub(crate) suspects: Counter,
+    pub(crate) create_time: Recording,
+    pub(crate) wait_time: Recording,
+    pub(crate) use_time: Recording,
+    /// Nanoseconds; 0 before the first.
+    warm_up_time: AtomicU64,
+    #[cfg(feature = "metrics")]
+    gauges: Gauges,
 }
 
 impl Metrics {
-    pub(crate) fn read(&self, discarded: Vec<(&'static str, u64)>) -> PoolMetrics {
+    /// Registers with the recorder that is installed by now.
+    pub(crate) fn new(registry: &Registry) -> Self {
+        let counter = |metric| Counter::new(registry.counter(metric, None));
+        let cleanings =
+            |kind| Counter::new(registry.counter(export::CLEANINGS, Some(("kind", kind))));
+        let times = |metric| Recording::new(registry.histogram(metric));
+        Self {
+            gets_waited: counter(export::WAITED),
+            gets_waited_below_size: counter(export::WAITED_BELOW_SIZE),
+            timeouts: counter(export::TIMEOUTS),
+            failed_attempts: counter(export::FAILED_ATTEMPTS),
+            cleaned: counter(export::CLEANED),
+            drains: cleanings("drain"),
+            cleaning_proofs: cleanings("proof"),
+            rollbacks: cleanings("rollback"),
+            resets: cleanings("reset"),
+            databases: cleanings("database"),
+            proofs: counter(export::PROOFS),
+            suspects: counter(export::SUSPECTS),
+            create_time: times(export::CREATE_TIME),
+            wait_time: times(export::WAIT_TIME),
+            use_time: times(export::USE_TIME),
+            warm_up_time: AtomicU64::new(0),
+            #[cfg(feature = "metrics")]
+            gauges: Gauges::new(registry),
+        }
+    }
+
+    pub(crate) fn note_warm_up(&self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.warm_up_time.store(nanos.max(1), Ordering::Relaxed);
+    }
+
+    fn warm_up_time(&self) -> Option<Duration> {
+        let nanos = self.warm_up_time.load(Ordering::Relaxed);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
+    }
+
+    pub(crate) fn read(
+        &self,
+        discarded: Vec<(&'static str, u64)>,
+        readiness: Readiness,
+    ) -> PoolMetrics {
+        let (create_time, wait_time) = (self.create_time.read(), self.wait_time.read());
         PoolMetrics {
-            gets: self.gets.get(),
+            gets: wait_time.count(),
             gets_waited: self.gets_waited.get(),
             gets_waited_below_size: self.gets_waited_below_size.get(),
             timeouts: self.timeouts.get(),
-            opened: self.opened.get(),
+            opened: create_time.count(),
             failed_attempts: self.failed_attempts.get(),
             discarded,
             cleaned: self.cleaned.get(),
+            cleanings: vec![
+                ("drain", self.drains.get()),
+                ("proof", self.cleaning_proofs.get()),
+                ("rollback", self.rollbacks.get()),
+                ("reset", self.resets.get()),
+                ("database", self.databases.get()),
+            ],
             resets: self.resets.get(),
             proofs: self.proofs.get(),
+            suspects: self.suspects.get(),
+            create_time,
+            wait_time,
+            use_time: self.use_time.read(),
+            warm_up_time: self.warm_up_time(),
+            readiness: readiness.number(),
+        }
+    }
+
+    /// Sets the gauges to what is so at one moment.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn publish(
+        &self,
+        status: &crate::status::PoolStatus,
+        idle_max: usize,
+        readiness: Readiness,
+    ) {
+        let gauges = &self.gauges;
+        gauges.idle.set(status.idle);
+        gauges.used.set(status.open.saturating_sub(status.idle));
+        gauges.idle_max.set(idle_max);
+        gauges.idle_min.set(status.size);
+        gauges.max.set(status.limit());
+        gauges.pending_requests.set(status.waiting);
+        gauges.cleaning.set(status.cleaning);
+        gauges.connecting.set(status.connecting);
+        gauges.readiness.set(readiness.number().into());
+        gauges
+            .warm_up_time
+            .set_time(self.warm_up_time().unwrap_or_default());
+    }
+}
+
+/// Handles of what is told of a moment.
+#[cfg(feature = "metrics")]
+#[derive(Debug)]
+struct Gauges {
+    idle: export::Gauge,
+    used: export::Gauge,
+    idle_max: export::Gauge,
+    idle_min: export::Gauge,
+    max: export::Gauge,
+    pending_requests: export::Gauge,
+    cleaning: export::Gauge,
+    connecting: export::Gauge,
+    readiness: export::Gauge,
+    warm_up_time: export::Gauge,
+}
+
+#[cfg(feature = "metrics")]
+impl Gauges {
+    fn new(registry: &Registry) -> Self {
+        let gauge = |metric| registry.gauge(metric, None);
+        Self {
+            idle: registry.gauge(export::COUNT, export::IDLE),
+            used: registry.gauge(export::COUNT, export::USED),
+            idle_max: gauge(export::IDLE_MAX),
+            idle_min: gauge(export::IDLE_MIN),
+            max: gauge(export::MAX),
+            pending_requests: gauge(export::PENDING_REQUESTS),
+            cleaning: gauge(export::CLEANING),
+            connecting: gauge(export::CONNECTING),
+            readiness: gauge(export::READINESS),
+            warm_up_time: registry.gauge_of_time(export::WARM_UP_TIME),
         }
     }
 }
 
 /// A count that only grows.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+#[derive(Debug)]
+pub(crate) struct Counter {
+    count: AtomicU64,
+    exported: export::Counter,
+}
 
 impl Counter {
+    pub(crate) const fn new(exported: export::Counter) -> Self {
+        Self {
+            count: AtomicU64::new(0),
+            exported,
+        }
+    }
+
     #[inline]
     pub(crate) fn add_one(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.exported.add_one();
     }
 
     pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.count.load(Ordering::Relaxed)
     }
 }

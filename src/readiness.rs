@@ -45,6 +45,20 @@ impl Readiness {
     pub const fn is_serving(self) -> bool {
         matches!(self, Self::Ready | Self::Degraded)
     }
+
+    /// As a number for metrics, the better the higher: `Closed` 0, `Unavailable` 1, `Cold` 2, `Warming` 3,
+    /// `Degraded` 4, `Ready` 5. From 4 on it [is serving](Self::is_serving).
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Closed => 0,
+            Self::Unavailable => 1,
+            Self::Cold => 2,
+            Self::Warming => 3,
+            Self::Degraded => 4,
+            Self::Ready => 5,
+        }
+    }
 }
 
 impl fmt::Display for Readiness {

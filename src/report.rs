@@ -234,6 +234,8 @@ impl fmt::Display for Millis {
         let micros = self.0.as_micros();
         if micros < 10_000 {
             write!(f, "{}.{} ms", micros / 1000, micros % 1000 / 100)
+        } else if micros >= 10_000_000 {
+            write!(f, "{} s", micros / 1_000_000)
         } else {
             write!(f, "{} ms", micros / 1000)
         }

@@ -5,12 +5,17 @@
 //! and a waiting caller waits in one place, its fair queue. Counts come from where the slots are.
 
 use std::{
+    cmp,
     convert::Infallible,
     fmt,
     future::Future,
     ops::{Deref, DerefMut},
+    panic::Location,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -23,18 +28,58 @@ use tokio::sync::watch;
 use crate::{schedule::Occupancy, session::Session, status::PoolStatus};
 
 /// Place for one connection. Vacant, it is held back in the ledger; filled, deadpool hands it out.
-struct Slot {
-    session: Option<Box<Session>>,
+///
+/// One pointer in size: deadpool moves it about with every get and return.
+struct Slot(Box<Place>);
+
+struct Place {
+    session: Option<Session>,
+    hold: Arc<Hold>,
 }
 
-struct SlotManager;
+/// Since when a caller holds what is in a slot, and the line that got it.
+#[derive(Debug, Default)]
+struct Hold {
+    /// A moment of the connector's, or 0 while no caller holds it.
+    since: AtomicU64,
+    /// Only where it is asked for. Taken after all other locks.
+    got_at: Mutex<Option<&'static Location<'static>>>,
+}
+
+impl Hold {
+    fn read(&self) -> (u64, Option<&'static Location<'static>>) {
+        let got_at = self.got_at.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.since.load(Ordering::Relaxed), *got_at)
+    }
+
+    #[cold]
+    fn begin_at(&self, since: u64, line: &'static Location<'static>) {
+        let mut got_at = self.got_at.lock().unwrap_or_else(PoisonError::into_inner);
+        *got_at = Some(line);
+        self.since.store(since, Ordering::Relaxed);
+        drop(got_at);
+    }
+}
+
+#[derive(Default)]
+struct SlotManager {
+    /// Of all slots there are.
+    holds: Mutex<Vec<Arc<Hold>>>,
+}
 
 impl Manager for SlotManager {
     type Type = Slot;
     type Error = Infallible;
 
     async fn create(&self) -> Result<Slot, Infallible> {
-        Ok(Slot { session: None })
+        let hold = Arc::<Hold>::default();
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        holds.push(Arc::clone(&hold));
+        drop(holds);
+        Ok(Slot(Box::new(Place {
+            session: None,
+            hold,
+        })))
     }
 
     async fn recycle(&self, _: &mut Slot, _: &Metrics) -> RecycleResult<Infallible> {
@@ -86,7 +131,7 @@ impl Slots {
             timeouts: WITHOUT_END,
             queue_mode: QueueMode::Lifo,
         };
-        let pool = Pool::builder(SlotManager).config(config).build();
+        let pool = Pool::builder(SlotManager::default()).config(config).build();
         let Ok(pool) = pool else {
             unreachable!("deadpool asks for a runtime only where time-outs are set")
         };
@@ -182,7 +227,7 @@ impl Slots {
         let mut idle = Vec::new();
         let mut others = Vec::new();
         while let Some(object) = self.checkout() {
-            if object.session.is_some() {
+            if object.0.session.is_some() {
                 idle.push(Filled { object });
             } else {
                 others.push(object);
@@ -214,6 +259,14 @@ impl Slots {
         self.status_of(&self.ledger())
     }
 
+    /// Since when callers hold connections, and the lines that got them where that is known.
+    pub(crate) fn holds(&self) -> Vec<(u64, Option<&'static Location<'static>>)> {
+        let all = &self.pool.manager().holds;
+        let all = all.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let holds = all.iter().map(|hold| hold.read());
+        holds.filter(|(since, _)| *since > 0).collect()
+    }
+
     /// Counts the slots that became vacant; whoever subscribes misses none.
     pub(crate) fn vacated(&self) -> watch::Receiver<u64> {
         self.vacated.subscribe()
@@ -232,9 +285,9 @@ impl Slots {
                     vacant, shelved, ..
                 } = &mut *ledger;
                 match slots.cmp(&limit) {
-                    std::cmp::Ordering::Less => (shelved, vacant),
-                    std::cmp::Ordering::Equal => break,
-                    std::cmp::Ordering::Greater => (vacant, shelved),
+                    cmp::Ordering::Less => (shelved, vacant),
+                    cmp::Ordering::Equal => break,
+                    cmp::Ordering::Greater => (vacant, shelved),
                 }
             };
             match from.pop() {
@@ -271,7 +324,7 @@ impl Slots {
 
     /// A checked-out slot as what it is: vacant ones go to the ledger.
     fn filled(&self, object: Object<SlotManager>) -> Option<Filled> {
-        if object.session.is_some() {
+        if object.0.session.is_some() {
             return Some(Filled { object });
         }
         self.hold_back(&mut self.ledger(), object);
@@ -329,12 +382,34 @@ pub(crate) struct Filled {
     object: Object<SlotManager>,
 }
 
+impl Filled {
+    /// A caller holds it from this moment on.
+    #[inline]
+    pub(crate) fn hold(&self, since: u64, got_at: Option<&'static Location<'static>>) {
+        let hold = &self.object.0.hold;
+        match got_at {
+            None => hold.since.store(since, Ordering::Relaxed),
+            Some(line) => hold.begin_at(since, line),
+        }
+    }
+
+    /// No caller holds it any more; says since when one has.
+    #[inline]
+    pub(crate) fn let_go(&self) -> u64 {
+        let since = &self.object.0.hold.since;
+        let held = since.load(Ordering::Relaxed);
+        // Nobody else writes while it is checked out: a swap would cost more.
+        since.store(0, Ordering::Relaxed);
+        held
+    }
+}
+
 impl Deref for Filled {
     type Target = Session;
 
     #[inline]
     fn deref(&self) -> &Session {
-        match &self.object.session {
+        match &self.object.0.session {
             Some(session) => session,
             None => unreachable!("a vacant slot is never made a Filled"),
         }
@@ -344,7 +419,7 @@ impl Deref for Filled {
 impl DerefMut for Filled {
     #[inline]
     fn deref_mut(&mut self) -> &mut Session {
-        match &mut self.object.session {
+        match &mut self.object.0.session {
             Some(session) => session,
             None => unreachable!("a vacant slot is never made a Filled"),
         }
@@ -359,9 +434,9 @@ pub(crate) struct Opening {
 
 impl Opening {
     /// Puts the connection in.
-    pub(crate) fn fill(mut self, session: Box<Session>) -> Option<Filled> {
+    pub(crate) fn fill(mut self, session: Session) -> Option<Filled> {
         let mut object = self.object.take()?;
-        object.session = Some(session);
+        object.0.session = Some(session);
         let mut ledger = self.slots.ledger();
         ledger.opening = ledger.opening.saturating_sub(1);
         drop(ledger);
@@ -389,17 +464,17 @@ pub(crate) struct Tending {
 
 impl Tending {
     pub(crate) fn session(&mut self) -> Option<&mut Session> {
-        self.object.as_mut()?.session.as_deref_mut()
+        self.object.as_mut()?.0.session.as_mut()
     }
 
     /// Takes the connection out, to close it. The slot stays occupied until this `Tending` is dropped.
-    pub(crate) fn take_session(&mut self) -> Option<Box<Session>> {
-        self.object.as_mut()?.session.take()
+    pub(crate) fn take_session(&mut self) -> Option<Session> {
+        self.object.as_mut()?.0.session.take()
     }
 
     /// As good as new.
     pub(crate) fn done(mut self) -> Option<Filled> {
-        let object = self.object.take_if(|object| object.session.is_some())?;
+        let object = self.object.take_if(|object| object.0.session.is_some())?;
         let mut ledger = self.slots.ledger();
         ledger.tending = ledger.tending.saturating_sub(1);
         drop(ledger);
@@ -410,7 +485,7 @@ impl Tending {
 impl Drop for Tending {
     fn drop(&mut self) {
         if let Some(mut object) = self.object.take() {
-            if let Some(session) = object.session.take() {
+            if let Some(session) = object.0.session.take() {
                 session.sever();
             }
             let mut ledger = self.slots.ledger();

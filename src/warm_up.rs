@@ -43,6 +43,9 @@ pub(crate) async fn warm_up(connector: &Arc<Connector>) -> Result<WarmUpReport, 
     };
     let report = report(connector, mark, started.elapsed(), all);
     let needed = connector.config.ready_threshold(report.target);
+    if report.opened > 0 {
+        connector.metrics.note_warm_up(report.elapsed);
+    }
     match filled {
         Ok(Err(error)) => {
             warn!(pool = connector.name, %report, %error, "warm-up failed");

@@ -1,8 +1,11 @@
 //! Readiness, health and secrets: what the pool says of itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use mysql_warm_pool::{Pool, PooledConn, Readiness, mysql_async::TxOpts};
+use mysql_warm_pool::{
+    Pool, PooledConn, Readiness,
+    mysql_async::{TxOpts, prelude::Queryable},
+};
 
 use crate::support::{Proxy, Server, config, eventually, pool, warm};
 
@@ -148,4 +151,69 @@ fn the_handles_can_be_shared_and_sent() {
     is_sent::<PooledConn>();
     is_sent::<mysql_warm_pool::Transaction<'_>>();
     is_sent::<mysql_warm_pool::ReadinessWatch>();
+}
+
+#[tokio::test]
+async fn metrics_tell_what_became_of_gets_and_connections_and_how_long_it_took() {
+    let server = Server::shared().await;
+    let settings = config(&server.url()).size(2).overflow(0);
+    let pool = warm(settings.leak_after(Duration::from_secs(60))).await;
+    let mut one = pool.get().await.expect("one");
+    let two = pool.get().await.expect("two");
+    let waiting = pool.get_within(Duration::from_millis(30));
+    drop(waiting.await.expect_err("all in use"));
+    let begun = Instant::now();
+    let (three, ()) = tokio::join!(pool.get(), async {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        drop(two);
+    });
+    let waited_at_most = begun.elapsed();
+    one.query_drop("SET @name = 1").await.expect("set");
+    drop(one);
+    drop(three.expect("three"));
+    eventually(SOON, "it is cleaned", async || pool.status().idle == 2).await;
+
+    let metrics = pool.metrics();
+    assert_eq!(metrics.gets, 3);
+    assert_eq!((metrics.gets_waited, metrics.timeouts), (2, 1));
+    assert_eq!(metrics.wait_time.count(), 3);
+    assert_eq!(metrics.wait_time.counts()[0], 2, "two were there at once");
+    let waited = metrics.wait_time.sum();
+    assert!(
+        waited >= Duration::from_millis(25) && waited <= waited_at_most,
+        "{waited:?}"
+    );
+    assert_eq!((metrics.opened, metrics.create_time.count()), (2, 2));
+    assert!(metrics.create_time.sum() > Duration::ZERO);
+    assert_eq!(metrics.use_time.count(), 3);
+    assert!(
+        metrics.use_time.sum() >= 2 * Duration::from_millis(55),
+        "two were held all the while"
+    );
+    assert!(metrics.cleanings.contains(&("reset", 1)), "{metrics:?}");
+    assert_eq!((metrics.cleaned, metrics.resets), (1, 1));
+    assert!(
+        metrics
+            .warm_up_time
+            .is_some_and(|time| time > Duration::ZERO)
+    );
+    assert_eq!(metrics.readiness, Readiness::Ready.number());
+}
+
+#[tokio::test]
+async fn proofs_asked_for_because_another_connection_was_dead_are_told_apart() {
+    let server = Server::shared().await;
+    let settings = config(&server.url()).size(3).overflow(0);
+    let pool = warm(settings).await;
+    let mut conn = pool.get().await.expect("a connection");
+    let id = conn.id();
+    assert_eq!(pool.metrics().suspects, 0);
+    let killed = conn.query_drop(format!("KILL {id}")).await;
+    drop(killed.expect_err("its own connection"));
+    drop(conn);
+    eventually(SOON, "the others were asked", async || {
+        let metrics = pool.metrics();
+        (metrics.suspects, metrics.proofs) == (2, 2)
+    })
+    .await;
 }

@@ -4,6 +4,8 @@
 
 mod cleaned;
 mod ending;
+#[cfg(feature = "metrics")]
+mod exported;
 mod getting;
 mod in_step;
 mod killing;

@@ -26,9 +26,12 @@ const ORDER: &[&str] = &[
     "schedule",
     "closing",
     "metrics",
+    "histogram",
+    "export",
     "readiness",
     "config",
     "error",
+    "holders",
     "report",
     "status",
 ];

@@ -1,0 +1,125 @@
+//! Who holds a pool's connections, for how long, and where they were got.
+
+use std::{cmp::Reverse, fmt, panic::Location, time::Duration};
+
+use crate::report::Millis;
+
+/// Who holds a pool's connections at one moment.
+///
+/// Its `Display` is what a time-out says of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holders {
+    /// Connections that callers hold.
+    pub count: usize,
+    /// How long the one has been held that has been held for longest; `None` where none is held.
+    pub longest: Option<Duration>,
+    /// The source lines that got the connections held for longest: three lines at most, longest first. Empty unless
+    /// [`leak_after`](field@crate::PoolConfig::leak_after) is set.
+    pub lines: Vec<HolderLine>,
+}
+
+/// A source line that got connections which are still held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HolderLine {
+    /// The call of `get()`, `get_within()` or `try_get()`.
+    pub got_at: &'static Location<'static>,
+    /// Connections held that were got there.
+    pub count: usize,
+    /// How long the one of them has been held that has been held for longest.
+    pub longest: Duration,
+}
+
+impl Holders {
+    const LINES: usize = 3;
+
+    /// Of all holds, by how long each has lasted.
+    pub(crate) fn of(mut holds: Vec<(Duration, Option<&'static Location<'static>>)>) -> Self {
+        holds.sort_unstable_by_key(|(held_for, _)| Reverse(*held_for));
+        let mut lines: Vec<HolderLine> = Vec::new();
+        for (held_for, got_at) in &holds {
+            let Some(got_at) = *got_at else { continue };
+            match lines.iter_mut().find(|line| line.got_at == got_at) {
+                Some(line) => line.count = line.count.saturating_add(1),
+                None => lines.push(HolderLine {
+                    got_at,
+                    count: 1,
+                    longest: *held_for,
+                }),
+            }
+        }
+        lines.truncate(Self::LINES);
+        Self {
+            count: holds.len(),
+            longest: holds.first().map(|(held_for, _)| *held_for),
+            lines,
+        }
+    }
+}
+
+impl fmt::Display for Holders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(longest) = self.longest else {
+            return f.write_str("held by no caller");
+        };
+        write!(f, "{} held by callers, the longest for ", self.count)?;
+        write!(f, "{}", Millis(longest))?;
+        for (n, line) in (0..).zip(&self.lines) {
+            f.write_str(if n == 0 { ": " } else { ", " })?;
+            write!(f, "{} for {}", line.got_at, Millis(line.longest))?;
+            if line.count > 1 {
+                write!(f, " ({} of them)", line.count)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::Location;
+
+    use super::*;
+
+    #[track_caller]
+    const fn here() -> &'static Location<'static> {
+        Location::caller()
+    }
+
+    #[test]
+    fn the_longest_holders_are_told_by_line() {
+        let lines = [here(), here(), here(), here()];
+        let held = |seconds, line: usize| (Duration::from_secs(seconds), Some(lines[line]));
+        let holds = vec![held(1, 0), held(4, 1), held(20, 2), held(3, 1), held(2, 3)];
+        let holders = Holders::of(holds);
+        assert_eq!(holders.count, 5);
+        assert_eq!(holders.longest, Some(Duration::from_secs(20)));
+        let told: Vec<_> = holders
+            .lines
+            .iter()
+            .map(|line| (line.got_at, line.count))
+            .collect();
+        assert_eq!(told, [(lines[2], 1), (lines[1], 2), (lines[3], 1)]);
+        assert_eq!(
+            holders.to_string(),
+            format!(
+                "5 held by callers, the longest for 20 s: {} for 20 s, {} for 4000 ms (2 of them), {} for 2000 ms",
+                lines[2], lines[1], lines[3]
+            )
+        );
+    }
+
+    #[test]
+    fn without_lines_count_and_age_are_told() {
+        let holders = Holders::of(vec![
+            (Duration::from_millis(40), None),
+            (Duration::ZERO, None),
+        ]);
+        assert_eq!(
+            holders.to_string(),
+            "2 held by callers, the longest for 40 ms"
+        );
+        assert_eq!(Holders::of(Vec::new()).to_string(), "held by no caller");
+    }
+}
