@@ -8,11 +8,12 @@ use std::{
 
 use mysql_warm_pool::mysql_async::Opts;
 
-use crate::{
-    CONNECTIONS, Plan,
+use peers::{
+    Name, Result, Work,
     measure::{median, median_ratio},
-    peers::{Name, Result, Work},
 };
+
+use crate::{CONNECTIONS, Plan};
 
 /// Those that can do it without a round trip.
 const NAMES: [Name; 3] = [Name::Ours, Name::Deadpool, Name::DriverUnreset];
@@ -105,6 +106,11 @@ impl Compared {
 
     pub fn instructions(&self, name: Name) -> Option<f64> {
         self.cost(name)?.instructions
+    }
+
+    /// Median of nanoseconds for each get and return.
+    pub fn ns(&self, name: Name) -> Option<f64> {
+        Some(median(self.cost(name)?.ns.iter().copied()))
     }
 
     fn cost(&self, name: Name) -> Option<&Cost> {

@@ -2,7 +2,7 @@
 
 use mysql_warm_pool::mysql_async::{Conn, prelude::Queryable};
 
-use crate::peers::Result;
+use crate::Result;
 
 pub const ROWS: u32 = 1000;
 pub const LOOKUP: &str = "SELECT value FROM mysql_warm_pool_peers WHERE id = ?";

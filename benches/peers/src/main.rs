@@ -1,6 +1,6 @@
 //! `mysql-warm-pool` beside other pools and beside bare connections, doing the same work in the same run.
 //!
-//! `scripts/with-database scripts/compare-peers [--quick] [PEER...]`
+//! `scripts/with-database scripts/compare-peers [--quick] [--check] [--readme] [--json FILE] [PEER...]`
 //!
 //! Peers take turns: in each round every one works for the same time, and the order moves on from round to round.
 //! Numbers are medians over the rounds; a ratio is the median of the ratios within each round, so that what
@@ -8,30 +8,31 @@
 //! in its database, and dropped.
 
 mod get_and_return;
-mod item;
-mod measure;
-mod peers;
 mod promises;
+mod report;
 mod throughput;
 mod warm_up;
 
-use std::{env, time::Duration};
+use std::{env, path::PathBuf, time::Duration};
 
-use mysql_warm_pool::mysql_async::{Conn, Opts, OptsBuilder};
+use mysql_warm_pool::mysql_async::{Conn, Opts, OptsBuilder, prelude::Queryable};
 
-use crate::{
-    measure::Length,
-    peers::{Name, Result, Work},
-    promises::Promises,
-};
+use peers::{Length, Name, Result, Work, item};
+
+use crate::promises::Promises;
 
 const CONNECTIONS: usize = 8;
 
 const USAGE: &str = "\
-usage: compare-peers [--quick] [PEER...]
+usage: compare-peers [--quick] [--check] [--readme] [--json FILE] [PEER...]
        compare-peers --times TIMES PEER WORK TASKS   just that, on one connection and one thread, for a profiler
-peers: bare ours deadpool mysql_async-no-reset mysql_async bb8 mobc sqlx (all of them, unless some are named)
-work:  nothing lookup committed-transaction dropped-transaction user-variable";
+--quick   shorter, and less certain
+--check   end with status 1 unless every promise is met
+--readme  print the README's tables at the end
+--json    write what was measured into a file
+peers: bare ours deadpool mysql_async-no-reset mysql_async bb8 mobc sqlx sqlalchemy sqlalchemy-ping
+       (all that can be had here, unless some are named)
+work:  nothing hold lookup committed-transaction dropped-transaction user-variable";
 
 /// How much is measured.
 pub struct Plan {
@@ -46,16 +47,22 @@ pub struct Plan {
 
 #[derive(Debug)]
 enum Asked {
-    Comparison {
-        quick: bool,
-        peers: Vec<Name>,
-    },
+    Comparison(Comparison),
     Times {
         times: u32,
         peer: Name,
         work: Work,
         tasks: u32,
     },
+}
+
+#[derive(Debug, Default)]
+struct Comparison {
+    quick: bool,
+    check: bool,
+    readme: bool,
+    json: Option<PathBuf>,
+    peers: Vec<Name>,
 }
 
 fn main() -> Result<()> {
@@ -71,10 +78,10 @@ fn main() -> Result<()> {
     let opts = OptsBuilder::from_opts(Opts::from_url(&url)?).prefer_socket(false);
     let opts = Opts::from(opts);
     match asked {
-        Asked::Comparison { quick, peers } => tokio::runtime::Builder::new_multi_thread()
+        Asked::Comparison(asked) => tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?
-            .block_on(async { tokio::spawn(compare(plan(quick, peers), opts)).await? }),
+            .block_on(async { tokio::spawn(compare(asked, opts)).await? }),
         // On one thread, as a profiler's counts are to repeat.
         Asked::Times {
             times,
@@ -104,17 +111,34 @@ fn asked(mut arguments: Vec<String>) -> Result<Asked> {
             tasks: tasks.parse()?,
         });
     }
-    let given = arguments.len();
-    arguments.retain(|argument| argument != "--quick");
-    let quick = arguments.len() < given;
-    let mut peers = arguments
-        .iter()
-        .map(peer)
-        .collect::<std::result::Result<Vec<_>, _>>()?;
-    if peers.is_empty() {
-        peers.extend(Name::ALL);
+    let mut asked = Comparison::default();
+    let mut arguments = arguments.drain(..);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--quick" => asked.quick = true,
+            "--check" => asked.check = true,
+            "--readme" => asked.readme = true,
+            "--json" => {
+                let file = arguments.next().ok_or("--json needs a file")?;
+                asked.json = Some(file.into());
+            }
+            name => {
+                let peer = peer(&name.to_owned())?;
+                if !peer.is_at_hand() {
+                    return Err(
+                        format!("{name} cannot be had here: PEERS_PYTHON is not set").into(),
+                    );
+                }
+                asked.peers.push(peer);
+            }
+        }
     }
-    Ok(Asked::Comparison { quick, peers })
+    if asked.peers.is_empty() {
+        asked
+            .peers
+            .extend(Name::ALL.into_iter().filter(|peer| peer.is_at_hand()));
+    }
+    Ok(Asked::Comparison(asked))
 }
 
 fn plan(quick: bool, peers: Vec<Name>) -> Plan {
@@ -152,52 +176,83 @@ async fn by_itself(peer: Name, work: Work, (tasks, times): (u32, u32), opts: Opt
     outcome
 }
 
-async fn compare(plan: Plan, opts: Opts) -> Result<()> {
+async fn compare(asked: Comparison, opts: Opts) -> Result<()> {
+    let plan = plan(asked.quick, asked.peers);
     let mut conn = Conn::new(opts.clone()).await?;
     item::create(&mut conn).await?;
-    let (major, minor, patch) = conn.server_version();
-    println!(
-        "Server {major}.{minor}.{patch}, {} threads, {} rounds of {:?} for each peer",
+    let version: Option<String> = conn.query_first("SELECT VERSION()").await?;
+    let conditions = format!(
+        "Server {}, {} threads, {} rounds of {:?} for each peer",
+        version.unwrap_or_default(),
         std::thread::available_parallelism()?,
         plan.rounds,
         plan.length.counted,
     );
-    let outcome = all(&plan, &opts).await;
+    println!("{conditions}");
+    let outcome = all(&plan, &opts, conditions).await;
     item::drop_table(&mut conn).await?;
     conn.disconnect().await?;
-    outcome
+    let found = outcome?;
+
+    println!("\nPromises\n");
+    let promises = Promises::judge(&found);
+    print!("{promises}");
+    if asked.readme {
+        println!("\n{}", report::markdown(&found));
+    }
+    if let Some(file) = asked.json {
+        std::fs::write(file, report::json(&found))?;
+    }
+    if asked.check && !promises.are_met() {
+        std::process::exit(1);
+    }
+    Ok(())
 }
 
-async fn all(plan: &Plan, opts: &Opts) -> Result<()> {
-    let mut promises = Promises::new();
+/// What was found, comparison by comparison.
+pub struct Found {
+    pub conditions: String,
+    pub get_and_return: get_and_return::Compared,
+    pub even: throughput::Compared,
+    pub crowded: throughput::Compared,
+    pub cleaning: Vec<(&'static str, throughput::Compared)>,
+}
 
+async fn all(plan: &Plan, opts: &Opts, conditions: String) -> Result<Found> {
     let title = "get() and return, nothing sent, 1 task";
-    let compared = get_and_return::compare(plan, opts, title).await?;
-    promises.of_get_and_return(&compared);
+    let get_and_return = get_and_return::compare(plan, opts, title).await?;
 
     let title = "Primary-key lookups, prepared, 8 tasks on 8 connections";
     let even = throughput::compare(plan, opts, title, Work::Lookup, 8, &Name::ALL).await?;
-    promises.of_even_throughput(&even);
 
     let title = "Primary-key lookups, prepared, 64 tasks on 8 connections";
     let pools = &Name::ALL[1..];
     let crowded = throughput::compare(plan, opts, title, Work::Lookup, 64, pools).await?;
-    promises.of_crowded_throughput(&crowded);
 
+    let mut cleaning = Vec::new();
     for (what, work) in [
         ("a committed transaction", Work::CommittedTransaction),
         ("a transaction dropped open", Work::DroppedTransaction),
         ("a user variable set", Work::UserVariable),
     ] {
         let title = format!("Lookup with {what} in each borrow, 8 tasks on 8 connections");
-        let names = &[Name::Bare, Name::Ours, Name::Driver];
-        let cleaned = throughput::compare(plan, opts, &title, work, 8, names).await?;
-        promises.of_cleaning(what, &cleaned);
+        let names = [
+            Name::Bare,
+            Name::Ours,
+            Name::Driver,
+            Name::Sqlalchemy,
+            Name::SqlalchemyPing,
+        ];
+        let compared = throughput::compare(plan, opts, &title, work, 8, &names).await?;
+        cleaning.push((what, compared));
     }
 
     warm_up::compare(plan, opts).await?;
-
-    println!("\nPromises");
-    print!("{promises}");
-    Ok(())
+    Ok(Found {
+        conditions,
+        get_and_return,
+        even,
+        crowded,
+        cleaning,
+    })
 }

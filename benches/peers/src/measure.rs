@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     item,
-    peers::{Caller, Result, Work},
+    pools::{Caller, Result, Work},
 };
 
 /// How long one peer works in one round.

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::{get_and_return, peers::Name, throughput};
+use peers::Name;
+
+use crate::{Found, get_and_return, throughput};
 
 /// One line for each promise that the run could judge.
 pub struct Promises(Vec<Promise>);
@@ -14,11 +16,22 @@ struct Promise {
 }
 
 impl Promises {
-    pub fn new() -> Self {
-        Self(Vec::new())
+    pub fn judge(found: &Found) -> Self {
+        let mut promises = Self(Vec::new());
+        promises.of_get_and_return(&found.get_and_return);
+        promises.of_even_throughput(&found.even);
+        promises.of_crowded_throughput(&found.crowded);
+        for (what, compared) in &found.cleaning {
+            promises.of_cleaning(what, compared);
+        }
+        promises
     }
 
-    pub fn of_get_and_return(&mut self, compared: &get_and_return::Compared) {
+    pub fn are_met(&self) -> bool {
+        self.0.iter().all(|promise| promise.met)
+    }
+
+    fn of_get_and_return(&mut self, compared: &get_and_return::Compared) {
         self.at_most(
             "get and return: at most 2.5 times deadpool",
             compared.ratio(Name::Ours, Name::Deadpool),
@@ -37,7 +50,7 @@ impl Promises {
         }
     }
 
-    pub fn of_even_throughput(&mut self, compared: &throughput::Compared) {
+    fn of_even_throughput(&mut self, compared: &throughput::Compared) {
         self.at_least(
             "8 tasks on 8: at least 95 % of bare",
             compared.ratio(Name::Ours, Name::Bare),
@@ -46,7 +59,7 @@ impl Promises {
         self.of_throughput("8 tasks on 8", compared);
     }
 
-    pub fn of_crowded_throughput(&mut self, compared: &throughput::Compared) {
+    fn of_crowded_throughput(&mut self, compared: &throughput::Compared) {
         let best = compared.fastest(Name::is_unsafe);
         self.at_least(
             "64 tasks on 8: at least 95 % of the best unsafe peer",
@@ -63,18 +76,21 @@ impl Promises {
             2.5,
         );
         let fastest = compared.fastest(|name| !matches!(name, Name::Ours | Name::Bare));
-        if let (Some(ours), Some(fastest)) = (compared.p99(Name::Ours), fastest)
-            && let Some(theirs) = compared.p99(fastest)
+        if let Some(fastest) = fastest
+            && let (Some(ours), Some(theirs)) = (compared.p99(Name::Ours), compared.p99(fastest))
         {
+            let what = format!("{tasks}: p99 not above that of the fastest peer");
+            let found = format!("{ours:.0} µs, {} {theirs:.0} µs", fastest.short());
             self.0.push(Promise {
-                what: format!("{tasks}: p99 not above that of the fastest peer"),
-                found: format!("{ours:.0} µs, {} {theirs:.0} µs", fastest.short()),
-                met: ours <= theirs,
+                what,
+                found,
+                // As it is told: in whole microseconds.
+                met: ours.round() <= theirs.round(),
             });
         }
     }
 
-    pub fn of_cleaning(&mut self, what: &str, compared: &throughput::Compared) {
+    fn of_cleaning(&mut self, what: &str, compared: &throughput::Compared) {
         self.at_least(
             &format!("{what}: at least as fast as mysql_async::Pool"),
             compared.ratio(Name::Ours, Name::Driver),

@@ -2,14 +2,28 @@
 
 use mysql_warm_pool::mysql_async::Opts;
 
-use crate::{
-    CONNECTIONS, Plan,
-    measure::{Round, median, median_ratio},
-    peers::{Name, Result, Work},
+use peers::{
+    Name, Result, Round, Work,
+    measure::{median, median_ratio},
 };
+
+use crate::{CONNECTIONS, Plan};
 
 /// What the peers did, in the order of their names.
 pub struct Compared(Vec<(Name, Vec<Round>)>);
+
+/// One peer's line in a table.
+pub struct Row {
+    pub name: Name,
+    pub per_second: f64,
+    pub lowest: f64,
+    pub highest: f64,
+    /// Median of the ratios to the [base](Compared::base) within each round.
+    pub ratio: Option<f64>,
+    /// Microseconds.
+    pub p50: f64,
+    pub p99: f64,
+}
 
 pub async fn compare(
     plan: &Plan,
@@ -74,13 +88,35 @@ impl Compared {
         Some(rounds.map(|round| round.per_second).collect())
     }
 
-    fn print(&self, title: &str) {
-        // Where there are no bare connections, the fastest without safety stands in for them.
-        let base = match self.rounds(Name::Bare) {
+    /// What stands in the table: medians over the rounds.
+    pub fn rows(&self) -> Vec<Row> {
+        let base = self.base();
+        let row = |(name, rounds): &(Name, Vec<Round>)| {
+            let mut speeds: Vec<_> = rounds.iter().map(|round| round.per_second).collect();
+            speeds.sort_unstable_by(f64::total_cmp);
+            Row {
+                name: *name,
+                per_second: median(speeds.iter().copied()),
+                lowest: speeds.first().copied().unwrap_or(f64::NAN),
+                highest: speeds.last().copied().unwrap_or(f64::NAN),
+                ratio: base.and_then(|base| self.ratio(*name, base)),
+                p50: median(rounds.iter().map(|round| round.p50)),
+                p99: median(rounds.iter().map(|round| round.p99)),
+            }
+        };
+        self.0.iter().map(row).collect()
+    }
+
+    /// What the ratios are to: where there are no bare connections, the fastest without safety stands in for them.
+    pub fn base(&self) -> Option<Name> {
+        match self.rounds(Name::Bare) {
             Some(_) => Some(Name::Bare),
             None => self.fastest(Name::is_unsafe),
-        };
-        let to = match base {
+        }
+    }
+
+    fn print(&self, title: &str) {
+        let to = match self.base() {
             Some(Name::Bare) => "to bare",
             Some(_) => "to best unsafe",
             None => "",
@@ -90,21 +126,18 @@ impl Compared {
             "{:28}{:>9}  {:>17}{:>16}{:>9}{:>9}",
             "", "per s", "(lowest-highest)", to, "p50 µs", "p99 µs"
         );
-        for (name, rounds) in &self.0 {
-            let mut speeds: Vec<_> = rounds.iter().map(|round| round.per_second).collect();
-            speeds.sort_unstable_by(f64::total_cmp);
-            let (lowest, highest) = (speeds[0], speeds[speeds.len() - 1]);
-            let ratio = base
-                .and_then(|base| self.ratio(*name, base))
+        for row in self.rows() {
+            let ratio = row
+                .ratio
                 .map_or_else(String::new, |ratio| format!("{ratio:.3}"));
             println!(
                 "{:28}{:9.0}  {:>17}{:>16}{:9.0}{:9.0}",
-                name.long(),
-                median(speeds.iter().copied()),
-                format!("({lowest:.0}-{highest:.0})"),
+                row.name.long(),
+                row.per_second,
+                format!("({:.0}-{:.0})", row.lowest, row.highest),
                 ratio,
-                median(rounds.iter().map(|round| round.p50)),
-                median(rounds.iter().map(|round| round.p99)),
+                row.p50,
+                row.p99,
             );
         }
     }

@@ -6,11 +6,12 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use mysql_warm_pool::mysql_async::{Conn, Opts, OptsBuilder};
 use mysql_warm_pool::{Pool, PoolConfig};
 
-use crate::{
-    Plan,
+use peers::{
+    Name, Result,
     measure::{median, median_ratio},
-    peers::{Name, Result},
 };
+
+use crate::Plan;
 
 const CONNECTIONS: usize = 20;
 const IN_FLIGHT: usize = 8;
@@ -73,7 +74,7 @@ async fn open(opts: &Opts) -> Result<Duration> {
             async { tokio::spawn(Conn::new(opts)).await }
         })
         .buffer_unordered(IN_FLIGHT)
-        .map(|joined| joined?.map_err(crate::peers::Error::from))
+        .map(|joined| joined?.map_err(peers::Error::from))
         .try_collect()
         .await?;
     let took = begun.elapsed();

@@ -11,12 +11,13 @@ use mysql_warm_pool::{Pool, PoolConfig};
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
 use tokio::{
     sync::{Barrier, Mutex, OwnedMutexGuard},
-    task::JoinSet,
+    task::{JoinSet, yield_now},
 };
 
 use crate::{
     item::{self, LOOKUP},
     measure::{Length, Round, drive},
+    sqlalchemy::Sqlalchemy,
 };
 
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -26,6 +27,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Work {
     Nothing,
+    /// Nothing, but other tasks have their turn meanwhile, so that those who want the connection have to wait for it.
+    Hold,
     Lookup,
     CommittedTransaction,
     DroppedTransaction,
@@ -33,8 +36,9 @@ pub enum Work {
 }
 
 impl Work {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Nothing,
+        Self::Hold,
         Self::Lookup,
         Self::CommittedTransaction,
         Self::DroppedTransaction,
@@ -45,6 +49,7 @@ impl Work {
     pub fn name(self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
+            Self::Hold => "hold",
             Self::Lookup => "lookup",
             Self::CommittedTransaction => "committed-transaction",
             Self::DroppedTransaction => "dropped-transaction",
@@ -63,10 +68,12 @@ pub enum Name {
     Bb8,
     Mobc,
     Sqlx,
+    Sqlalchemy,
+    SqlalchemyPing,
 }
 
 impl Name {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Bare,
         Self::Ours,
         Self::Deadpool,
@@ -75,6 +82,8 @@ impl Name {
         Self::Bb8,
         Self::Mobc,
         Self::Sqlx,
+        Self::Sqlalchemy,
+        Self::SqlalchemyPing,
     ];
 
     /// As it is given as an argument.
@@ -88,6 +97,8 @@ impl Name {
             Self::Bb8 => "bb8",
             Self::Mobc => "mobc",
             Self::Sqlx => "sqlx",
+            Self::Sqlalchemy => "sqlalchemy",
+            Self::SqlalchemyPing => "sqlalchemy-ping",
         }
     }
 
@@ -102,7 +113,14 @@ impl Name {
             Self::Bb8 => "bb8, ping on checkout",
             Self::Mobc => "mobc, ping on checkout",
             Self::Sqlx => "sqlx, ping on checkout",
+            Self::Sqlalchemy => "SQLAlchemy with asyncmy",
+            Self::SqlalchemyPing => "the same, pool_pre_ping",
         }
+    }
+
+    /// Whether it can be had here.
+    pub fn is_at_hand(self) -> bool {
+        !matches!(self, Self::Sqlalchemy | Self::SqlalchemyPing) || Sqlalchemy::is_at_hand()
     }
 
     /// Whether it may lend a connection that is out of step, or that another borrower has changed.
@@ -145,6 +163,8 @@ impl Name {
                 Box::new(Mobc(pool))
             }
             Self::Sqlx => Box::new(Sqlx::open(opts, connections).await?),
+            Self::Sqlalchemy => Box::new(Sqlalchemy::start(connections, false)?),
+            Self::SqlalchemyPing => Box::new(Sqlalchemy::start(connections, true)?),
         })
     }
 }
@@ -198,7 +218,7 @@ impl<S: Source> Peer for S {
             for task in 0..tasks {
                 let mut caller = self.caller(task as usize).await;
                 running.spawn(async move {
-                    for id in 0..times / tasks {
+                    for id in 0..(times + task) / tasks {
                         caller.borrow(work, id % item::ROWS).await?;
                     }
                     Result::Ok(())
@@ -217,6 +237,7 @@ macro_rules! do_work {
     ($conn:expr, $work:expr, $id:expr) => {
         match $work {
             Work::Nothing => {}
+            Work::Hold => yield_now().await,
             Work::Lookup => item::check($id, $conn.exec_first(LOOKUP, ($id,)).await?)?,
             Work::CommittedTransaction => {
                 let mut transaction = $conn.start_transaction(TxOpts::default()).await?;
@@ -429,6 +450,10 @@ impl Caller for Sqlx {
         let mut conn = self.0.acquire().await?;
         match work {
             Work::Nothing => Ok(()),
+            Work::Hold => {
+                yield_now().await;
+                Ok(())
+            }
             Work::Lookup => {
                 let found = sqlx::query_scalar(LOOKUP).bind(id);
                 item::check(id, found.fetch_optional(&mut *conn).await?)

@@ -1,0 +1,16 @@
+//! Getting and returning alone, with nothing sent: what a pool costs where it has nothing to do.
+//!
+//! A bare connection is neither got nor returned; the driver's own pool stands for it, without the reset.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use criterion_benches::{Bench, criterion, group};
+use peers::{Name, Work};
+
+fn get_and_return(criterion: &mut Criterion) {
+    let mut group = group(criterion, "get and return");
+    let peers = [Name::Ours, Name::Deadpool, Name::DriverUnreset];
+    Bench::new().work(&mut group, &peers, Work::Nothing, (1, 8));
+}
+
+criterion_group!(name = benches; config = criterion(); targets = get_and_return);
+criterion_main!(benches);

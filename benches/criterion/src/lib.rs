@@ -1,0 +1,120 @@
+//! What the benches share: peers on a server, and the way criterion has them work.
+//!
+//! Each bench is a group that sets the pool beside bare connections, deadpool alone (no checks) and the driver's own
+//! pool, as far as they can do the work. `DATABASE_URL` names the server; `scripts/bench` runs them.
+
+use std::{
+    env,
+    time::{Duration, Instant},
+};
+
+use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement::WallTime};
+use mysql_warm_pool::mysql_async::{Conn, Opts, OptsBuilder};
+use peers::{Name, Result, Work, item};
+use tokio::runtime::Runtime;
+
+/// A runtime, and a server with the table that is looked up in; dropping it drops the table.
+pub struct Bench {
+    pub runtime: Runtime,
+    pub opts: Opts,
+}
+
+impl Bench {
+    /// # Panics
+    ///
+    /// Without a server.
+    pub fn new() -> Self {
+        let begin = || -> Result<Self> {
+            let url = env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set")?;
+            let opts = OptsBuilder::from_opts(Opts::from_url(&url)?).prefer_socket(false);
+            let bench = Self {
+                runtime: tokio::runtime::Builder::new_multi_thread()
+                    .enable_all()
+                    .build()?,
+                opts: opts.into(),
+            };
+            bench.runtime.block_on(async {
+                let mut conn = Conn::new(bench.opts.clone()).await?;
+                item::create(&mut conn).await?;
+                conn.disconnect().await?;
+                Result::Ok(())
+            })?;
+            Ok(bench)
+        };
+        begin().expect("a server")
+    }
+
+    /// Measures one piece of work by so many tasks on so many connections, for each of the peers.
+    ///
+    /// # Panics
+    ///
+    /// If a peer fails.
+    pub fn work(
+        &self,
+        group: &mut BenchmarkGroup<'_, WallTime>,
+        peers: &[Name],
+        work: Work,
+        (tasks, connections): (u32, usize),
+    ) {
+        for &name in peers {
+            let peer = self
+                .runtime
+                .block_on(name.open(&self.opts, connections))
+                .expect("an open peer");
+            group.throughput(Throughput::Elements(1));
+            group.bench_function(name.long(), |bencher| {
+                bencher.iter_custom(|times| {
+                    self.runtime.block_on(async {
+                        let times = u32::try_from(times).expect("not so many");
+                        let begun = Instant::now();
+                        peer.times(work, tasks, times).await.expect("done work");
+                        begun.elapsed()
+                    })
+                });
+            });
+            // What the pools close, they close on the runtime.
+            self.runtime.block_on(async { drop(peer) });
+        }
+    }
+}
+
+impl Default for Bench {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let dropped: Result<()> = self.runtime.block_on(async {
+            let mut conn = Conn::new(self.opts.clone()).await?;
+            item::drop_table(&mut conn).await?;
+            conn.disconnect().await?;
+            Ok(())
+        });
+        if let Err(error) = dropped {
+            eprintln!("the table was not dropped: {error}");
+        }
+    }
+}
+
+/// Short, unless `BENCH_LONG` is set.
+pub fn criterion() -> Criterion {
+    let times = if env::var_os("BENCH_LONG").is_some() {
+        6
+    } else {
+        1
+    };
+    Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_millis(1500) * times)
+        .configure_from_args()
+}
+
+/// A group whose samples are all of the same length, as rounds on a server take milliseconds.
+pub fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    group.sampling_mode(SamplingMode::Flat);
+    group
+}

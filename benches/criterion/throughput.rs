@@ -1,0 +1,14 @@
+//! Primary-key lookups by 8 tasks on 8 connections: time for each.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use criterion_benches::{Bench, criterion, group};
+use peers::{Name, Work};
+
+fn throughput(criterion: &mut Criterion) {
+    let mut group = group(criterion, "lookups, 8 tasks on 8 connections");
+    let peers = [Name::Bare, Name::Ours, Name::Deadpool, Name::Driver];
+    Bench::new().work(&mut group, &peers, Work::Lookup, (8, 8));
+}
+
+criterion_group!(name = benches; config = criterion(); targets = throughput);
+criterion_main!(benches);
