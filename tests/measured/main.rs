@@ -7,6 +7,7 @@
 mod support;
 
 mod deadlines;
+mod scale;
 mod spike;
 mod upkeep;
 mod warming;

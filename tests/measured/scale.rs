@@ -1,0 +1,183 @@
+//! What the pool costs with many callers waiting, with many connections idle, and while somebody asks how it is.
+
+use std::{
+    hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use mysql_warm_pool::{
+    Pool,
+    mysql_async::{Conn, OptsBuilder},
+};
+use peak_alloc::PeakAlloc;
+use tokio::task::{JoinSet, yield_now};
+
+use crate::{
+    alone,
+    support::{Server, config, eventually, warm},
+};
+
+/// Counts the bytes that are allocated now.
+#[global_allocator]
+static ALLOCATED: PeakAlloc = PeakAlloc;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// All on one thread: nothing but the handovers, and what is theirs in the scheduler.
+#[tokio::test]
+async fn handing_over_grows_no_faster_than_the_logarithm_of_the_waiting_callers() {
+    const CALLERS: [u32; 4] = [1, 100, 1_000, 10_000];
+    let _turn = alone().await;
+    let server = Server::start().await;
+    let pool = warm(config(&server.url()).size(1).overflow(0)).await;
+    let mut rounds = Vec::new();
+    for _ in 0..9 {
+        let mut costs = [0.0; CALLERS.len()];
+        for (cost, callers) in costs.iter_mut().zip(CALLERS) {
+            *cost = handing_over(&pool, callers).await.as_secs_f64() * 1e6;
+        }
+        rounds.push(costs);
+    }
+    let costs: [f64; 4] = std::array::from_fn(|at| median(rounds.iter().map(|round| round[at])));
+    println!("µs for each get and return, of {CALLERS:?} callers on one connection: {costs:.2?}");
+    let [_, of_100, of_1_000, of_10_000] = costs;
+    let logarithm = |callers: f64| callers.ln() / 100_f64.ln();
+    assert!(of_1_000 <= of_100 * logarithm(1_000.0), "{costs:?}");
+    assert!(of_10_000 <= of_100 * logarithm(10_000.0), "{costs:?}");
+}
+
+/// The time for each get and return, with all of the callers but one waiting.
+async fn handing_over(pool: &Pool, callers: u32) -> Duration {
+    let turns = (100_000 / callers).max(10);
+    let mut tasks = JoinSet::new();
+    let start = Instant::now();
+    for _ in 0..callers {
+        let pool = pool.clone();
+        tasks.spawn(async move {
+            for _ in 0..turns {
+                let conn = pool.get().await.expect("a connection");
+                // The others have their turn, find nothing idle, and wait.
+                yield_now().await;
+                drop(conn);
+            }
+        });
+    }
+    tasks.join_all().await;
+    start.elapsed() / (callers * turns)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_connection_takes_at_most_a_tenth_more_memory_than_a_bare_one() {
+    let _turn = alone().await;
+    let server = Server::builder().max_connections(1_100).start().await;
+    // What is allocated once, by anybody.
+    warm(config(&server.url()).size(2)).await.close().await;
+    for count in [1, 20, 500] {
+        let bare = bytes_for_each(count, async || {
+            let opts = OptsBuilder::from_opts(server.opts()).prefer_socket(false);
+            let mut conns = Vec::with_capacity(count);
+            for _ in 0..count {
+                conns.push(Conn::new(opts.clone()).await.expect("a connection"));
+            }
+            conns
+        })
+        .await;
+        let ours = bytes_for_each(count, async || {
+            let settings = config(&server.url()).size(count).overflow(0);
+            let pool = warm(settings).await;
+            eventually(SOON, "all are idle", async || pool.status().idle == count).await;
+            pool
+        })
+        .await;
+        let ratio = ours / bare;
+        println!("{count} connections: {ours:.0} bytes for each, bare {bare:.0}, ratio {ratio:.3}");
+        // Of a single one, the pool itself is a part that shows.
+        if count >= 20 {
+            assert!(ratio <= 1.1, "{count}: {ours} bytes, bare {bare}");
+        }
+    }
+}
+
+/// Bytes that stay allocated for what is made, by the connections in it: the least of three tries, as others may
+/// allocate at the same time.
+async fn bytes_for_each<T>(connections: usize, make: impl AsyncFn() -> T) -> f64 {
+    let mut least = usize::MAX;
+    for _ in 0..3 {
+        let before = ALLOCATED.current_usage();
+        let made = make().await;
+        least = least.min(ALLOCATED.current_usage().saturating_sub(before));
+        drop(made);
+        // What was dropped is closed in the background.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    let connections = u32::try_from(connections).expect("not so many");
+    f64::from(u32::try_from(least).expect("not so much")) / f64::from(connections)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn asking_how_the_pool_is_does_not_stall_callers() {
+    let _turn = alone().await;
+    let server = Server::start().await;
+    let pool = warm(config(&server.url()).size(50).overflow(0)).await;
+    let ask = {
+        let pool = pool.clone();
+        move || {
+            black_box(pool.status());
+            black_box(pool.health());
+        }
+    };
+    // The processor has as much to do either way.
+    let spin = || {
+        black_box((0..100_u64).map(black_box).sum::<u64>());
+    };
+    let (mut asked, mut left_alone) = (Vec::new(), Vec::new());
+    for _ in 0..9 {
+        asked.push(p999_of_gets(&pool, ask.clone()).await);
+        left_alone.push(p999_of_gets(&pool, spin).await);
+    }
+    let (asked, left_alone) = (median(asked), median(left_alone));
+    println!(
+        "p99.9 of get and return: {asked:.2} µs while asked all the time, else {left_alone:.2} µs"
+    );
+    assert!(
+        asked <= 20.0_f64.max(left_alone * 3.0),
+        "{asked} µs, else {left_alone} µs"
+    );
+}
+
+/// In microseconds, with a thread beside it that does something over and over.
+async fn p999_of_gets(pool: &Pool, beside: impl Fn() + Send + 'static) -> f64 {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let times = Arc::new(AtomicU64::new(0));
+    let beside = thread::spawn({
+        let (is_over, times) = (Arc::clone(&is_over), Arc::clone(&times));
+        move || {
+            while !is_over.load(Ordering::Relaxed) {
+                beside();
+                times.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    let mut latencies = Vec::new();
+    // Where processors are few, the other may have to wait for its turn.
+    while latencies.len() < 100_000 || times.load(Ordering::Relaxed) < 10_000 {
+        let start = Instant::now();
+        drop(pool.get().await.expect("a connection"));
+        latencies.push(start.elapsed());
+    }
+    is_over.store(true, Ordering::Relaxed);
+    beside.join().expect("no panic");
+    latencies.sort_unstable();
+    latencies[latencies.len() * 999 / 1000].as_secs_f64() * 1e6
+}
+
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.into_iter().collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
