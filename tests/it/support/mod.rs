@@ -25,7 +25,7 @@ pub(crate) use pools::{config, pool, warm};
 pub(crate) use proxy::Proxy;
 pub(crate) use seed::Seed;
 pub(crate) use server::Server;
-pub(crate) use timing::{SideBySide, median_of, side_by_side, timed};
+pub(crate) use timing::{median_of, side_by_side, timed};
 
 /// Polls `holds` every few milliseconds until it says true.
 ///
