@@ -1,4 +1,4 @@
-//! Primary-key lookups by 8 tasks on 8 connections: time for each.
+//! Primary-key lookups by 8 tasks on 8 connections: the time in which each does one.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use criterion_benches::{Bench, criterion, group};

@@ -44,7 +44,7 @@ impl Bench {
         begin().expect("a server")
     }
 
-    /// Measures one piece of work by so many tasks on so many connections, for each of the peers.
+    /// Measures one piece of work by each of so many tasks on so many connections, for each of the peers.
     ///
     /// # Panics
     ///
@@ -61,13 +61,15 @@ impl Bench {
                 .runtime
                 .block_on(name.open(&self.opts, connections))
                 .expect("an open peer");
-            group.throughput(Throughput::Elements(1));
+            group.throughput(Throughput::Elements(u64::from(tasks)));
             group.bench_function(name.long(), |bencher| {
                 bencher.iter_custom(|times| {
                     self.runtime.block_on(async {
                         let times = u32::try_from(times).expect("not so many");
                         let begun = Instant::now();
-                        peer.times(work, tasks, times).await.expect("done work");
+                        peer.times(work, tasks, times * tasks)
+                            .await
+                            .expect("done work");
                         begun.elapsed()
                     })
                 });
