@@ -150,6 +150,51 @@ async fn one_connection_found_dead_has_all_the_others_proved_and_replaced_at_onc
     }
 }
 
+/// Kills every connection on the server, or cuts it in the proxy; then `at_once` callers come, and a thousand more
+/// one by one. Says how many of each kind failed.
+async fn failures_after_the_end_of_all(
+    server: &Server,
+    cut: bool,
+    at_once: usize,
+    idle: Duration,
+) -> (usize, usize) {
+    let proxy = Proxy::start(server.port()).await;
+    // As it comes: proved after 1 s of idleness.
+    let pool = warm(config(&server.url_via(proxy.port())).size(10)).await;
+    join_all((0..10).map(|_| async { query(&pool).await.expect("an answer") })).await;
+    tokio::time::sleep(idle).await; // the idleness itself
+    if cut {
+        proxy.cut().await;
+    } else {
+        kill_all(server).await;
+    }
+    let first = join_all((0..at_once).map(|_| query(&pool))).await;
+    let mut later = 0;
+    for _ in 0..1000 {
+        later += usize::from(query(&pool).await.is_err());
+    }
+    pool.close().await;
+    (first.iter().filter(|call| call.is_err()).count(), later)
+}
+
+#[tokio::test]
+async fn of_connections_that_died_idle_only_those_proved_within_the_last_second_fail_a_query_each()
+{
+    let server = Server::start().await;
+    for cut in [false, true] {
+        for at_once in [1, 4] {
+            let (first, later) =
+                failures_after_the_end_of_all(&server, cut, at_once, Duration::ZERO).await;
+            // Those who ask before the first failure is known; that makes all the others suspect.
+            println!("cut {cut}: {first} of {at_once} failed");
+            assert_eq!(later, 0, "after {first} of {at_once}");
+        }
+        let idle = Duration::from_millis(1100);
+        let failures = failures_after_the_end_of_all(&server, cut, 4, idle).await;
+        assert_eq!(failures, (0, 0), "after more than a second");
+    }
+}
+
 #[tokio::test]
 async fn with_proof_at_every_get_not_even_the_first_query_after_a_kill_fails() {
     let server = Server::start().await;
