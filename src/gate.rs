@@ -9,8 +9,10 @@ use crate::{error::ConnectError, pulse::Look, report::ServerInfo, schedule};
 
 /// The server's facts are read again by an opening after this time.
 const FACTS_FRESH: Duration = Duration::from_secs(1);
-/// A server that is read-only for good is not to have its connections replaced over and over.
-const READ_ONLY_REFRESH_EVERY: Duration = Duration::from_secs(5);
+/// Between two refreshes because the server is read-only. A failover that is not over at the first is found by a later
+/// one, after at most about twice its own time; a server that is read-only for good is refreshed more and more rarely.
+const FIRST_REFRESH_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_REFRESH_PAUSE: Duration = Duration::from_secs(60);
 
 /// Callers wait, all of the limit is in use, and no connection answers: for so long that is no trouble.
 const SILENCE: Duration = Duration::from_millis(700);
@@ -51,8 +53,8 @@ pub(crate) struct Gate {
     short_since: Option<Instant>,
     /// Since when nothing has answered while all of the limit is in use.
     silence: Option<Silence>,
-    /// When connections were last to be replaced because the server had become read-only.
-    read_only_refresh: Option<Instant>,
+    /// The last refresh because the server had become read-only.
+    read_only: Option<ReadOnlyRefresh>,
     /// How the server was asked for signs of life since a connection last came back.
     asked: Option<Asked>,
 }
@@ -66,6 +68,13 @@ struct Silence {
     is_trouble: bool,
     /// Looks in a row that saw an answer.
     answering: u32,
+}
+
+/// Connections were to be replaced because the server had become read-only.
+#[derive(Clone, Copy, Debug)]
+struct ReadOnlyRefresh {
+    again_at: Instant,
+    pause: Duration,
 }
 
 /// How the server was asked for signs of life.
@@ -315,13 +324,19 @@ impl Gate {
         true
     }
 
-    /// Whether the pool may be refreshed because the server says it is read-only: not if that was tried lately.
+    /// Whether the pool may be refreshed because the server says it is read-only: at once, then in pauses that double
+    /// for as long as it goes on.
     pub(crate) fn may_refresh_for_read_only(&mut self, now: Instant) -> bool {
-        let lately = self.read_only_refresh;
-        if lately.is_some_and(|at| now.saturating_duration_since(at) < READ_ONLY_REFRESH_EVERY) {
-            return false;
-        }
-        self.read_only_refresh = Some(now);
+        let goes_on = |last: ReadOnlyRefresh| {
+            now.saturating_duration_since(last.again_at) < last.pause.max(FIRST_PAUSE)
+        };
+        let pause = match self.read_only {
+            Some(last) if now < last.again_at => return false,
+            Some(last) if goes_on(last) => last.pause.saturating_mul(2).min(LONGEST_REFRESH_PAUSE),
+            _ => FIRST_REFRESH_PAUSE,
+        };
+        let again_at = now.checked_add(pause).unwrap_or(now);
+        self.read_only = Some(ReadOnlyRefresh { again_at, pause });
         true
     }
 }
@@ -330,7 +345,7 @@ impl Gate {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Gate, READ_ONLY_REFRESH_EVERY};
+    use super::{FIRST_REFRESH_PAUSE, Gate};
     use crate::{
         error::{ConnectError, ConnectPhase},
         pulse::Pulses,
@@ -418,11 +433,18 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_read_only_for_good_is_not_refreshed_over_and_over() {
-        let now = Instant::now();
+    fn a_server_that_is_read_only_for_good_is_refreshed_more_and_more_rarely() {
+        let start = Instant::now();
         let mut gate = Gate::default();
-        assert!(gate.may_refresh_for_read_only(now));
-        assert!(!gate.may_refresh_for_read_only(now));
-        assert!(gate.may_refresh_for_read_only(now + READ_ONLY_REFRESH_EVERY));
+        let mut refreshed = (0..240_000_u64)
+            .step_by(50)
+            .filter(|ms| gate.may_refresh_for_read_only(start + Duration::from_millis(*ms)));
+        let first: Vec<_> = refreshed.by_ref().take(6).collect();
+        assert_eq!(first, [0, 250, 750, 1750, 3750, 7750]);
+        assert_eq!(refreshed.count(), 2 + 3, "then one a minute");
+        // After a time without it, it is news again.
+        let later = start + Duration::from_secs(600);
+        assert!(gate.may_refresh_for_read_only(later));
+        assert!(gate.may_refresh_for_read_only(later + FIRST_REFRESH_PAUSE));
     }
 }

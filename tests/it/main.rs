@@ -3,6 +3,7 @@
 //! One binary, a module for each subject; the names are sentences.
 
 mod cleaned;
+mod cluster;
 mod ending;
 #[cfg(feature = "metrics")]
 mod exported;

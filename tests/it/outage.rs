@@ -488,14 +488,16 @@ async fn a_server_that_became_read_only_has_the_name_resolved_anew() {
     // Read-only for good: told to each caller, but connections are not replaced over and over.
     new.execute("SET GLOBAL read_only = 1").await;
     let opened = pool.metrics().opened;
-    for _ in 0..100 {
+    let start = Instant::now();
+    let mut told = 0;
+    while start.elapsed() < Duration::from_secs(3) {
         insert().await.expect_err("read-only");
+        told += 1;
     }
-    assert!(
-        pool.metrics().opened - opened <= 10,
-        "{} opened",
-        pool.metrics().opened - opened
-    );
+    // After 0, 0.25, 0.75, 1.75 and, if this took long, 3.75 s; each opens five, and a little for who waits.
+    let opened = pool.metrics().opened - opened;
+    println!("{opened} opened at {told} errors");
+    assert!((10..=5 * 5 + 5).contains(&opened), "{opened} opened");
 }
 
 #[tokio::test]

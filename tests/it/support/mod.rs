@@ -22,6 +22,7 @@ mod timing;
 use std::time::{Duration, Instant};
 
 pub(crate) use pools::{config, pool, warm};
+pub(crate) use ports::free_port;
 pub(crate) use proxy::Proxy;
 pub(crate) use seed::Seed;
 pub(crate) use server::Server;

@@ -1,0 +1,210 @@
+//! Failover behind a proxy, with writers at work: a cluster's node without quorum, a demoted primary.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use mysql_warm_pool::{Pool, mysql_async::prelude::Queryable};
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::support::{Proxy, Server, config, eventually, free_port, warm};
+
+const SOON: Duration = Duration::from_secs(20);
+/// As Debian's `galera-4` installs it.
+const PROVIDER: &str = "/usr/lib/galera/libgalera_smm.so";
+
+/// Where a node's data stand. All begin with the same, so they join each other without a copy of the first one's.
+fn position(seqno: u64) -> String {
+    format!(
+        "# GALERA saved state\nversion: 2.1\nuuid: 5b2c91f0-6a3e-11ee-8c99-0242ac120002\nseqno: {seqno}\nsafe_to_bootstrap: 1\n"
+    )
+}
+
+/// Two nodes, the second of which keeps the quorum when they lose each other. `None`, told on standard error,
+/// where Galera is not installed.
+async fn cluster() -> Option<[Server; 2]> {
+    if !Path::new(PROVIDER).exists() {
+        // Not by the test's own macros, whose output nobody sees.
+        writeln!(
+            io::stderr(),
+            "SKIPPED: no {PROVIDER} here: apt-get install galera-4"
+        )
+        .ok();
+        return None;
+    }
+    let groups = [free_port(), free_port()];
+    let transfers = [free_port(), free_port()];
+    let mut nodes = Vec::new();
+    for (n, (group, transfer)) in groups.into_iter().zip(transfers).enumerate() {
+        let mut builder = Server::builder()
+            .option("--wsrep-on=ON")
+            .option(&format!("--wsrep-provider={PROVIDER}"))
+            .option(&format!("--wsrep-cluster-name=of-{}", groups[0]))
+            .option(&format!(
+                "--wsrep-cluster-address=gcomm://127.0.0.1:{},127.0.0.1:{}",
+                groups[0], groups[1]
+            ))
+            .option(&format!("--wsrep-node-address=127.0.0.1:{group}"))
+            .option(&format!(
+                "--wsrep-provider-options=gmcast.listen_addr=tcp://127.0.0.1:{group};\
+                 ist.recv_addr=127.0.0.1:{transfer};pc.weight={};pc.recovery=FALSE;gcache.size=8M;\
+                 evs.keepalive_period=PT0.1S;evs.inactive_check_period=PT0.1S;\
+                 evs.suspect_timeout=PT0.5S;evs.inactive_timeout=PT1S",
+                n + 1
+            ))
+            .option("--binlog-format=ROW")
+            .option("--innodb-autoinc-lock-mode=2");
+        if n == 0 {
+            builder = builder.option("--wsrep-new-cluster");
+        }
+        let node = builder.prepare().await;
+        let reached = match nodes.first() {
+            Some(first) => Server::status_value(first, "wsrep_last_committed").await,
+            None => 0,
+        };
+        let file = node.folder().join("data/grastate.dat");
+        fs::write(file, position(reached)).expect("a position");
+        node.start_again().await;
+        nodes.push(node);
+    }
+    for node in &nodes {
+        eventually(SOON, "the nodes are one cluster", async || {
+            node.status_value("wsrep_cluster_size").await == 2
+        })
+        .await;
+    }
+    nodes.try_into().ok()
+}
+
+/// Twenty callers that write, until they are stopped.
+struct Writers {
+    /// Each ends with the error it met last.
+    tasks: JoinSet<Option<String>>,
+    stop: watch::Sender<bool>,
+    /// Their successes.
+    written: Arc<AtomicU64>,
+}
+
+impl Writers {
+    fn start(pool: &Pool) -> Self {
+        let stop = watch::Sender::new(false);
+        let written = Arc::new(AtomicU64::new(0));
+        let mut tasks = JoinSet::new();
+        for _ in 0..20 {
+            let (pool, stopped) = (pool.clone(), stop.subscribe());
+            let written = Arc::clone(&written);
+            tasks.spawn(async move {
+                let mut last_error = None;
+                while !*stopped.borrow() {
+                    match write(&pool).await {
+                        Ok(()) => {
+                            written.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(error) => last_error = Some(error),
+                    }
+                    tokio::time::sleep(Duration::from_millis(2)).await; // their own work
+                }
+                last_error
+            });
+        }
+        Self {
+            tasks,
+            stop,
+            written,
+        }
+    }
+
+    /// Waits until they have written a hundred times more.
+    async fn write(&self) {
+        let before = self.written.load(Ordering::Relaxed);
+        eventually(SOON, "they write", async || {
+            self.written.load(Ordering::Relaxed) >= before + 100
+        })
+        .await;
+    }
+
+    /// Stops them; the errors they met last.
+    async fn stop(self) -> Vec<String> {
+        self.stop.send_replace(true);
+        self.tasks.join_all().await.into_iter().flatten().collect()
+    }
+}
+
+async fn write(pool: &Pool) -> Result<(), String> {
+    let mut conn = pool.get().await.map_err(|error| error.to_string())?;
+    conn.query_drop("INSERT INTO entry () VALUES ()")
+        .await
+        .map_err(|error| error.to_string())
+}
+
+/// Writers at work while `old` turns away writes, and, a little later, the proxy leads to `new`.
+async fn failover(old: &Server, new: &Server, ending: &str, told_as: &[&str]) {
+    let proxy = Proxy::start(old.port()).await;
+    let pool = warm(config(&old.url_via(proxy.port())).size(10).overflow(10)).await;
+    let writers = Writers::start(&pool);
+    writers.write().await;
+
+    old.execute(ending).await;
+    eventually(SOON, "a caller is told", async || {
+        let discarded = pool.metrics().discarded;
+        discarded
+            .iter()
+            .any(|(reason, count)| *reason == "read_only" && *count > 0)
+    })
+    .await;
+    let told = Instant::now();
+    tokio::time::sleep(Duration::from_millis(600)).await; // the proxy's checks come in intervals
+    assert!(old.threads_connected().await > 0, "it lets them in again");
+    proxy.switch_to(new.port());
+    let switched = Instant::now();
+    writers.write().await;
+    let written = switched.elapsed();
+    eventually(SOON, "all have left", async || {
+        old.threads_connected().await == 0
+    })
+    .await;
+    println!(
+        "the proxy switched {:?} after the first error, written again after {written:?}, all left after {:?}",
+        switched - told,
+        switched.elapsed()
+    );
+    // The pause between two refreshes is at most about what has passed since the first.
+    assert!(written < Duration::from_millis(600 + 500), "{written:?}");
+    let errors = writers.stop().await;
+    assert!(!errors.is_empty());
+    for error in errors {
+        assert!(told_as.iter().any(|code| error.contains(code)), "{error}");
+    }
+    eventually(SOON, "it is full", async || pool.status().idle >= 10).await;
+    for _ in 0..100 {
+        write(&pool).await.expect("written");
+    }
+}
+
+const TABLE: &str = "CREATE TABLE test.entry (id INT AUTO_INCREMENT PRIMARY KEY)";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_loses_its_quorum_is_left_once_the_proxy_leads_elsewhere() {
+    let Some([lonely, rest]) = cluster().await else {
+        return;
+    };
+    lonely.execute(TABLE).await;
+    let isolate = "SET GLOBAL wsrep_provider_options = 'gmcast.isolate=1'";
+    // With the code of a conflict between the two nodes, and that of a write whose outcome it could not learn.
+    failover(&lonely, &rest, isolate, &["1047", "1213", "1205"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_is_demoted_is_left_once_the_proxy_leads_elsewhere() {
+    let (old, new) = (Server::start().await, Server::start().await);
+    old.execute(TABLE).await;
+    new.execute(TABLE).await;
+    failover(&old, &new, "SET GLOBAL read_only = 1", &["1290"]).await;
+}
