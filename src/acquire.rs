@@ -9,12 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mysql_async::Conn;
 use tokio::{
     runtime::Handle,
     sync::oneshot,
     time::{Sleep, sleep, timeout},
 };
-use tracing::warn;
+use tracing::{Instrument, Span, level_filters::LevelFilter, trace, trace_span};
 
 use crate::{
     cleaning,
@@ -24,6 +25,7 @@ use crate::{
     keeper,
     session::Reason,
     slot::Filled,
+    trail::{Stage, Trail},
 };
 
 /// A connection being cleaned or proved usually serves a caller sooner than another; not after this.
@@ -44,16 +46,57 @@ pub(crate) async fn get(
     limit: Duration,
     got_at: &'static Location<'static>,
 ) -> Result<PooledConn, Error> {
+    // Asked for once: a span that nobody wants costs more than all the rest.
+    let is_traced = LevelFilter::current() == LevelFilter::TRACE;
     let stale = match at_once(connector, got_at)? {
-        AtOnce::Fresh(conn) => return Ok(conn),
+        AtOnce::Fresh(conn) => {
+            if is_traced {
+                span(connector).in_scope(|| tell_lent(connector, &conn, Duration::ZERO));
+            }
+            return Ok(conn);
+        }
         AtOnce::Stale(filled) => Some(filled),
         AtOnce::None => None,
     };
-    let started = Instant::now();
+    let span = if is_traced {
+        span(connector)
+    } else {
+        Span::none()
+    };
+    in_time(connector, limit, stale, got_at)
+        .instrument(span)
+        .await
+}
+
+#[cold]
+fn span(connector: &Connector) -> Span {
+    trace_span!("get", pool = connector.name)
+}
+
+fn tell_lent(connector: &Connector, conn: &Conn, waited: Duration) {
+    trace!(
+        pool = connector.name,
+        connection = conn.id(),
+        waited = waited.as_secs_f64(),
+        "connection lent"
+    );
+}
+
+/// One deadline over the waiting; knows what the time went on.
+async fn in_time(
+    connector: &Arc<Connector>,
+    limit: Duration,
+    stale: Option<Filled>,
+    got_at: &'static Location<'static>,
+) -> Result<PooledConn, Error> {
+    let mut trail = Trail::begin(Instant::now());
     let mut proving = Vec::new();
-    let outcome = timeout(limit, wait(connector, stale, &mut proving)).await;
+    let waiting = wait(connector, stale, &mut proving, &mut trail);
+    let outcome = timeout(limit, waiting).await;
     let ended = Instant::now();
-    let waited = ended.saturating_duration_since(started);
+    let spent = trail.end(ended);
+    let waited = spent.all();
+    let now = connector.moment(ended);
     let outcome = outcome.unwrap_or_else(|_elapsed| {
         connector.metrics.timeouts.add_one();
         let status = connector.slots.status();
@@ -79,18 +122,14 @@ pub(crate) async fn get(
         })
     });
     if connector.config.slow_get.is_some_and(|slow| waited > slow) {
-        let error = outcome.as_ref().err().map(tracing::field::display);
-        let status = connector.slots.status();
-        warn!(pool = connector.name, ?waited, %status, error, "slow get");
+        let (name, status) = (&connector.name, connector.slots.status());
+        let slow = &connector.slow_gets;
+        slow.tell(name, spent, status, outcome.as_ref().err(), now);
     }
     let filled = outcome?;
     connector.metrics.wait_time.record(waited);
-    Ok(PooledConn::new(
-        filled,
-        Arc::clone(connector),
-        connector.moment(ended),
-        got_at,
-    ))
+    tell_lent(connector, &filled.conn, waited);
+    Ok(PooledConn::new(filled, Arc::clone(connector), now, got_at))
 }
 
 /// A proved idle connection, now or never.
@@ -99,7 +138,10 @@ pub(crate) fn try_get(
     got_at: &'static Location<'static>,
 ) -> Option<PooledConn> {
     match at_once(connector, got_at) {
-        Ok(AtOnce::Fresh(conn)) => Some(conn),
+        Ok(AtOnce::Fresh(conn)) => {
+            tell_lent(connector, &conn, Duration::ZERO);
+            Some(conn)
+        }
         Ok(AtOnce::Stale(filled)) => {
             // For the next who asks.
             drop(begin_proof(connector, filled));
@@ -147,6 +189,7 @@ async fn wait(
     connector: &Arc<Connector>,
     mut stale: Option<Filled>,
     proving: &mut Vec<oneshot::Receiver<Filled>>,
+    trail: &mut Trail,
 ) -> Result<Filled, Error> {
     let mark = connector.mark();
     let mut progress = connector.progress();
@@ -157,6 +200,7 @@ async fn wait(
     let mut counted = stale.is_some();
     loop {
         if let Some(filled) = stale.take() {
+            trail.enter(Stage::Proving);
             proving.push(begin_proof(connector, filled));
             // Usually it is there in a moment. If not, it may be dead: the next is tried beside it.
             if let Ok(Some(filled)) = timeout(PATIENCE, first_of(proving)).await {
@@ -176,9 +220,11 @@ async fn wait(
                     connector.metrics.gets_waited_below_size.add_one();
                 }
             }
+            trail.enter(stage(proving, status.connecting > 0));
             if status.open.saturating_add(status.connecting) < status.limit() {
                 connector.fill();
                 patient = true;
+                trail.enter(stage(proving, is_opening(connector)));
             }
         }
         let mut patience = pin!(patient.then(|| sleep(PATIENCE)));
@@ -192,6 +238,7 @@ async fn wait(
                     if let Some(filled) = proved {
                         return Ok(filled);
                     }
+                    trail.enter(stage(proving, is_opening(connector)));
                 }
                 filled = &mut take => next = Poll::Ready(filled),
                 _ = progress.changed() => {
@@ -204,10 +251,12 @@ async fn wait(
                     {
                         return Err(Error::Connect(error));
                     }
+                    trail.enter(stage(proving, is_opening(connector)));
                 }
                 () = passed(patience.as_mut()), if patient => {
                     patient = false;
                     connector.fill_for_waiting();
+                    trail.enter(stage(proving, is_opening(connector)));
                 }
             }
         };
@@ -220,6 +269,21 @@ async fn wait(
             return Ok(filled);
         }
     }
+}
+
+fn stage(proving: &[oneshot::Receiver<Filled>], opening: bool) -> Stage {
+    if !proving.is_empty() {
+        Stage::Proving
+    } else if opening {
+        Stage::Opening
+    } else {
+        Stage::Waiting
+    }
+}
+
+/// Whether connections are being opened, or would be if they could.
+fn is_opening(connector: &Connector) -> bool {
+    connector.slots.status().connecting > 0 || connector.last_error().is_some()
 }
 
 /// Proves a connection in a task of its own: a caller that gives up wastes nothing.

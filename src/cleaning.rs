@@ -9,7 +9,7 @@ use std::{
 
 use mysql_async::{QueryResult, TextProtocol, prelude::Queryable};
 use tokio::time::{error::Elapsed, timeout};
-use tracing::debug;
+use tracing::{debug, trace};
 
 use crate::{
     config::OnCancel,
@@ -28,6 +28,11 @@ const DOUBT: Duration = Duration::from_millis(300);
 /// Takes back what a borrower had. Never blocks; works outside a runtime.
 pub(crate) fn give_back(connector: &Arc<Connector>, mut filled: Filled) {
     connector.note_let_go(&filled);
+    trace!(
+        pool = connector.name,
+        connection = filled.conn.id(),
+        "connection returned"
+    );
     connector.note_return(&filled);
     if filled.follow.read_only && connector.refresh_for_read_only(&filled) {
         return discard(connector, filled, Reason::ReadOnly);

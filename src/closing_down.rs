@@ -3,11 +3,16 @@
 use std::sync::Arc;
 
 use tokio::time::timeout;
-use tracing::info;
+use tracing::{Instrument, info, info_span};
 
 use crate::{cleaning, connector::Connector, report::CloseReport, session::Reason};
 
 pub(crate) async fn close(connector: &Arc<Connector>) -> CloseReport {
+    let span = info_span!("close", pool = connector.name);
+    in_order(connector).instrument(span).await
+}
+
+async fn in_order(connector: &Arc<Connector>) -> CloseReport {
     let before = connector.discarded(Reason::Closing);
     connector.begin_closing();
     let all_gone = timeout(

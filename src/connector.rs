@@ -23,7 +23,7 @@ use tokio::{
     sync::{Notify, watch},
     time::timeout,
 };
-use tracing::{debug, info, warn};
+use tracing::{Instrument, Span, debug, debug_span, field::Empty, info, warn};
 
 use crate::{
     closing::Signal,
@@ -40,6 +40,7 @@ use crate::{
     session::{Birth, Identity, ProofError, Reason, Session, random},
     slot::{Filled, Opening, Slots, Tending},
     status::PoolStatus,
+    trail::SlowGets,
 };
 
 /// What the server is asked for when a connection is proved for the first time.
@@ -58,6 +59,7 @@ pub(crate) struct Connector {
     pub(crate) slots: Arc<Slots>,
     pub(crate) upkeep: Upkeep,
     pub(crate) metrics: Metrics,
+    pub(crate) slow_gets: SlowGets,
     pub(crate) board: Board,
     /// Of all connections.
     pulses: Pulses,
@@ -122,6 +124,7 @@ impl Connector {
         });
         Arc::new(Self {
             metrics,
+            slow_gets: SlowGets::default(),
             discarded,
             name,
             slots: Slots::new(config.size, config.overflow),
@@ -201,7 +204,9 @@ impl Connector {
             }
         };
         while let Some(attempt) = self.next_attempt(demand) {
-            runtime.spawn(attempt.run());
+            // All who wait share it, so it is nobody's.
+            let span = debug_span!(parent: None, "connect", pool = self.name, connection = Empty);
+            runtime.spawn(attempt.run().instrument(span));
         }
     }
 
@@ -713,11 +718,10 @@ impl Connector {
         let remember = self.slots.status().limit();
         let outage = self.gate().note_success(took, remember, Instant::now());
         if let Some(outage) = outage {
-            let seconds = outage.lasted.as_secs_f64();
             info!(
                 pool = self.name,
                 failures = outage.failures,
-                seconds,
+                lasted = outage.lasted.as_secs_f64(),
                 "connections can be opened again"
             );
         }
@@ -807,10 +811,11 @@ impl Attempt {
             Ok(session) => {
                 let took = self.started.elapsed();
                 let id = session.conn.id();
+                Span::current().record("connection", id);
                 debug!(
                     pool = connector.name,
                     connection = id,
-                    ?took,
+                    took = took.as_secs_f64(),
                     "connection opened"
                 );
                 connector.note_success(took);

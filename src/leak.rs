@@ -39,7 +39,7 @@ impl LeakWatch {
             async move {
                 sleep(after).await;
                 told.store(true, Ordering::Relaxed);
-                warn!(pool, connection = id, held_for = ?after, %got_at, "connection held for long");
+                warn!(pool, connection = id, held_for = after.as_secs_f64(), %got_at, "connection held for long");
             }
         });
         Some(Self {
@@ -58,8 +58,8 @@ impl Drop for LeakWatch {
         self.timer.abort();
         if self.told.load(Ordering::Relaxed) {
             let (pool, connection, got_at) = (&self.connector.name, self.id, self.got_at);
-            let held_for = self.since.elapsed();
-            info!(pool, connection, ?held_for, %got_at, "connection held for long came back");
+            let held_for = self.since.elapsed().as_secs_f64();
+            info!(pool, connection, held_for, %got_at, "connection held for long came back");
         }
     }
 }

@@ -61,6 +61,7 @@
 // | `pulse` | what can be seen of connections while they are lent |
 // | `schedule` | pure: ages, jitter, due times, the keeper's plan |
 // | `closing` | the signals for closing and for the cut |
+// | `trail` | where the time of one `get()` goes; tells of slow ones |
 // | `metrics` | what has happened: counters, times; the gauges beside them |
 // | `histogram` | how long things took, recorded without a lock |
 // | `export` | the `metrics` facade: names, handles |
@@ -118,6 +119,7 @@ mod slot;
 mod sql;
 mod statement;
 mod status;
+mod trail;
 mod warm_up;
 
 pub use mysql_async;

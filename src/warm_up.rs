@@ -1,13 +1,14 @@
 //! The fill and its report: waits for what the connector does, and does nothing itself.
 
 use std::{
+    fmt::Display,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use mysql_async::prelude::Queryable;
 use tokio::{task::JoinHandle, time::timeout};
-use tracing::{info, warn};
+use tracing::{Instrument, info, info_span, warn};
 
 use crate::{
     connector::Connector,
@@ -22,6 +23,11 @@ use crate::{
 ///
 /// Dropped at any await, it loses nothing: the connector opens what it was asked for.
 pub(crate) async fn warm_up(connector: &Arc<Connector>) -> Result<WarmUpReport, Error> {
+    let span = info_span!("warm_up", pool = connector.name);
+    fill(connector).instrument(span).await
+}
+
+async fn fill(connector: &Arc<Connector>) -> Result<WarmUpReport, Error> {
     if connector.closing.is_given() {
         return Err(Error::Closed);
     }
@@ -48,7 +54,7 @@ pub(crate) async fn warm_up(connector: &Arc<Connector>) -> Result<WarmUpReport, 
     }
     match filled {
         Ok(Err(error)) => {
-            warn!(pool = connector.name, %report, %error, "warm-up failed");
+            tell_not_warm(connector, &report, Some(&error));
             let source = match error {
                 Error::Connect(error) => Some(error),
                 _ => None,
@@ -60,17 +66,46 @@ pub(crate) async fn warm_up(connector: &Arc<Connector>) -> Result<WarmUpReport, 
         }
         Err(_elapsed) if report.open < needed => {
             let source = connector.last_error();
-            warn!(pool = connector.name, %report, "warm-up ran out of time");
+            tell_not_warm(connector, &report, source.as_ref());
             Err(Error::WarmUp {
                 report: Box::new(report),
                 source,
             })
         }
         Ok(Ok(())) | Err(_) => {
-            info!(pool = connector.name, %report, "warm");
+            tell_warm(connector, &report);
             Ok(report)
         }
     }
+}
+
+fn tell_warm(connector: &Connector, report: &WarmUpReport) {
+    info!(
+        pool = connector.name,
+        target = report.target,
+        open = report.open,
+        opened = report.opened,
+        failed_attempts = report.failed_attempts,
+        took = report.elapsed.as_secs_f64(),
+        server = report.server.as_ref().map(tracing::field::display),
+        "warm"
+    );
+    for warning in &report.warnings {
+        warn!(pool = connector.name, %warning, "likely to hurt later");
+    }
+}
+
+fn tell_not_warm(connector: &Connector, report: &WarmUpReport, error: Option<&impl Display>) {
+    warn!(
+        pool = connector.name,
+        target = report.target,
+        open = report.open,
+        attempts = report.attempts,
+        failed_attempts = report.failed_attempts,
+        took = report.elapsed.as_secs_f64(),
+        error = error.map(tracing::field::display),
+        "not warm"
+    );
 }
 
 async fn until_filled(

@@ -25,6 +25,7 @@ const ORDER: &[&str] = &[
     "pulse",
     "schedule",
     "closing",
+    "trail",
     "metrics",
     "histogram",
     "export",
