@@ -399,10 +399,69 @@ impl StdError for ConnectError {}
 
 /// Whether the work that met this error of the driver may succeed when it is tried again.
 ///
-/// True for lost and refused connections, for a server that is full, starting
-/// or stopping, and for transactions that lost against another one (1205,
-/// 1213). Says nothing about whether the work was done: a connection lost at
-/// COMMIT may have committed.
+/// True for lost and refused connections, for a server that is full, starting or stopping, and for transactions that
+/// lost against another one. It says nothing about whether the work was done: only work that may be done twice, or
+/// that was certainly not done, should be tried again. The whole of a transaction is, from its start, on another
+/// connection; `examples/retry.rs` shows it.
+///
+/// Of the server's errors:
+///
+/// | code | name | counts | because |
+/// |---|---|---|---|
+/// | 1037 | `OUTOFMEMORY` | yes | the server is short of memory now |
+/// | 1040 | `CON_COUNT_ERROR` | yes | all of the server's connections are in use |
+/// | 1041 | `OUT_OF_RESOURCES` | yes | the server is short of memory now |
+/// | 1043 | `HANDSHAKE_ERROR` | yes | the handshake was disturbed |
+/// | 1053 | `SERVER_SHUTDOWN` | yes | the server is stopping, and perhaps starts again |
+/// | 1135 | `CANT_CREATE_THREAD` | yes | the server is short of threads now |
+/// | 1152 | `ABORTING_CONNECTION` | yes | the connection was lost |
+/// | 1154 | `NET_READ_ERROR_FROM_PIPE` | yes | the connection was lost |
+/// | 1155 | `NET_FCNTL_ERROR` | yes | the connection was lost |
+/// | 1156 | `NET_PACKETS_OUT_OF_ORDER` | yes | the connection was disturbed |
+/// | 1157 | `NET_UNCOMPRESS_ERROR` | yes | the connection was disturbed |
+/// | 1158 | `NET_READ_ERROR` | yes | the connection was lost |
+/// | 1159 | `NET_READ_INTERRUPTED` | yes | the connection was lost |
+/// | 1160 | `NET_ERROR_ON_WRITE` | yes | the connection was lost |
+/// | 1161 | `NET_WRITE_INTERRUPTED` | yes | the connection was lost |
+/// | 1184 | `NEW_ABORTING_CONNECTION` | yes | the connection was lost |
+/// | 1203 | `TOO_MANY_USER_CONNECTIONS` | yes | all of the account's connections are in use |
+/// | 1205 | `LOCK_WAIT_TIMEOUT` | yes | another transaction held the lock; the statement is undone, the transaction is not, unless `innodb_rollback_on_timeout` is on: roll it back first |
+/// | 1213 | `LOCK_DEADLOCK` | yes | lost against another transaction, and was rolled back; in a Galera cluster any later command may say so |
+/// | 1226 | `USER_LIMIT_REACHED` | yes | the account's limit for a time: limits by the hour need long pauses |
+/// | 1927 | `CONNECTION_KILLED` | yes | the connection was killed |
+/// | 3032 | `SERVER_OFFLINE_MODE` | yes | the server is offline for now |
+/// | 3168 | `SERVER_ISNT_AVAILABLE` | yes | the server is not ready |
+/// | 3169 | `SESSION_WAS_KILLED` | yes | the connection was killed |
+/// | 4031 | `CLIENT_INTERACTION_TIMEOUT` | yes | the connection was idle for too long |
+/// | 1044 | `DBACCESS_DENIED_ERROR` | no | somebody has to grant it |
+/// | 1045 | `ACCESS_DENIED_ERROR` | no | wrong user or password |
+/// | 1049 | `BAD_DB_ERROR` | no | no such database |
+/// | 1064 | `PARSE_ERROR` | no | the statement is wrong; so are all other errors of a statement |
+/// | 1129 | `HOST_IS_BLOCKED` | no | somebody has to unblock this host |
+/// | 1130 | `HOST_NOT_PRIVILEGED` | no | somebody has to allow this host |
+/// | 1153 | `NET_PACKET_TOO_LARGE` | no | it will be as large again |
+/// | 1251 | `NOT_SUPPORTED_AUTH_MODE` | no | the account's way to log in is not known here |
+/// | 1317 | `QUERY_INTERRUPTED` | no | somebody ended the statement, most likely for a reason |
+/// | 1524 | `PLUGIN_IS_NOT_LOADED` | no | the account's way to log in is not known there |
+/// | 1698 | `ACCESS_DENIED_NO_PASSWORD_ERROR` | no | the account may not log in with a password |
+/// | 1820 | `MUST_CHANGE_PASSWORD` | no | the password has expired |
+/// | 1862 | `MUST_CHANGE_PASSWORD_LOGIN` | no | the password has expired |
+/// | 3118 | `ACCOUNT_HAS_BEEN_LOCKED` | no | somebody has to unlock the account |
+/// | 3159 | `SECURE_TRANSPORT_REQUIRED` | no | the server asks for TLS |
+/// | 4151 | `ACCOUNT_HAS_BEEN_LOCKED` | no | `MariaDB`'s number for it |
+/// | 1047 | `UNKNOWN_COM_ERROR` | no | it depends: a Galera node outside of its cluster did nothing, except at `COMMIT`, where it may have |
+/// | 1180 | `ERROR_DURING_COMMIT` | no | it depends: perhaps committed |
+/// | 1290 | `OPTION_PREVENTS_STATEMENT` | no | it depends: at a server that has become read-only, the pool replaces its connections, and another try may reach the new primary |
+/// | 1792 | `CANT_EXECUTE_IN_READ_ONLY_TRANSACTION` | no | as 1290, or the application's own read-only transaction |
+/// | 1836 | `READ_ONLY_MODE` | no | as 1290 |
+/// | 1874 | `INNODB_READ_ONLY` | no | as 1290 |
+///
+/// Every other code: no. Of the other errors count: I/O errors, but for those that name a wrong setting (invalid input or
+/// data, permission denied, unsupported, out of memory, other); a connection found closed; and this crate's own
+/// [`Error`] where its [`is_transient`](Error::is_transient) says so.
+///
+/// At `COMMIT`, and at a write outside of a transaction, a lost connection counts as well and leaves open whether it was
+/// done: try again only what may be done twice, or look first.
 #[must_use]
 pub fn is_transient(error: &mysql_async::Error) -> bool {
     match error {
@@ -418,7 +477,7 @@ pub fn is_transient(error: &mysql_async::Error) -> bool {
         mysql_async::Error::Driver(DriverError::ConnectionClosed) => true,
         mysql_async::Error::Server(error) => matches!(
             error.code,
-            1037 | 1040 | 1041 | 1043 | 1053 | 1135 | 1152
+            1037 | 1040 | 1041 | 1043 | 1053 | 1135 | 1152 | 1154
                 ..=1161 | 1184 | 1203 | 1205 | 1213 | 1226 | 1927 | 3032 | 3168 | 3169 | 4031
         ),
         mysql_async::Error::Other(error) => error
@@ -469,7 +528,7 @@ pub(crate) fn tells_read_only(error: &mysql_async::Error, asked_for: bool) -> bo
 
 #[cfg(test)]
 mod tests {
-    use std::{io, time::Duration};
+    use std::{collections::BTreeMap, io, time::Duration};
 
     use mysql_async::ServerError;
 
@@ -485,16 +544,26 @@ mod tests {
     }
 
     #[test]
-    fn passing_faults_are_transient_and_lasting_ones_are_not() {
-        for code in [
-            1040, 1203, 1053, 1135, 1037, 1041, 1043, 1158, 1161, 3032, 3168, 1226,
-        ] {
-            assert!(is_transient(&server(code)), "{code}");
-        }
-        for code in [
-            1044, 1045, 1049, 1129, 1130, 1251, 1524, 1698, 1820, 1862, 3118, 3159, 4151, 1064,
-        ] {
-            assert!(!is_transient(&server(code)), "{code}");
+    fn what_is_transient_is_what_the_docs_say() {
+        // What the docs say of each code, and no of all others.
+        let docs = include_str!("error.rs");
+        let told: BTreeMap<u16, bool> = docs
+            .lines()
+            .filter_map(|line| {
+                let mut cells = line.strip_prefix("/// | ")?.split(" | ");
+                let code = cells.next()?.parse().ok()?;
+                let counts = match cells.nth(1)? {
+                    "yes" => true,
+                    "no" => false,
+                    other => panic!("{code} counts {other:?}"),
+                };
+                Some((code, counts))
+            })
+            .collect();
+        assert!(told.values().any(|counts| *counts) && told.values().any(|counts| !counts));
+        for code in 0..=u16::MAX {
+            let told = told.get(&code).copied().unwrap_or(false);
+            assert_eq!(is_transient(&server(code)), told, "{code}");
         }
         for kind in [
             io::ErrorKind::ConnectionRefused,
@@ -503,6 +572,16 @@ mod tests {
             io::ErrorKind::TimedOut,
         ] {
             assert!(is_transient(&io::Error::from(kind).into()), "{kind}");
+        }
+        for kind in [
+            io::ErrorKind::InvalidInput,
+            io::ErrorKind::InvalidData,
+            io::ErrorKind::PermissionDenied,
+            io::ErrorKind::Unsupported,
+            io::ErrorKind::OutOfMemory,
+            io::ErrorKind::Other,
+        ] {
+            assert!(!is_transient(&io::Error::from(kind).into()), "{kind}");
         }
     }
 
