@@ -125,6 +125,11 @@ impl Proxy {
         self.change(|rules| rules.target = target);
     }
 
+    /// Comes to the server from another address of loopback from now on, until [`Proxy::forward`].
+    pub(crate) fn come_from(&self, address: Ipv4Addr) {
+        self.change(|rules| rules.from = address);
+    }
+
     /// Stops listening: connecting is refused. Open connections stay.
     pub(crate) async fn refuse(&self) {
         self.listen(false).await;
@@ -253,6 +258,7 @@ impl Shared {
 
 #[derive(Clone, Debug)]
 struct Rules {
+    from: Ipv4Addr,
     target: u16,
     admission: Admission,
     delay: Duration,
@@ -265,6 +271,7 @@ struct Rules {
 impl Rules {
     const fn forwarding_to(target: u16) -> Self {
         Self {
+            from: Ipv4Addr::LOCALHOST,
             target,
             admission: Admission::Forward,
             delay: Duration::ZERO,
@@ -349,10 +356,14 @@ fn stop_listening(listener: TcpListener) {
         .expect("a listening socket can be shut down");
 }
 
-/// From a port that others may connect from too, to other servers.
-async fn connect(target: u16) -> io::Result<TcpStream> {
+/// From a port that may be used again, on the way to another server.
+async fn connect(from: Ipv4Addr, target: u16) -> io::Result<TcpStream> {
+    if from == Ipv4Addr::LOCALHOST {
+        return TcpStream::connect(loopback(target)).await;
+    }
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
+    socket.bind((from, 0).into())?;
     socket.connect(loopback(target)).await
 }
 
@@ -504,8 +515,11 @@ async fn relay(client: &mut TcpStream, open: &Open) {
             .wait_for(|rules| rules.admission != Admission::Stall)
             .await
             .map_err(drop)?;
-        let target = rules.borrow().target;
-        let mut server = connect(target).await.map_err(drop)?;
+        let (from, target) = {
+            let rules = rules.borrow();
+            (rules.from, rules.target)
+        };
+        let mut server = connect(from, target).await.map_err(drop)?;
         server.set_nodelay(true).map_err(drop)?;
         let (server_reads, server_writes) = server.split();
         let (down, from_server) = mpsc::channel(PIECES);
