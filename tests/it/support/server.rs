@@ -20,6 +20,9 @@ use tokio::sync::OnceCell;
 use super::background::Background;
 use super::ports::free_port;
 
+/// Names `MySQL`'s program, for tests against it.
+const MYSQLD: &str = "TEST_MYSQLD";
+
 const HOST: &str = "127.0.0.1";
 const USER: &str = "app";
 const PASSWORD: &str = "Hk7wTq2vXzR9";
@@ -35,7 +38,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 ///
 /// It serves the user of [`Server::url`], who has all rights on the databases `test` and `other` and none beside.
 /// The tests' own questions come through a second port, which counts neither into the server's `max_connections` nor
-/// into its `Threads_connected`.
+/// into [`Server::threads_connected`].
 pub(crate) struct Server {
     port: u16,
     admin_port: u16,
@@ -62,7 +65,7 @@ impl Server {
 
     pub(crate) fn builder() -> Builder {
         Builder {
-            flavor: Flavor::MariaDb,
+            flavor: Flavor::chosen(),
             port: None,
             options: Vec::new(),
         }
@@ -127,7 +130,15 @@ impl Server {
 
     /// Connections the server has open now, without the tests' own.
     pub(crate) async fn threads_connected(&self) -> u64 {
-        self.status_value("Threads_connected").await
+        if Flavor::chosen() == Flavor::MariaDb {
+            return self.status_value("Threads_connected").await;
+        }
+        // MySQL counts those on its second port as well.
+        let threads = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+                       WHERE USER NOT IN ('admin', 'event_scheduler')";
+        let rows = self.ask(threads).await;
+        let row = rows.into_iter().next().expect("a count");
+        mysql_async::from_row(row)
     }
 
     /// Ends the server as a crash would (SIGKILL). Its port and data stay.
@@ -225,7 +236,7 @@ impl Server {
                         Ok(conn) => return first_look(conn, &data).await,
                         Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
                     }
-                    if log_since(&log, log_start).contains("[ERROR] Aborting") {
+                    if log_since(&log, log_start).lines().any(|line| line.ends_with("Aborting")) {
                         break;
                     }
                 }
@@ -357,24 +368,37 @@ enum Failure {
 }
 
 /// Whose server it is.
-#[derive(Clone, Copy)]
-enum Flavor {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavor {
     MariaDb,
+    MySql,
 }
 
 impl Flavor {
-    fn program(self) -> &'static Path {
-        match self {
-            Self::MariaDb => {
-                static FOUND: OnceLock<PathBuf> = OnceLock::new();
-                FOUND.get_or_init(|| find("mariadbd"))
-            }
+    /// What the tests run against: `MySQL` if `TEST_MYSQLD` names its program, as `with-database --mysql` sets it.
+    pub(crate) fn chosen() -> Self {
+        if env::var_os(MYSQLD).is_some_and(|path| !path.is_empty()) {
+            Self::MySql
+        } else {
+            Self::MariaDb
         }
+    }
+
+    fn program(self) -> &'static Path {
+        static FOUND: OnceLock<PathBuf> = OnceLock::new();
+        FOUND.get_or_init(|| match self {
+            Self::MariaDb => find("mariadbd"),
+            Self::MySql => env::var_os(MYSQLD).expect("chosen by it").into(),
+        })
     }
 
     /// The command line of a server that is small, quick to start, and careless about power cuts.
     fn command(self, data: &Path, port: u16, admin_port: u16) -> Vec<OsString> {
-        let mut command = vec![self.program().into(), "--no-defaults".into()];
+        let mut command = vec![self.program().into()];
+        if self == Self::MariaDb {
+            // What `fetch-mysql` makes says so itself.
+            command.push("--no-defaults".into());
+        }
         if is_root(data) {
             command.push("--user=root".into());
         }
@@ -384,62 +408,86 @@ impl Flavor {
             argument.push(data);
             command.push(argument);
         }
+        let both: [&str; 14] = [
+            &format!("--bind-address={HOST}"),
+            &format!("--port={port}"),
+            "--max-connections=300",
+            // Relative to the data folder, whose path may be too long for a socket.
+            "--socket=socket",
+            "--pid-file=pid",
+            "--skip-name-resolve",
+            "--skip-log-bin",
+            "--performance-schema=OFF",
+            "--innodb-buffer-pool-size=32M",
+            "--innodb-buffer-pool-dump-at-shutdown=OFF",
+            "--innodb-buffer-pool-load-at-startup=OFF",
+            "--innodb-doublewrite=OFF",
+            "--innodb-flush-log-at-trx-commit=0",
+            // Many servers at once would use up what the kernel grants for it.
+            "--innodb-use-native-aio=OFF",
+        ];
         let own: &[&str] = match self {
             Self::MariaDb => &[
-                &format!("--bind-address={HOST}"),
-                &format!("--port={port}"),
                 &format!("--extra-port={admin_port}"),
                 "--extra-max-connections=50",
-                "--max-connections=300",
-                // Relative to the data folder, whose path may be too long for a socket.
-                "--socket=socket",
-                "--pid-file=pid",
-                "--skip-name-resolve",
-                "--skip-log-bin",
-                "--performance-schema=OFF",
-                "--innodb-buffer-pool-size=32M",
-                "--innodb-buffer-pool-dump-at-shutdown=OFF",
-                "--innodb-buffer-pool-load-at-startup=OFF",
                 "--innodb-log-file-size=4M",
-                "--innodb-doublewrite=OFF",
-                "--innodb-flush-log-at-trx-commit=0",
-                // Many servers at once would use up what the kernel grants for it.
-                "--innodb-use-native-aio=OFF",
+            ],
+            Self::MySql => &[
+                &format!("--admin-address={HOST}"),
+                &format!("--admin-port={admin_port}"),
+                // So that it does not wait for its turn among the others.
+                "--create-admin-listener-thread=ON",
+                "--mysqlx=OFF",
+                "--secure-file-priv=NULL",
+                "--innodb-redo-log-capacity=8M",
             ],
         };
-        command.extend(own.iter().map(OsString::from));
+        command.extend(both.iter().chain(own).map(OsString::from));
         command
     }
 
     /// Fills an empty folder with a new server's data: the users, and the databases `test` and `other`.
     fn install(self, data: &Path) {
-        let Self::MariaDb = self;
         let statements = data.with_extension("sql");
         fs::write(&statements, users()).expect("a file of SQL statements");
-        let mut install = Command::new(find("mariadb-install-db"));
-        install.args([
-            "--no-defaults",
-            "--auth-root-authentication-method=normal",
-            "--skip-test-db",
-            "--skip-name-resolve",
-            "--innodb-log-file-size=4M",
-            "--innodb-use-native-aio=OFF",
-        ]);
+        let (mut install, file_of_statements) = match self {
+            Self::MariaDb => {
+                let mut install = Command::new(find("mariadb-install-db"));
+                install.args([
+                    "--no-defaults",
+                    "--auth-root-authentication-method=normal",
+                    "--skip-test-db",
+                    "--skip-name-resolve",
+                    "--innodb-log-file-size=4M",
+                ]);
+                (install, "--extra-file=")
+            }
+            Self::MySql => {
+                let mut install = Command::new(self.program());
+                install.args([
+                    "--initialize-insecure",
+                    "--secure-file-priv=NULL",
+                    "--innodb-redo-log-capacity=8M",
+                ]);
+                (install, "--init-file=")
+            }
+        };
+        install.arg("--innodb-use-native-aio=OFF");
         if is_root(data) {
             install.arg("--user=root");
         }
-        for (option, path) in [("--datadir=", data), ("--extra-file=", &statements)] {
+        for (option, path) in [("--datadir=", data), (file_of_statements, &statements)] {
             let mut argument = OsString::from(option);
             argument.push(path);
             install.arg(argument);
         }
         install.env("TMPDIR", data);
-        let output = install.output().expect("mariadb-install-db can be run");
+        let output = install.output().expect("the installer can be run");
         let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
         assert!(
-            output.status.success() && !text.contains("ERROR"),
-            "mariadb-install-db failed:\n{text}{}",
-            String::from_utf8_lossy(&output.stderr)
+            output.status.success() && !text.contains("ERROR") && !errors.contains("[ERROR]"),
+            "no data folder could be made:\n{text}{errors}",
         );
         fs::remove_file(&statements).expect("the file of SQL statements can be removed");
     }
