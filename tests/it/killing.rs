@@ -240,11 +240,11 @@ async fn with_the_same_number_on_the_same_server_but_another_address_nothing_is_
     let begun = tokio::time::timeout(Duration::from_millis(100), &mut sleeping).await;
     assert!(begun.is_err(), "it sleeps");
     // Its server restarts, and the end of the old connection does not get through.
-    let which = "SELECT @@server_uid";
+    let which = format!("SELECT {}", server.own_name());
     let before: Option<String> = server
         .admin()
         .await
-        .query_first(which)
+        .query_first(&which)
         .await
         .expect("it tells");
     proxy.stall();
@@ -253,7 +253,7 @@ async fn with_the_same_number_on_the_same_server_but_another_address_nothing_is_
     let after: Option<String> = server
         .admin()
         .await
-        .query_first(which)
+        .query_first(&which)
         .await
         .expect("it tells");
     assert_eq!(before, after, "to itself it is the same server");

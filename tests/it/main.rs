@@ -4,6 +4,7 @@
 
 mod cleaned;
 mod cluster;
+mod differing;
 mod ending;
 #[cfg(feature = "metrics")]
 mod exported;

@@ -348,7 +348,9 @@ async fn all_of_the_servers_connections_used_up_by_others() {
                 server.threads_connected().await == 0
             })
             .await;
-            let all = try_join_all((0..30).map(|_| Conn::new(server.opts()))).await;
+            let all =
+                try_join_all((server.own_connections()..30).map(|_| Conn::new(server.opts())))
+                    .await;
             others
                 .lock()
                 .expect("no panic")
@@ -383,7 +385,7 @@ async fn a_password_that_was_changed() {
             server
                 .execute("ALTER USER other@'%' IDENTIFIED BY 'second'")
                 .await;
-            server.execute("KILL USER other").await;
+            server.kill_all_of("other").await;
         },
         async || {
             server
@@ -581,11 +583,7 @@ async fn a_suspect_is_proved_before_it_is_lent() {
         .prove_after_idle(SOON);
     let pool = warm(settings).await;
     let mut held = pool.get().await.expect("a connection");
-    let mut admin = server.admin().await;
-    admin
-        .query_drop("KILL USER app")
-        .await
-        .expect("all are killed");
+    server.kill_all_of("app").await;
     held.query_drop("DO 1").await.expect_err("killed");
     drop(held);
     // At once, before the keeper can have looked: what is proved lately, but before the other was found dead.

@@ -25,7 +25,7 @@ pub(crate) use pools::{config, pool, warm};
 pub(crate) use ports::free_port;
 pub(crate) use proxy::Proxy;
 pub(crate) use seed::Seed;
-pub(crate) use server::Server;
+pub(crate) use server::{Flavor, Server};
 pub(crate) use timing::{median_of, side_by_side, timed};
 
 /// Polls `holds` every few milliseconds until it says true.

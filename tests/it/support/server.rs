@@ -40,6 +40,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// The tests' own questions come through a second port, which counts neither into the server's `max_connections` nor
 /// into [`Server::threads_connected`].
 pub(crate) struct Server {
+    flavor: Flavor,
     port: u16,
     admin_port: u16,
     /// Holds `data` and `log`.
@@ -130,7 +131,7 @@ impl Server {
 
     /// Connections the server has open now, without the tests' own.
     pub(crate) async fn threads_connected(&self) -> u64 {
-        if Flavor::chosen() == Flavor::MariaDb {
+        if self.flavor == Flavor::MariaDb {
             return self.status_value("Threads_connected").await;
         }
         // MySQL counts those on its second port as well.
@@ -139,6 +140,46 @@ impl Server {
         let rows = self.ask(threads).await;
         let row = rows.into_iter().next().expect("a count");
         mysql_async::from_row(row)
+    }
+
+    /// Ends every connection of that user, from the server's side.
+    pub(crate) async fn kill_all_of(&self, user: &str) {
+        let theirs = format!("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = '{user}'");
+        for row in self.ask(&theirs).await {
+            let id: u64 = mysql_async::from_row(row);
+            self.execute(&format!("KILL {id}")).await;
+        }
+    }
+
+    /// How many statements clients have prepared.
+    pub(crate) async fn statements_prepared(&self) -> u64 {
+        let prepared = self.status_value("Com_stmt_prepare").await;
+        match self.flavor {
+            Flavor::MariaDb => prepared,
+            // It prepares a statement anew by itself when a parameter has another type than it thought, and counts that.
+            Flavor::MySql => prepared - self.status_value("Com_stmt_reprepare").await,
+        }
+    }
+
+    /// How many of the connections that the server counts are the tests' own.
+    pub(crate) fn own_connections(&self) -> u32 {
+        match self.flavor {
+            Flavor::MariaDb => 0,
+            // Its second port has room beyond `max_connections`, and is counted all the same.
+            Flavor::MySql => 1,
+        }
+    }
+
+    pub(crate) fn flavor(&self) -> Flavor {
+        self.flavor
+    }
+
+    /// The variable that tells this server from all others.
+    pub(crate) fn own_name(&self) -> &'static str {
+        match self.flavor {
+            Flavor::MariaDb => "@@server_uid",
+            Flavor::MySql => "@@server_uuid",
+        }
     }
 
     /// Ends the server as a crash would (SIGKILL). Its port and data stay.
@@ -236,7 +277,10 @@ impl Server {
                         Ok(conn) => return first_look(conn, &data).await,
                         Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
                     }
-                    if log_since(&log, log_start).lines().any(|line| line.ends_with("Aborting")) {
+                    if log_since(&log, log_start)
+                        .lines()
+                        .any(|line| line.ends_with("Aborting"))
+                    {
                         break;
                     }
                 }
@@ -327,6 +371,8 @@ impl Builder {
                 // A leftover of a run that ended with its machine.
                 fs::remove_dir_all(&folder).ok();
                 copy_folder(template(flavor), &data);
+                // Holds the name of its own by which MySQL tells itself from others; it makes another.
+                fs::remove_file(data.join("auto.cnf")).ok();
                 let mut command = flavor.command(&data, port, admin_port);
                 command.extend(options.into_iter().map(OsString::from));
                 let watchdog = Watchdog::start(&folder, &command);
@@ -334,6 +380,7 @@ impl Builder {
             })
             .await;
         Server {
+            flavor,
             port,
             admin_port,
             folder,
