@@ -23,7 +23,7 @@
 //!
 //! Start at [`PoolConfig`] for the settings, [`Pool`] for all that a pool does, [`PooledConn`] for what a
 //! caller holds, [`Readiness`] for probes, [`Error`] for what can go wrong, [`Reset`] for what one borrower
-//! may leave to the next.
+//! may leave to the next. The [guides](guide) say what happens when something goes wrong.
 #![cfg_attr(
     not(test),
     warn(
@@ -69,6 +69,7 @@
 // | `config`, `error` | settings; errors, their classes and advice |
 // | `holders` | who holds connections, and for how long |
 // | `report`, `status` | what is told of a warm-up, a close, a moment |
+// | `guide` | guides, text only |
 //
 // Invariants, each with tests that hold it:
 //
@@ -103,6 +104,7 @@ mod error;
 mod export;
 mod gate;
 mod goodbye;
+pub mod guide;
 mod histogram;
 mod holders;
 mod keeper;

@@ -35,6 +35,7 @@ const ORDER: &[&str] = &[
     "holders",
     "report",
     "status",
+    "guide",
 ];
 
 #[test]
@@ -151,6 +152,51 @@ fn every_guarantee_of_the_readme_names_tests_that_exist() {
     }
     assert!(guarantees.contains("\n- "), "no guarantees found");
     assert_none(found);
+}
+
+#[test]
+fn every_answer_of_the_guide_to_what_happens_names_tests_that_exist() {
+    let (name, guide) = guides()
+        .into_iter()
+        .find(|(name, _)| name.contains("what-happens"))
+        .expect("the guide");
+    let answers: Vec<_> = guide.split("\n### ").skip(1).collect();
+    assert!(answers.len() > 20, "{} answers", answers.len());
+    let untested = answers
+        .into_iter()
+        .filter(|answer| !code_spans(answer).any(is_test));
+    assert_none(untested.map(|answer| {
+        let question = answer.lines().next().unwrap_or_default();
+        format!("docs/{name}: no test is named for: {question}")
+    }));
+}
+
+#[test]
+fn every_test_that_a_guide_names_exists() {
+    assert_none(guides().iter().flat_map(|(name, guide)| {
+        let missing = code_spans(guide).filter(|span| is_path(span) && !is_test(span));
+        let told = missing.map(|span| format!("docs/{name}: there is no test {span}"));
+        told.collect::<Vec<_>>()
+    }));
+}
+
+#[test]
+fn every_guide_is_shown_with_links_to_the_items() {
+    let shown = read("src/guide.rs");
+    assert_none(guides().iter().flat_map(|(name, guide)| {
+        let hidden = (!shown.contains(&format!("\"{name}\"")))
+            .then(|| format!("docs/{name} is not in src/guide.rs"));
+        // What leads to docs.rs in the file is to lead to the item itself in the crate's own docs.
+        let links = guide.lines().filter(|line| {
+            line.starts_with('[') && (line.contains("/mysql-warm-pool/") || line.ends_with(".md"))
+        });
+        let missing = links.filter_map(|line| {
+            let (label, _) = line.split_once(": ")?;
+            let is_known = shown.contains(&format!("\n{label}: crate::"));
+            (!is_known).then(|| format!("docs/{name}: {label} leads nowhere in src/guide.rs"))
+        });
+        hidden.into_iter().chain(missing).collect::<Vec<_>>()
+    }));
 }
 
 #[test]
@@ -299,6 +345,23 @@ fn sources() -> Vec<Source> {
         .collect();
     assert!(!sources.is_empty(), "no sources found");
     sources
+}
+
+/// The files in `docs/`, by name.
+fn guides() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let guides: Vec<_> = fs::read_dir(folder)
+        .expect("a folder")
+        .map(|file| {
+            let file = file.expect("a file");
+            let text = fs::read_to_string(file.path()).expect("text");
+            // As code spans are told apart by their ticks, those of blocks are left out.
+            let text = text.split("\n```").step_by(2).collect();
+            (file.file_name().to_string_lossy().into_owned(), text)
+        })
+        .collect();
+    assert!(!guides.is_empty(), "no guides found");
+    guides
 }
 
 fn read(file: &str) -> String {

@@ -1,0 +1,61 @@
+//! Guides, text only: what happens when something goes wrong.
+//!
+//! | guide | for |
+//! |---|---|
+//! | [What happens when ...](what_happens) | restarts, outages, failover, cancellation, leaks, the end |
+//!
+//! The same texts stand in the repository's folder `docs`.
+
+/// Where the guides' links lead here: of several meanings given to a link, the first counts. The files have their
+/// own, for who reads them in the repository.
+macro_rules! links {
+    () => {
+        "\
+[`Credentials`]: crate::Credentials
+[`CredentialsSource`]: crate::CredentialsSource
+[`Error::Timeout`]: crate::Error::Timeout
+[`Executable`]: crate::Executable
+[`Health`]: crate::Health
+[`OnCancel::Kill`]: crate::OnCancel::Kill
+[`Pool`]: crate::Pool
+[`PoolConfig`]: crate::PoolConfig
+[`PoolMetrics`]: crate::PoolMetrics
+[`PoolStatus`]: crate::PoolStatus
+[`PooledConn`]: crate::PooledConn
+[`Readiness`]: crate::Readiness
+[`Reset`]: crate::Reset
+[`Transaction`]: crate::Transaction
+[`WarmUpReport`]: crate::WarmUpReport
+[`close()`]: crate::Pool::close
+[`detach()`]: crate::PooledConn::detach
+[`discard()`]: crate::PooledConn::discard
+[`from_env()`]: crate::PoolConfig::from_env
+[`from_opts()`]: crate::PoolConfig::from_opts
+[`get()`]: crate::Pool::get
+[`get_within()`]: crate::Pool::get_within
+[`health()`]: crate::Pool::health
+[`is_transient`]: crate::is_transient
+[`metrics()`]: crate::Pool::metrics
+[`refresh()`]: crate::Pool::refresh
+[`resize()`]: crate::Pool::resize
+[`start_transaction()`]: crate::PooledConn::start_transaction
+[`status()`]: crate::Pool::status
+[`try_get()`]: crate::Pool::try_get
+[`warm_up()`]: crate::Pool::warm_up
+[what happens]: crate::guide::what_happens
+
+"
+    };
+}
+
+macro_rules! guides {
+    ($($name:ident: $file:literal,)*) => {$(
+        #[doc = links!()]
+        #[doc = include_str!(concat!("../docs/", $file))]
+        pub mod $name {}
+    )*};
+}
+
+guides! {
+    what_happens: "what-happens.md",
+}
