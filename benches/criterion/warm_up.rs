@@ -25,7 +25,7 @@ fn warm_up(criterion: &mut Criterion) {
             bencher.iter_custom(|times| (0..times).map(|_| open().expect("all open")).sum());
         });
     };
-    measure("mysql_warm_pool, proved", &|| {
+    measure("mysql-warm-pool, proved", &|| {
         bench.runtime.block_on(ours(&bench.opts))
     });
     measure("bare connections", &|| {

@@ -1,6 +1,6 @@
 //! `mysql-warm-pool` beside other pools and beside bare connections, doing the same work in the same run.
 //!
-//! `scripts/with-database scripts/compare-peers [--quick] [--check] [--readme] [--json FILE] [PEER...]`
+//! `scripts/with-database scripts/compare-peers [--quick] [--check] [--readme FILE] [--json FILE] [PEER...]`
 //!
 //! Peers take turns: in each round every one works for the same time, and the order moves on from round to round.
 //! Numbers are medians over the rounds; a ratio is the median of the ratios within each round, so that what
@@ -24,11 +24,11 @@ use crate::promises::Promises;
 const CONNECTIONS: usize = 8;
 
 const USAGE: &str = "\
-usage: compare-peers [--quick] [--check] [--readme] [--json FILE] [PEER...]
+usage: compare-peers [--quick] [--check] [--readme FILE] [--json FILE] [PEER...]
        compare-peers --times TIMES PEER WORK TASKS   just that, on one connection and one thread, for a profiler
 --quick   shorter, and less certain
 --check   end with status 1 unless every promise is met
---readme  print the README's tables at the end
+--readme  write the README's tables into a file
 --json    write what was measured into a file
 peers: bare ours deadpool mysql_async-no-reset mysql_async bb8 mobc sqlx sqlalchemy sqlalchemy-ping
        (all that can be had here, unless some are named)
@@ -60,7 +60,7 @@ enum Asked {
 struct Comparison {
     quick: bool,
     check: bool,
-    readme: bool,
+    readme: Option<PathBuf>,
     json: Option<PathBuf>,
     peers: Vec<Name>,
 }
@@ -111,17 +111,15 @@ fn asked(mut arguments: Vec<String>) -> Result<Asked> {
             tasks: tasks.parse()?,
         });
     }
+    let file = |name: Option<String>| name.map(PathBuf::from).ok_or("a file has to be named");
     let mut asked = Comparison::default();
     let mut arguments = arguments.drain(..);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--quick" => asked.quick = true,
             "--check" => asked.check = true,
-            "--readme" => asked.readme = true,
-            "--json" => {
-                let file = arguments.next().ok_or("--json needs a file")?;
-                asked.json = Some(file.into());
-            }
+            "--readme" => asked.readme = Some(file(arguments.next())?),
+            "--json" => asked.json = Some(file(arguments.next())?),
             name => {
                 let peer = peer(&name.to_owned())?;
                 if !peer.is_at_hand() {
@@ -198,8 +196,8 @@ async fn compare(asked: Comparison, opts: Opts) -> Result<()> {
     println!("\nPromises\n");
     let promises = Promises::judge(&found);
     print!("{promises}");
-    if asked.readme {
-        println!("\n{}", report::markdown(&found));
+    if let Some(file) = asked.readme {
+        std::fs::write(file, report::markdown(&found))?;
     }
     if let Some(file) = asked.json {
         std::fs::write(file, report::json(&found))?;

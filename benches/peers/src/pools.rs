@@ -106,7 +106,7 @@ impl Name {
     pub fn long(self) -> &'static str {
         match self {
             Self::Bare => "bare connections, no pool",
-            Self::Ours => "mysql_warm_pool",
+            Self::Ours => "mysql-warm-pool",
             Self::Deadpool => "deadpool, no checks",
             Self::DriverUnreset => "mysql_async::Pool, no reset",
             Self::Driver => "mysql_async::Pool",
@@ -114,7 +114,7 @@ impl Name {
             Self::Mobc => "mobc, ping on checkout",
             Self::Sqlx => "sqlx, ping on checkout",
             Self::Sqlalchemy => "SQLAlchemy with asyncmy",
-            Self::SqlalchemyPing => "the same, pool_pre_ping",
+            Self::SqlalchemyPing => "SQLAlchemy, pool_pre_ping",
         }
     }
 

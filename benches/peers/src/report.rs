@@ -9,7 +9,8 @@ use crate::{Found, throughput};
 
 /// The README's tables.
 pub fn markdown(found: &Found) -> String {
-    let mut text = format!("{}.\n\n", found.conditions);
+    // Blank lines, as it stands between marks.
+    let mut text = format!("\n{}.\n\n", found.conditions);
     text += "| prepared primary-key lookups | safe | 8 tasks on 8, per s | to bare | p99 | 64 tasks on 8, per s | p99 |\n";
     text += "|---|---|---:|---:|---:|---:|---:|\n";
     let crowded = found.crowded.rows();
@@ -60,6 +61,7 @@ pub fn markdown(found: &Found) -> String {
             );
         }
     }
+    text.push('\n');
     text
 }
 
@@ -123,7 +125,7 @@ fn told(name: Name) -> &'static str {
         Name::Mobc => "mobc, ping on checkout",
         Name::Sqlx => "sqlx as it comes (ping on checkout)",
         Name::Sqlalchemy => "SQLAlchemy with asyncmy, one process",
-        Name::SqlalchemyPing => "the same with `pool_pre_ping`",
+        Name::SqlalchemyPing => "SQLAlchemy with `pool_pre_ping`",
     }
 }
 

@@ -40,7 +40,7 @@ pub async fn compare(plan: &Plan, opts: &Opts) -> Result<()> {
     println!("\nOpening {CONNECTIONS} connections, {IN_FLIGHT} in flight\n");
     println!("{:40}{:>9}{:>12}", "", "ms", "to bare");
     for (name, all) in [
-        ("mysql_warm_pool, proved", &ours),
+        ("mysql-warm-pool, proved", &ours),
         ("bare, as they come (1 turn of settings)", &bare),
         ("bare, settings given (no such turn)", &barest),
     ] {
