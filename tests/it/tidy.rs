@@ -347,13 +347,14 @@ fn sources() -> Vec<Source> {
     sources
 }
 
-/// The files in `docs/`, by name.
+/// The files in `docs/`, by name; its folder holds pictures.
 fn guides() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let guides: Vec<_> = fs::read_dir(folder)
         .expect("a folder")
+        .map(|file| file.expect("a file"))
+        .filter(|file| file.path().is_file())
         .map(|file| {
-            let file = file.expect("a file");
             let text = fs::read_to_string(file.path()).expect("text");
             // As code spans are told apart by their ticks, those of blocks are left out.
             let text = text.split("\n```").step_by(2).collect();
