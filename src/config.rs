@@ -345,7 +345,9 @@ impl PoolConfig {
                     .iter()
                     .map(|field| format!("{ours}{}", field.to_uppercase()))
                     .collect();
-                faults.push(fault(&name, value, format!("one of {}", names.join(", "))));
+                // Not the value: who takes this for the place of a password has put one there.
+                let allowed = format!("one of {}", names.join(", "));
+                faults.push(fault(&name, "not understood", allowed));
                 continue;
             };
             if let Some((other, _)) = settings.insert(place, (name.clone(), value.clone())) {
@@ -1065,7 +1067,7 @@ mod tests {
             ("DATABASE_POOL_SIZE", "0"),
             ("DATABASE_POOL_READY_AT", "30"),
             ("DATABASE_POOL_TIMEOUT", "0s"),
-            ("DATABASE_POOL_SZIE", "3"),
+            ("DATABASE_POOL_PASSWORD", "s3cret"),
             ("DATABASE_MAX_OVERFLOW", "3"),
             ("DATABASE_POOL_OVERFLOW", "4"),
             ("OTHER_POOL_SIZE", "x"),
@@ -1075,7 +1077,7 @@ mod tests {
         assert_eq!(
             names,
             [
-                "DATABASE_POOL_SZIE",
+                "DATABASE_POOL_PASSWORD",
                 "DATABASE_POOL_OVERFLOW",
                 "DATABASE_URL",
                 "DATABASE_POOL_SIZE",
@@ -1089,6 +1091,10 @@ mod tests {
         );
         assert!(
             text.contains("DATABASE_POOL_SIZE is 0, allowed is 1 to"),
+            "{text}"
+        );
+        assert!(
+            text.contains("DATABASE_POOL_PASSWORD is not understood") && !text.contains("s3cret"),
             "{text}"
         );
     }

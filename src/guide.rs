@@ -1,8 +1,10 @@
-//! Guides, text only: what happens when something goes wrong.
+//! Guides, text only: sizing, what happens when something goes wrong, threats.
 //!
 //! | guide | for |
 //! |---|---|
+//! | [Sizing](sizing) | how many connections, and how long to wait |
 //! | [What happens when ...](what_happens) | restarts, outages, failover, cancellation, leaks, the end |
+//! | [Threats](threats) | what a hostile server, caller, network or reader of logs can and cannot do |
 //!
 //! The same texts stand in the repository's folder `docs`.
 
@@ -42,6 +44,8 @@ macro_rules! links {
 [`status()`]: crate::Pool::status
 [`try_get()`]: crate::Pool::try_get
 [`warm_up()`]: crate::Pool::warm_up
+[sizing]: crate::guide::sizing
+[threats]: crate::guide::threats
 [what happens]: crate::guide::what_happens
 
 "
@@ -57,5 +61,7 @@ macro_rules! guides {
 }
 
 guides! {
+    sizing: "sizing.md",
     what_happens: "what-happens.md",
+    threats: "threats.md",
 }

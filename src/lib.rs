@@ -23,7 +23,8 @@
 //!
 //! Start at [`PoolConfig`] for the settings, [`Pool`] for all that a pool does, [`PooledConn`] for what a
 //! caller holds, [`Readiness`] for probes, [`Error`] for what can go wrong, [`Reset`] for what one borrower
-//! may leave to the next. The [guides](guide) say what happens when something goes wrong.
+//! may leave to the next. The [guides](guide) tell of sizing, of what happens when
+//! something goes wrong, and of threats.
 #![cfg_attr(
     not(test),
     warn(
