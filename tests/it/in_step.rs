@@ -268,14 +268,18 @@ async fn ten_thousand_cancelled_callers_cause_no_wrong_answer_without_any_reset(
     cancel_and_ask(&pool, &Seed::new(), 10_000).await;
 }
 
+/// Long enough for a busy machine to hit the moment between two answers.
+const EACH_WAY: Duration = Duration::from_millis(50);
+/// The nested command ends after twice that, the outer one after four times that.
+const BETWEEN: Duration = Duration::from_millis(3 * 50);
+
 /// Cancels `command` at the moment when the driver, after a nested command, calls the connection fine
 /// although the answer of the outer one is still to come.
 async fn cancelled_after_the_nested_command(
     conn: &mut PooledConn,
     command: impl AsyncFnOnce(&mut PooledConn) -> mysql_async::Result<()>,
 ) {
-    // 10 ms each way: the nested command ends after 20 ms, the outer one after 40.
-    let cancelled = tokio::time::timeout(Duration::from_millis(30), command(conn)).await;
+    let cancelled = tokio::time::timeout(BETWEEN, command(conn)).await;
     assert!(cancelled.is_err(), "it ended too soon to be cancelled");
     assert!(
         !conn.is_disconnected(),
@@ -288,7 +292,7 @@ async fn a_nested_command_that_clears_the_drivers_flag_hides_nothing_from_the_po
     let server = Server::start().await;
     let proxy = Proxy::start(server.port()).await;
     let pool = warm(config(&server.url_via(proxy.port())).size(1).overflow(0)).await;
-    proxy.delay(Duration::from_millis(10));
+    proxy.delay(EACH_WAY);
 
     for kind in 0..3 {
         let mut conn = pool.get().await.expect("a connection");
@@ -325,7 +329,7 @@ async fn a_nested_command_that_clears_the_drivers_flag_hides_nothing_from_the_po
                         .expect("a transaction"),
                 );
                 let command = bare.query_drop("DO 'the other caller'");
-                let cancelled = tokio::time::timeout(Duration::from_millis(30), command).await;
+                let cancelled = tokio::time::timeout(BETWEEN, command).await;
                 assert!(cancelled.is_err() && !bare.is_disconnected());
             }
         }
