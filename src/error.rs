@@ -329,6 +329,12 @@ impl ConnectError {
             }
             Cause::OutOfStep => "look for a proxy that mixes up connections",
             Cause::Driver(mysql_async::Error::Server(error)) => advice_for_code(error.code),
+            // Each kind of TLS has an error of its own for this; the word is common to all.
+            Cause::Driver(mysql_async::Error::Io(error))
+                if error.to_string().contains("certificate") =>
+            {
+                "check the name and the dates of the server's certificate, and whom the client trusts"
+            }
             Cause::Driver(mysql_async::Error::Io(IoError::Io(error))) => match error.kind() {
                 io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
                     "start the server, or check host and port"

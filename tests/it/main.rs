@@ -5,6 +5,8 @@
 mod cleaned;
 mod cluster;
 mod differing;
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+mod encrypted;
 mod ending;
 #[cfg(feature = "metrics")]
 mod exported;
