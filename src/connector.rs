@@ -735,7 +735,7 @@ impl Connector {
         self.tell_failure(outage, &error);
     }
 
-    fn note_hanging(&self, pass: Pass) {
+    fn note_hanging(&self, pass: &mut Pass) {
         let error = ConnectError::timed_out(ConnectPhase::Connect, HANGING);
         let outage = self
             .gate()
@@ -851,7 +851,7 @@ impl Attempt {
             return outcome;
         }
         self.hanging = true;
-        connector.note_hanging(self.pass);
+        connector.note_hanging(&mut self.pass);
         opening.await
     }
 }

@@ -89,7 +89,8 @@ struct Asked {
 /// What an attempt knows of the gate it passed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pass {
-    failures_before: u32,
+    /// `None` once it has been counted as a failure itself.
+    failures_before: Option<u32>,
 }
 
 /// How far attempts had come at some moment.
@@ -129,7 +130,7 @@ impl Gate {
     pub(crate) fn pass(&mut self) -> Pass {
         self.begun = true;
         Pass {
-            failures_before: self.failures,
+            failures_before: Some(self.failures),
         }
     }
 
@@ -170,25 +171,29 @@ impl Gate {
     /// Notes an attempt that hangs, and lets the next one be made beside it; says whether an outage began with it.
     pub(crate) fn note_hanging(
         &mut self,
-        pass: Pass,
+        pass: &mut Pass,
         error: ConnectError,
         now: Instant,
         chance: u64,
     ) -> bool {
         self.hanging = self.hanging.saturating_add(1);
         self.last_failure = Some((self.ended, error));
-        self.step_back(pass, now, chance)
+        let first = self.step_back(*pass, now, chance);
+        // How it ends, perhaps long after others have succeeded, is no further news.
+        pass.failures_before = None;
+        first
     }
 
     /// One step of the back-off; attempts that were in flight together are one step.
     fn step_back(&mut self, pass: Pass, now: Instant, chance: u64) -> bool {
-        let first = self.failures == 0;
-        if self.failures == pass.failures_before {
-            self.failures = self.failures.saturating_add(1);
-            let since = *self.failing_since.get_or_insert(now);
-            let outage = now.saturating_duration_since(since);
-            self.retry_at = now.checked_add(schedule::back_off(self.failures, outage, chance));
+        if pass.failures_before != Some(self.failures) {
+            return false;
         }
+        let first = self.failures == 0;
+        self.failures = self.failures.saturating_add(1);
+        let since = *self.failing_since.get_or_insert(now);
+        let outage = now.saturating_duration_since(since);
+        self.retry_at = now.checked_add(schedule::back_off(self.failures, outage, chance));
         first
     }
 
@@ -377,6 +382,20 @@ mod tests {
             .expect("an outage");
         assert_eq!((outage.failures, outage.lasted), (1, due - now));
         assert_eq!((gate.opens_for(8, due), gate.error().is_none()), (8, true));
+    }
+
+    #[test]
+    fn an_attempt_that_hung_and_fails_after_another_succeeded_is_no_new_outage() {
+        let now = Instant::now();
+        let mut gate = Gate::default();
+        let (mut hanging, other) = (gate.pass(), gate.pass());
+        assert!(gate.note_hanging(&mut hanging, error(), now, 0));
+        assert!(gate.is_failing());
+        assert!(gate.note_success(Duration::ZERO, 9, now).is_some());
+        assert!(!gate.note_failure(hanging, error(), now, 0));
+        assert!(!gate.is_failing() && gate.error().is_none());
+        gate.note_failure(other, error(), now, 0);
+        assert!(gate.is_failing(), "that one is");
     }
 
     #[test]
