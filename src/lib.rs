@@ -25,6 +25,8 @@
 //! caller holds, [`Readiness`] for probes, [`Error`] for what can go wrong, [`Reset`] for what one borrower
 //! may leave to the next. The [guides](guide) tell of sizing, of what happens when
 //! something goes wrong, and of threats.
+// Marks in the docs what needs a feature; docs.rs sets it.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(test),
     warn(

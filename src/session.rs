@@ -365,11 +365,11 @@ pub(crate) struct Follow {
     asked_read_only: bool,
     /// What the statements that borrowers prepared may leave behind, by the server's number for them.
     statements: HashMap<u32, Effect>,
-    /// What the texts executed lately may leave behind.
+    /// What the texts sent lately may leave behind.
     judged: Judged,
 }
 
-/// Remembers the judgement of texts that are executed again and again.
+/// Remembers the judgement of texts that are sent again and again.
 #[derive(Default)]
 struct Judged {
     /// Each text has one place, and the last one there stays.
@@ -467,10 +467,11 @@ impl Follow {
         }
     }
 
-    /// Notes a statement that is about to be sent as text.
+    /// Notes the text of a statement that is about to be sent.
     pub(crate) fn note_text(&mut self, text: &[u8]) {
-        self.effect = self.effect.union(sql::effect_of(text));
-        self.asked_read_only |= asks_read_only(text);
+        let (effect, read_only) = self.judged.judge(text);
+        self.effect = self.effect.union(effect);
+        self.asked_read_only |= read_only;
     }
 
     /// Notes that a statement is about to be executed whose text the driver does not show.
@@ -482,11 +483,7 @@ impl Follow {
     /// Notes a statement that is about to be executed.
     pub(crate) fn note_executed(&mut self, text: Text<'_>) {
         match text {
-            Text::Sql(text) => {
-                let (effect, read_only) = self.judged.judge(text);
-                self.effect = self.effect.union(effect);
-                self.asked_read_only |= read_only;
-            }
+            Text::Sql(text) => self.note_text(text),
             Text::Prepared(statement) => match self.statements.get(&statement.id()) {
                 Some(effect) => self.effect = self.effect.union(*effect),
                 None => self.note_unseen(),
