@@ -11,6 +11,10 @@ use futures_util::future::join_all;
 use mysql_warm_pool::{
     Error, PooledConn, Readiness, TimeoutCause, mysql_async::prelude::Queryable,
 };
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
 use tracing::{
     Level, Subscriber,
     field::{Field, Visit},
@@ -248,6 +252,62 @@ async fn a_full_life_is_told_without_a_secret_or_a_flood() {
         ["close", "connect", "get", "warm_up"]
             .map(String::from)
             .into()
+    );
+}
+
+/// As one that is full does, while others come and go.
+#[tokio::test]
+async fn a_server_that_refuses_every_other_connection_is_told_without_a_flood() {
+    let listener = Listener::default();
+    let _listening = listener.listen();
+    let server = Server::shared().await;
+    let relay = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let (port, behind) = (relay.local_addr().expect("bound").port(), server.port());
+    let relaying = tokio::spawn(async move {
+        for number in 0.. {
+            let (mut client, _) = relay.accept().await.expect("a connection");
+            if number % 2 == 0 {
+                continue; // Dropped, it is closed.
+            }
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(("127.0.0.1", behind)).await?;
+                copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    let pool = warm(config(&server.url_via(port)).size(4).ready_at(1)).await;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        let conn = pool.get().await.expect("a connection");
+        PooledConn::discard(conn);
+        tokio::task::yield_now().await;
+    }
+    pool.close().await;
+    relaying.abort();
+
+    assert!(pool.metrics().failed_attempts >= 10, "it refuses often");
+    for what in [
+        "connections cannot be opened",
+        "connections can be opened again",
+    ] {
+        let told = listener.of(what);
+        let most = usize::try_from(began.elapsed().as_secs()).expect("a few") + 1;
+        assert!(
+            (1..=most).contains(&told.len()),
+            "{what}: {} times",
+            told.len()
+        );
+    }
+    // The ends that are told are those of the outages that are.
+    let outages: Vec<_> = listener
+        .events()
+        .into_iter()
+        .filter(|told| told.what.starts_with("connections can"))
+        .map(|told| told.what)
+        .collect();
+    assert!(
+        outages.windows(2).all(|pair| pair[0] != pair[1]),
+        "{outages:?}"
     );
 }
 
