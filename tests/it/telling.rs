@@ -184,9 +184,15 @@ async fn a_full_life_is_told_without_a_secret_or_a_flood() {
         .init(["SET @key = 'init-secret'"])
         .slow_get(Duration::from_millis(100));
     let pool = warm(settings).await;
-    let mut conn = pool.get().await.expect("a connection");
-    conn.query_drop("SELECT 1").await.expect("an answer");
-    drop(conn);
+    let load = Instant::now();
+    join_all((0..200).map(|_| async {
+        for _ in 0..5 {
+            let mut conn = pool.get().await.expect("a connection");
+            conn.query_drop("DO 1").await.expect("an answer");
+        }
+    }))
+    .await;
+    let load_lasted = load.elapsed();
 
     proxy.refuse().await;
     proxy.cut().await;
@@ -230,17 +236,17 @@ async fn a_full_life_is_told_without_a_secret_or_a_flood() {
     assert!(ended.seconds("lasted") >= 1.9, "{ended:?}");
     assert_eq!(listener.of("pool closed").len(), 1);
 
-    // At most a few lines a second, though 200 callers fail four times each.
-    let loud = |level: Level| {
-        let during = events.iter().filter(|told| {
-            told.level <= level && told.at >= outage && told.at <= outage + outage_lasted
-        });
-        during.count()
-    };
+    // At most a few lines a second, under load, and though 200 callers fail four times each.
+    assert!(listener.of("connection lent").len() >= 1_000, "under load");
     assert!(listener.of("slow get").len() >= 400, "they were slow");
-    let seconds = usize::try_from(outage_lasted.as_secs()).expect("a few") + 1;
-    let lines = loud(Level::INFO);
-    assert!(lines <= 4 * seconds, "{lines} lines in {seconds} s");
+    for (began, lasted) in [(load, load_lasted), (outage, outage_lasted)] {
+        let lines = events.iter().filter(|told| {
+            told.level <= Level::INFO && told.at >= began && told.at <= began + lasted
+        });
+        let seconds = usize::try_from(lasted.as_secs()).expect("a few") + 1;
+        let lines = lines.count();
+        assert!(lines <= 4 * seconds, "{lines} lines in {seconds} s");
+    }
 
     let told = format!("{events:?}{:?}", listener.spans());
     for secret in [password.as_str(), "init-secret"] {
