@@ -2,21 +2,33 @@
 //!
 //! `scripts/with-database cargo run --example retry`
 //!
-//! In place of three tries two seconds apart, whatever went wrong: pauses that grow, at random, so that many callers do
-//! not come back together; only after errors that may pass; and only where the work may be done twice.
+//! First as clients are often told to do by hand, three tries two seconds apart; then better: with pauses that begin short
+//! and grow, at random, so that many callers do not come back together. Either way only after errors that may pass, and
+//! only where the work may be done twice.
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
 
-use backon::{ExponentialBuilder, Retryable};
-use mysql_warm_pool::mysql_async::{self, prelude::*};
-use mysql_warm_pool::{Pool, PoolConfig, is_transient};
+use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder, Retryable};
+use mysql_warm_pool::mysql_async::{self, TxOpts, prelude::*};
+use mysql_warm_pool::{Error, Pool, PoolConfig, is_transient};
 
-/// Five tries at most. The pauses between them begin at 50 ms and double, each with as much again at random.
-fn pauses() -> ExponentialBuilder {
+/// Three tries, two seconds apart. A fault that is over after a moment costs two seconds, one that lasts for five is not
+/// survived, and all callers that met it at the same moment come back at the same moment.
+fn by_hand() -> ConstantBuilder {
+    ConstantBuilder::default()
+        .with_delay(Duration::from_secs(2))
+        .with_max_times(2)
+}
+
+/// Eight tries at most. The pauses between them begin at 50 ms and double, each with as much again at random.
+fn better() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
         .with_max_delay(Duration::from_secs(2))
-        .with_max_times(4)
+        .with_max_times(7)
         .with_jitter()
 }
 
@@ -29,48 +41,64 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = Pool::new(config)?;
     println!("{}", pool.warm_up().await?);
 
-    // A read may be done twice. Each try gets a connection of its own: the last one is lost, most likely.
-    let tries = Cell::new(0);
-    let read = async || {
-        tries.set(tries.get() + 1);
-        let mut conn = pool.get().await?;
-        if tries.get() == 1 {
-            println!("try 1: connection {} is killed", conn.id());
-            let kill = format!("KILL {}", conn.id());
-            pool.get().await?.query_drop(kill).await?;
-        }
-        conn.query_first("SELECT 6 * 7").await
-    };
-    let answer: mysql_async::Result<Option<u32>> = read
-        .retry(pauses())
-        .when(is_transient)
-        .notify(|error, pause| println!("try {}: {error}; next in {pause:.0?}", tries.get()))
-        .await;
-    println!("try {}: {:?}", tries.get(), answer?);
+    println!("\nthree tries, two seconds apart");
+    report(&pool, by_hand()).await?;
+    println!("\npauses that grow, at random");
+    report(&pool, better()).await?;
 
-    // What will be wrong again is not tried again.
-    let tries = Cell::new(0);
+    println!("\nwhat will be wrong again is not tried again");
+    let tries = AtomicU32::new(0);
     let wrong = async || {
-        tries.set(tries.get() + 1);
+        tries.fetch_add(1, Ordering::Relaxed);
         pool.get().await?.query_drop("SELEKT 1").await
     };
-    let outcome: mysql_async::Result<()> = wrong.retry(pauses()).when(is_transient).await;
+    let outcome: mysql_async::Result<()> = wrong.retry(better()).when(is_transient).await;
     if let Err(error) = outcome {
-        println!("{} try: {error}", tries.get());
+        println!("try {tries:?}: {error}");
     }
 
     // A write that must not be done twice is not tried again: a connection lost in the middle of it, or at COMMIT,
     // leaves open whether it was done. To get the connection for it may be.
+    println!("\na write that must not be done twice");
     let get = async || pool.get().await;
-    let mut conn = get
-        .retry(pauses())
-        .when(mysql_warm_pool::Error::is_transient)
-        .await?;
+    let mut conn = get.retry(better()).when(Error::is_transient).await?;
     conn.query_drop("CREATE TEMPORARY TABLE payment (id INT PRIMARY KEY)")
         .await?;
     conn.query_drop("INSERT INTO payment VALUES (7)").await?;
     println!("written once");
     drop(conn);
     pool.close().await;
+    Ok(())
+}
+
+/// Two reads that have to fit together. They may be done twice, and are tried again as a whole: the transaction from its
+/// start, on a connection of its own, as the last one is lost, most likely.
+async fn report<B>(pool: &Pool, pauses: B) -> mysql_async::Result<()>
+where
+    B: BackoffBuilder<Backoff: Send> + Send,
+{
+    let began = Instant::now();
+    let tries = AtomicU32::new(0);
+    let read = async || {
+        let number = tries.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut conn = pool.get().await?;
+        let id = conn.id();
+        let mut transaction = conn.start_transaction(TxOpts::default()).await?;
+        let six: Option<u32> = transaction.query_first("SELECT 6").await?;
+        if number == 1 {
+            println!("try 1: connection {id} is killed");
+            pool.get().await?.query_drop(format!("KILL {id}")).await?;
+        }
+        let seven: Option<u32> = transaction.query_first("SELECT 7").await?;
+        transaction.commit().await?;
+        Ok(six.zip(seven))
+    };
+    let numbers: mysql_async::Result<_> = read
+        .retry(pauses)
+        .when(is_transient)
+        .notify(|error, pause| println!("try {tries:?}: {error}; next in {pause:.0?}"))
+        .await;
+    let took = began.elapsed();
+    println!("try {tries:?}: {:?} after {took:.0?}", numbers?);
     Ok(())
 }

@@ -20,6 +20,10 @@ const SILENCE: Duration = Duration::from_millis(700);
 /// not to be told over and over.
 const ANSWERING: u32 = 3;
 
+/// The beginning of an outage is told aloud this often at most: a server that refuses every other connection begins one
+/// with each.
+const ALOUD_EVERY: Duration = Duration::from_secs(1);
+
 /// Between two signs of life that the server is asked for while none of the connections in use comes back.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -33,6 +37,9 @@ pub(crate) struct Gate {
     failures: u32,
     /// When the first of them was.
     failing_since: Option<Instant>,
+    /// When the beginning of an outage was last told aloud, and whether that was this one's.
+    told_at: Option<Instant>,
+    is_told: bool,
     /// No attempt before this.
     retry_at: Option<Instant>,
     /// Attempts that have not answered for long, and are still given their time.
@@ -109,7 +116,7 @@ pub(crate) struct Since {
     pub(crate) server: Option<ServerInfo>,
 }
 
-/// An outage that has ended.
+/// An outage that has ended, of which the beginning was told.
 pub(crate) struct Outage {
     pub(crate) failures: u32,
     pub(crate) lasted: Duration,
@@ -148,13 +155,13 @@ impl Gate {
         self.retry_at = None;
         let failures = std::mem::take(&mut self.failures);
         let since = self.failing_since.take()?;
-        Some(Outage {
+        std::mem::take(&mut self.is_told).then(|| Outage {
             failures,
             lasted: now.saturating_duration_since(since),
         })
     }
 
-    /// Notes an attempt that failed; says whether an outage began with it.
+    /// Notes an attempt that failed; says whether an outage is to be told aloud with it.
     pub(crate) fn note_failure(
         &mut self,
         pass: Pass,
@@ -168,7 +175,8 @@ impl Gate {
         self.step_back(pass, now, chance)
     }
 
-    /// Notes an attempt that hangs, and lets the next one be made beside it; says whether an outage began with it.
+    /// Notes an attempt that hangs, and lets the next one be made beside it; says whether an outage is to be told aloud
+    /// with it.
     pub(crate) fn note_hanging(
         &mut self,
         pass: &mut Pass,
@@ -178,10 +186,10 @@ impl Gate {
     ) -> bool {
         self.hanging = self.hanging.saturating_add(1);
         self.last_failure = Some((self.ended, error));
-        let first = self.step_back(*pass, now, chance);
+        let aloud = self.step_back(*pass, now, chance);
         // How it ends, perhaps long after others have succeeded, is no further news.
         pass.failures_before = None;
-        first
+        aloud
     }
 
     /// One step of the back-off; attempts that were in flight together are one step.
@@ -189,12 +197,22 @@ impl Gate {
         if pass.failures_before != Some(self.failures) {
             return false;
         }
-        let first = self.failures == 0;
         self.failures = self.failures.saturating_add(1);
         let since = *self.failing_since.get_or_insert(now);
         let outage = now.saturating_duration_since(since);
         self.retry_at = now.checked_add(schedule::back_off(self.failures, outage, chance));
-        first
+        self.tell(now)
+    }
+
+    /// Whether to tell of this outage now: once, and a short one that follows another at once not at all.
+    fn tell(&mut self, now: Instant) -> bool {
+        let last = self.told_at.map(|at| now.saturating_duration_since(at));
+        let aloud = !self.is_told && last.is_none_or(|ago| ago >= ALOUD_EVERY);
+        if aloud {
+            self.told_at = Some(now);
+            self.is_told = true;
+        }
+        aloud
     }
 
     pub(crate) fn is_failing(&self) -> bool {
@@ -396,6 +414,30 @@ mod tests {
         assert!(!gate.is_failing() && gate.error().is_none());
         gate.note_failure(other, error(), now, 0);
         assert!(gate.is_failing(), "that one is");
+    }
+
+    #[test]
+    fn of_outages_that_follow_each_other_at_once_one_a_second_is_told_with_its_end() {
+        let start = Instant::now();
+        let mut gate = Gate::default();
+        let mut told = Vec::new();
+        for ms in (0..2_500).step_by(10) {
+            let now = start + Duration::from_millis(ms);
+            let pass = gate.pass();
+            let began = gate.note_failure(pass, error(), now, 0);
+            let ended = gate.note_success(Duration::ZERO, 9, now).is_some();
+            assert_eq!(began, ended);
+            told.extend(began.then_some(ms));
+        }
+        assert_eq!(told, [0, 1_000, 2_000]);
+        // One that goes on is told of when its time has come.
+        let mut fails = |ms| {
+            let pass = gate.pass();
+            gate.note_failure(pass, error(), start + Duration::from_millis(ms), 0)
+        };
+        assert!(!fails(2_600) && !fails(2_990) && fails(3_010) && !fails(9_000));
+        let end = gate.note_success(Duration::ZERO, 9, start + Duration::from_secs(10));
+        assert_eq!(end.map(|outage| outage.failures), Some(4));
     }
 
     #[test]

@@ -1,10 +1,14 @@
-//! Guides, text only: sizing, what happens when something goes wrong, threats.
+//! Guides, text only: moving in, sizing, what happens when something goes wrong, threats.
 //!
 //! | guide | for |
 //! |---|---|
 //! | [Sizing](sizing) | how many connections, and how long to wait |
 //! | [What happens when ...](what_happens) | restarts, outages, failover, cancellation, leaks, the end |
 //! | [Threats](threats) | what a hostile server, caller, network or reader of logs can and cannot do |
+//! | [Coming from SQLAlchemy](coming_from_sqlalchemy) | each setting, event and habit, and what takes its place |
+//! | [Coming from `mysql_async`'s pool](coming_from_mysql_async) | the same driver, another pool |
+//! | [Coming from sqlx](coming_from_sqlx) | another driver as well |
+//! | [Coming from deadpool by hand](coming_from_deadpool) | what a manager of one's own has to do |
 //!
 //! The same texts stand in the repository's folder `docs`.
 
@@ -44,6 +48,7 @@ macro_rules! links {
 [`status()`]: crate::Pool::status
 [`try_get()`]: crate::Pool::try_get
 [`warm_up()`]: crate::Pool::warm_up
+[`watch()`]: crate::Pool::watch
 [sizing]: crate::guide::sizing
 [threats]: crate::guide::threats
 [what happens]: crate::guide::what_happens
@@ -64,4 +69,8 @@ guides! {
     sizing: "sizing.md",
     what_happens: "what-happens.md",
     threats: "threats.md",
+    coming_from_sqlalchemy: "coming-from-sqlalchemy.md",
+    coming_from_mysql_async: "coming-from-mysql-async.md",
+    coming_from_sqlx: "coming-from-sqlx.md",
+    coming_from_deadpool: "coming-from-deadpool.md",
 }

@@ -24,7 +24,7 @@
 //! Start at [`PoolConfig`] for the settings, [`Pool`] for all that a pool does, [`PooledConn`] for what a
 //! caller holds, [`Readiness`] for probes, [`Error`] for what can go wrong, [`Reset`] for what one borrower
 //! may leave to the next. The [guides](guide) tell of sizing, of what happens when
-//! something goes wrong, and of threats.
+//! something goes wrong, of threats, and of coming from SQLAlchemy, `mysql_async`'s pool, sqlx or deadpool.
 // Marks in the docs what needs a feature; docs.rs sets it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(

@@ -22,4 +22,5 @@ mod support_works;
 mod telling;
 mod tidy;
 mod upkeep;
+mod waiting;
 mod warming;

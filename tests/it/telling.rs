@@ -11,6 +11,10 @@ use futures_util::future::join_all;
 use mysql_warm_pool::{
     Error, PooledConn, Readiness, TimeoutCause, mysql_async::prelude::Queryable,
 };
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
 use tracing::{
     Level, Subscriber,
     field::{Field, Visit},
@@ -180,9 +184,15 @@ async fn a_full_life_is_told_without_a_secret_or_a_flood() {
         .init(["SET @key = 'init-secret'"])
         .slow_get(Duration::from_millis(100));
     let pool = warm(settings).await;
-    let mut conn = pool.get().await.expect("a connection");
-    conn.query_drop("SELECT 1").await.expect("an answer");
-    drop(conn);
+    let load = Instant::now();
+    join_all((0..200).map(|_| async {
+        for _ in 0..5 {
+            let mut conn = pool.get().await.expect("a connection");
+            conn.query_drop("DO 1").await.expect("an answer");
+        }
+    }))
+    .await;
+    let load_lasted = load.elapsed();
 
     proxy.refuse().await;
     proxy.cut().await;
@@ -226,17 +236,17 @@ async fn a_full_life_is_told_without_a_secret_or_a_flood() {
     assert!(ended.seconds("lasted") >= 1.9, "{ended:?}");
     assert_eq!(listener.of("pool closed").len(), 1);
 
-    // At most a few lines a second, though 200 callers fail four times each.
-    let loud = |level: Level| {
-        let during = events.iter().filter(|told| {
-            told.level <= level && told.at >= outage && told.at <= outage + outage_lasted
-        });
-        during.count()
-    };
+    // At most a few lines a second, under load, and though 200 callers fail four times each.
+    assert!(listener.of("connection lent").len() >= 1_000, "under load");
     assert!(listener.of("slow get").len() >= 400, "they were slow");
-    let seconds = usize::try_from(outage_lasted.as_secs()).expect("a few") + 1;
-    let lines = loud(Level::INFO);
-    assert!(lines <= 4 * seconds, "{lines} lines in {seconds} s");
+    for (began, lasted) in [(load, load_lasted), (outage, outage_lasted)] {
+        let lines = events.iter().filter(|told| {
+            told.level <= Level::INFO && told.at >= began && told.at <= began + lasted
+        });
+        let seconds = usize::try_from(lasted.as_secs()).expect("a few") + 1;
+        let lines = lines.count();
+        assert!(lines <= 4 * seconds, "{lines} lines in {seconds} s");
+    }
 
     let told = format!("{events:?}{:?}", listener.spans());
     for secret in [password.as_str(), "init-secret"] {
@@ -248,6 +258,62 @@ async fn a_full_life_is_told_without_a_secret_or_a_flood() {
         ["close", "connect", "get", "warm_up"]
             .map(String::from)
             .into()
+    );
+}
+
+/// As one that is full does, while others come and go.
+#[tokio::test]
+async fn a_server_that_refuses_every_other_connection_is_told_without_a_flood() {
+    let listener = Listener::default();
+    let _listening = listener.listen();
+    let server = Server::shared().await;
+    let relay = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let (port, behind) = (relay.local_addr().expect("bound").port(), server.port());
+    let relaying = tokio::spawn(async move {
+        for number in 0.. {
+            let (mut client, _) = relay.accept().await.expect("a connection");
+            if number % 2 == 0 {
+                continue; // Dropped, it is closed.
+            }
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(("127.0.0.1", behind)).await?;
+                copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    let pool = warm(config(&server.url_via(port)).size(4).ready_at(1)).await;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        let conn = pool.get().await.expect("a connection");
+        PooledConn::discard(conn);
+        tokio::task::yield_now().await;
+    }
+    pool.close().await;
+    relaying.abort();
+
+    assert!(pool.metrics().failed_attempts >= 10, "it refuses often");
+    for what in [
+        "connections cannot be opened",
+        "connections can be opened again",
+    ] {
+        let told = listener.of(what);
+        let most = usize::try_from(began.elapsed().as_secs()).expect("a few") + 1;
+        assert!(
+            (1..=most).contains(&told.len()),
+            "{what}: {} times",
+            told.len()
+        );
+    }
+    // The ends that are told are those of the outages that are.
+    let outages: Vec<_> = listener
+        .events()
+        .into_iter()
+        .filter(|told| told.what.starts_with("connections can"))
+        .map(|told| told.what)
+        .collect();
+    assert!(
+        outages.windows(2).all(|pair| pair[0] != pair[1]),
+        "{outages:?}"
     );
 }
 
