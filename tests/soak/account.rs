@@ -44,6 +44,21 @@ struct Books {
     more_violations: u64,
 }
 
+impl Books {
+    /// The last faults, and how many milliseconds ago they began and ended.
+    fn lately(&self) -> String {
+        let now = Instant::now();
+        let ago = |at: Instant| (now.saturating_duration_since(at)).as_millis();
+        let lately = self.troubles.iter().rev().take(5).map(|trouble| {
+            let ended = trouble
+                .to
+                .map_or_else(|| "now".to_owned(), |to| ago(to).to_string());
+            format!("{} {}-{ended} ms ago", trouble.name, ago(trouble.from))
+        });
+        lately.collect::<Vec<_>>().join(", ")
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Outcomes {
     acknowledged: u64,
@@ -83,6 +98,7 @@ impl Felt {
 
 #[derive(Clone, Copy, Debug)]
 struct Trouble {
+    name: &'static str,
     felt: Felt,
     from: Instant,
     to: Option<Instant>,
@@ -109,6 +125,7 @@ impl Account {
             from += Duration::from_nanos(1);
         }
         books.troubles.push(Trouble {
+            name,
             felt,
             from,
             to: None,
@@ -189,6 +206,7 @@ impl Account {
 
     pub(crate) fn violation(&self, what: String) {
         let mut books = self.books();
+        let what = format!("{what} [{}]", books.lately());
         if books.violations.len() < KEPT {
             println!("VIOLATION: {what}");
             books.violations.push(what);
