@@ -92,7 +92,7 @@ impl PooledConn {
         follow.end_with_status(&started);
         Ok(Transaction {
             inner: started?,
-            follow,
+            follow: Guarded::begin(follow),
             cut,
         })
     }
@@ -195,8 +195,40 @@ impl fmt::Debug for PooledConn {
 #[must_use = "a transaction that is not committed is rolled back"]
 pub struct Transaction<'a> {
     inner: mysql_async::Transaction<'a>,
-    follow: &'a mut Follow,
+    follow: Guarded<'a>,
     cut: &'a Signal,
+}
+
+/// Follows a connection for as long as the driver's guard of a transaction lives.
+///
+/// Without the end of that guard the driver believes for ever that the transaction is open, and refuses others.
+struct Guarded<'a>(&'a mut Follow);
+
+impl<'a> Guarded<'a> {
+    fn begin(follow: &'a mut Follow) -> Self {
+        follow.guarded = true;
+        Self(follow)
+    }
+}
+
+impl Deref for Guarded<'_> {
+    type Target = Follow;
+
+    fn deref(&self) -> &Follow {
+        self.0
+    }
+}
+
+impl DerefMut for Guarded<'_> {
+    fn deref_mut(&mut self) -> &mut Follow {
+        self.0
+    }
+}
+
+impl Drop for Guarded<'_> {
+    fn drop(&mut self) {
+        self.0.guarded = false;
+    }
 }
 
 impl<'a> Transaction<'a> {
@@ -211,7 +243,11 @@ impl<'a> Transaction<'a> {
     ///
     /// Dropped midway, the transaction may be committed or not; the connection is discarded.
     pub async fn commit(self) -> mysql_async::Result<()> {
-        let Self { inner, follow, cut } = self;
+        let Self {
+            inner,
+            mut follow,
+            cut,
+        } = self;
         follow.begin(&inner, cut)?;
         let done = unless_cut(cut, inner.commit()).await?;
         follow.end_with_status(&done);
@@ -230,7 +266,11 @@ impl<'a> Transaction<'a> {
     ///
     /// Dropped midway, the connection is discarded, which rolls back too.
     pub async fn rollback(self) -> mysql_async::Result<()> {
-        let Self { inner, follow, cut } = self;
+        let Self {
+            inner,
+            mut follow,
+            cut,
+        } = self;
         follow.begin(&inner, cut)?;
         let done = unless_cut(cut, inner.rollback()).await?;
         follow.end_with_status(&done);
@@ -239,7 +279,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn parts(&mut self) -> (&mut mysql_async::Transaction<'a>, &mut Follow, &Signal) {
-        (&mut self.inner, self.follow, self.cut)
+        (&mut self.inner, &mut self.follow, self.cut)
     }
 }
 

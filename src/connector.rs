@@ -37,7 +37,7 @@ use crate::{
     readiness::{Board, Facts, GRACE, Health, Readiness},
     report::{Flavor, ServerInfo},
     schedule::{self, Age, Upkeep},
-    session::{Birth, Identity, ProofError, Reason, Session, random},
+    session::{Birth, Identity, ProofError, Reason, Session, Victim, random},
     slot::{Filled, Opening, Slots, Tending},
     status::PoolStatus,
     trail::SlowGets,
@@ -71,6 +71,8 @@ pub(crate) struct Connector {
     pub(crate) wake: Arc<Notify>,
     /// Held by who ends an abandoned statement on the server: one at a time.
     pub(crate) killing: tokio::sync::Mutex<()>,
+    /// Guards those that are closed and whose statements may still run. Taken before nothing else.
+    abandoned: Mutex<Vec<Victim>>,
     /// Guards how opening goes. Taken before the slots' ledger.
     gate: Mutex<Gate>,
     /// Guards which runtime the pool lives on. Taken before nothing else.
@@ -139,6 +141,7 @@ impl Connector {
             cut: Signal::default(),
             wake: Arc::default(),
             killing: tokio::sync::Mutex::default(),
+            abandoned: Mutex::default(),
             gate: Mutex::default(),
             home: Mutex::default(),
             progress: watch::Sender::new(0),
@@ -288,6 +291,13 @@ impl Connector {
     /// Tries whether the server answers, on a new connection if there is room for one.
     pub(crate) fn open_for_a_sign_of_life(self: &Arc<Self>) {
         self.fill_counting(Demand::SignOfLife);
+    }
+
+    /// Connections that are closed and whose statements are to be ended yet.
+    pub(crate) fn abandoned(&self) -> MutexGuard<'_, Vec<Victim>> {
+        self.abandoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts the attempts that ended, and the pool's closing; whoever subscribes misses none.

@@ -9,22 +9,17 @@ use tracing::debug;
 use crate::{
     connector::Connector,
     goodbye,
-    session::{Identity, Reason, Session},
+    session::{Reason, Session, Victim},
     slot::{Filled, Tending},
 };
 
-/// How long a victim's slot is held back while there is no connection to kill it on.
+/// How long a victim's slot is held back while its turn has not come or there is no connection to kill it on.
 const HELD_BACK: Duration = Duration::from_millis(20);
-/// How long one is looked for in all.
+/// How long one is looked for after that.
 const LOOKED_FOR: Duration = Duration::from_secs(1);
 
-/// A connection whose statement is to be ended.
-struct Victim {
-    id: u32,
-    identity: Identity,
-}
-
-/// Ends what runs on the connection, then closes it. Its slot stays occupied until then.
+/// Ends what runs on the connection, then closes it. Its slot stays occupied until then, but not for long: the slots of
+/// many victims are not to wait for each other while callers wait for them.
 ///
 /// One victim at a time, on a connection that the pool has anyway: a burst of cancellations opens
 /// no more than one waiting caller would.
@@ -38,20 +33,38 @@ pub(crate) async fn kill(connector: &Arc<Connector>, mut tending: Tending) {
     let Some(victim) = victim else {
         return goodbye::close(connector, tending, Reason::Cancelled).await;
     };
-    let turn = connector.killing.lock().await;
-    // Where every slot is a victim's, this one's is needed for the killer.
-    let status = connector.slots.status();
-    let others = status.idle > 0 || status.in_use > 0 || status.connecting > 0;
-    if (others || status.open < status.limit())
-        && let Ok(killer) = timeout(HELD_BACK, borrow(connector)).await
-    {
-        kill_on(connector, killer, &victim).await;
+    let at_once = timeout(HELD_BACK, async {
+        let turn = connector.killing.lock().await;
+        // Where every slot is a victim's, this one's is needed for the killer.
+        let status = connector.slots.status();
+        let others = status.idle > 0 || status.in_use > 0 || status.connecting > 0;
+        if !others && status.open >= status.limit() {
+            return None;
+        }
+        Some((turn, borrow(connector).await))
+    });
+    if let Ok(Some((turn, killer))) = at_once.await {
+        kill_on(connector, killer, vec![victim]).await;
         drop(turn);
         return goodbye::close(connector, tending, Reason::Cancelled).await;
     }
     goodbye::close(connector, tending, Reason::Cancelled).await;
-    if let Ok(killer) = timeout(LOOKED_FOR, borrow(connector)).await {
-        kill_on(connector, killer, &victim).await;
+    let id = victim.id;
+    connector.abandoned().push(victim);
+    let found = timeout(LOOKED_FOR, async {
+        let turn = connector.killing.lock().await;
+        // Who had its turn before may have taken this one along.
+        if connector.abandoned().is_empty() {
+            return None;
+        }
+        Some((turn, borrow(connector).await))
+    });
+    if let Ok(Some((turn, killer))) = found.await {
+        let victims = std::mem::take(&mut *connector.abandoned());
+        kill_on(connector, killer, victims).await;
+        drop(turn);
+    } else {
+        connector.abandoned().retain(|victim| victim.id != id);
     }
 }
 
@@ -70,31 +83,33 @@ async fn borrow(connector: &Arc<Connector>) -> Filled {
     take.await
 }
 
-async fn kill_on(connector: &Arc<Connector>, killer: Filled, victim: &Victim) {
+async fn kill_on(connector: &Arc<Connector>, killer: Filled, victims: Vec<Victim>) {
     let mut tending = connector.slots.tend(killer);
-    let Some(session) = tending.session() else {
-        return;
-    };
-    match timeout(
-        connector.config.connect_timeout,
-        kill_if_certain(session, victim),
-    )
-    .await
-    {
-        Ok(Ok(killed)) => {
-            debug!(
-                pool = connector.name,
-                connection = victim.id,
-                killed,
-                "abandoned statement"
-            );
-            drop(tending.done());
-        }
-        Ok(Err(_)) | Err(_) => {
-            connector.count_discarded(session.conn.id(), Reason::Unproved, None);
-            goodbye::close(connector, tending, Reason::Unproved).await;
+    for victim in victims {
+        let Some(session) = tending.session() else {
+            return;
+        };
+        match timeout(
+            connector.config.connect_timeout,
+            kill_if_certain(session, &victim),
+        )
+        .await
+        {
+            Ok(Ok(killed)) => {
+                debug!(
+                    pool = connector.name,
+                    connection = victim.id,
+                    killed,
+                    "abandoned statement"
+                );
+            }
+            Ok(Err(_)) | Err(_) => {
+                connector.count_discarded(session.conn.id(), Reason::Unproved, None);
+                return goodbye::close(connector, tending, Reason::Unproved).await;
+            }
         }
     }
+    drop(tending.done());
 }
 
 /// Kills the victim if it is certain that its number means that connection here: on the same server, coming from

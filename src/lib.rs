@@ -94,7 +94,7 @@
 // - Nothing lost at the end. `ending::the_last_handle_takes_idle_connections_and_tasks_with_it`.
 //
 // Locks, in the order they are taken: `connector.home`, `connector.gate`, `slots.ledger`, deadpool's own; alone, or
-// under the gate's: `pulses.all`.
+// under the gate's: `pulses.all`. Alone: `connector.abandoned`.
 
 mod acquire;
 mod cleaning;

@@ -61,6 +61,14 @@ pub(crate) struct Identity {
     pub(crate) host: String,
 }
 
+/// A connection whose abandoned statement is to be ended on the server.
+#[derive(Debug)]
+pub(crate) struct Victim {
+    /// The server's number for it.
+    pub(crate) id: u32,
+    pub(crate) identity: Identity,
+}
+
 /// What a return asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -95,7 +103,7 @@ pub(crate) enum Reason {
     /// The server or the network ended it.
     Lost,
     /// Its borrower made a mistake at which the driver closed it, such as a wrong number of parameters, or changed
-    /// its account.
+    /// its account, or leaked a transaction.
     Misused,
     /// It gave no proof, or could not be cleaned.
     Unproved,
@@ -162,7 +170,7 @@ impl Session {
         if follow.in_flight {
             return Verdict::Discard(Reason::Cancelled);
         }
-        if self.conn.is_disconnected() && follow.misused {
+        if follow.guarded || self.conn.is_disconnected() && follow.misused {
             return Verdict::Discard(Reason::Misused);
         }
         if self.conn.is_disconnected() || follow.ended {
@@ -351,6 +359,8 @@ pub(crate) struct Follow {
     unfollowed: bool,
     /// A transaction was started by the driver's means and not ended by them.
     in_transaction: bool,
+    /// The driver's guard of a transaction has not ended; if it was leaked, it never will.
+    pub(crate) guarded: bool,
     /// What the driver keeps as the server's status may be a prepare's answer, which is none.
     status_stale: bool,
     /// What the present borrower's statements may have left behind.
@@ -423,6 +433,7 @@ impl Follow {
             used: false,
             unfollowed: false,
             in_transaction: false,
+            guarded: false,
             status_stale: false,
             effect: Effect::NEUTRAL,
             proved_at: now,

@@ -665,6 +665,23 @@ async fn a_connection_whose_account_was_changed_is_not_lent_again() {
 }
 
 #[tokio::test]
+#[expect(clippy::mem_forget, reason = "the pool must bear it")]
+async fn a_transaction_that_was_leaked_spoils_no_later_one() {
+    let server = Server::shared().await;
+    for reset in [Reset::Always, Reset::WhenChanged, Reset::Never] {
+        let pool = pool_of_one(config(&server.url()).reset(reset)).await;
+        let mut conn = pool.get().await.expect("a connection");
+        let transaction = conn.start_transaction(TxOpts::default()).await;
+        std::mem::forget(transaction.expect("begun"));
+        drop(conn);
+        let mut next = pool.get().await.expect("a connection");
+        let transaction = next.start_transaction(TxOpts::default()).await;
+        let transaction = transaction.expect("no other is open");
+        transaction.commit().await.expect("committed");
+    }
+}
+
+#[tokio::test]
 async fn a_statement_prepared_on_another_connection_is_refused() {
     let server = Server::shared().await;
     let pool = warm(config(&server.url()).size(2)).await;

@@ -116,6 +116,38 @@ async fn a_burst_of_50_cancellations_opens_no_50_more_connections() {
     .await;
 }
 
+/// None of the victims' slots waits for the killing of another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_there_is_no_connection_to_kill_on_callers_are_served_soon_all_the_same() {
+    let server = Server::start().await;
+    let settings = config(&server.url())
+        .size(8)
+        .overflow(0)
+        .on_cancel(OnCancel::Kill);
+    let pool = warm(settings).await;
+    let held = join_all((0..8).map(|_| pool.get())).await;
+    // Beyond the new limit, none may be opened until most of them are closed.
+    pool.resize(2, 0).expect("good settings");
+    join_all(held.into_iter().map(async |conn| {
+        let mut conn = conn.expect("a connection");
+        let running = conn.query_drop("SELECT SLEEP(60)");
+        let cancelled = tokio::time::timeout(Duration::from_millis(50), running).await;
+        assert!(cancelled.is_err());
+    }))
+    .await;
+    let mut conn = pool
+        .get_within(Duration::from_millis(800))
+        .await
+        .expect("a connection, before all have been killed");
+    conn.query_drop("DO 1").await.expect("an answer");
+    drop(conn);
+    let mut admin = server.admin().await;
+    eventually(SOON, "all are gone", async || {
+        running(&mut admin, "SLEEP").await == 0
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn on_another_server_with_the_same_numbers_nothing_is_killed() {
     let (one, other) = (Server::start().await, Server::start().await);

@@ -1,0 +1,350 @@
+//! The account of every request, and of whatever must not have happened.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Display},
+    io,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use mysql_warm_pool::{
+    Error, TimeoutCause,
+    mysql_async::{self, DriverError, IoError},
+};
+
+/// How long a fault may be felt after its end: as long as a connection that died in it may lie idle and pass for
+/// proved, and what the machine needs.
+const FELT_FOR: Duration = Duration::from_millis(1_300);
+/// Violations that are kept; the rest is counted.
+const KEPT: usize = 40;
+
+/// What became of all requests.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    /// Locked for moments only.
+    books: Mutex<Books>,
+    answers: AtomicU64,
+    successes: AtomicU64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Books {
+    requests: BTreeMap<&'static str, Outcomes>,
+    errors: BTreeMap<&'static str, u64>,
+    /// The last seconds of it.
+    troubles: Vec<Trouble>,
+    faults: BTreeMap<&'static str, Faults>,
+    wrong_answers: u64,
+    traces: u64,
+    violations: Vec<String>,
+    more_violations: u64,
+}
+
+impl Books {
+    /// The last faults, and how many milliseconds ago they began and ended.
+    fn lately(&self) -> String {
+        let now = Instant::now();
+        let ago = |at: Instant| (now.saturating_duration_since(at)).as_millis();
+        let lately = self.troubles.iter().rev().take(5).map(|trouble| {
+            let ended = trouble
+                .to
+                .map_or_else(|| "now".to_owned(), |to| ago(to).to_string());
+            format!("{} {}-{ended} ms ago", trouble.name, ago(trouble.from))
+        });
+        lately.collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Outcomes {
+    acknowledged: u64,
+    failed: u64,
+    cancelled: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Faults {
+    times: u64,
+    recovered: u64,
+    total: Duration,
+    longest: Duration,
+}
+
+/// What the world did to the pool, by what callers may feel of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Felt {
+    /// Connections end in the middle of anything.
+    pub(crate) losses: bool,
+    /// New connections cannot be had, or open ones do not answer.
+    pub(crate) waits: bool,
+    /// The account is refused.
+    pub(crate) denials: bool,
+    /// Writes are refused.
+    pub(crate) read_only: bool,
+}
+
+impl Felt {
+    const fn covers(self, other: Self) -> bool {
+        (self.losses || !other.losses)
+            && (self.waits || !other.waits)
+            && (self.denials || !other.denials)
+            && (self.read_only || !other.read_only)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Trouble {
+    name: &'static str,
+    felt: Felt,
+    from: Instant,
+    to: Option<Instant>,
+}
+
+/// A fault that has begun. Told to [`Account::over`] when it has ended.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Begun(Instant);
+
+impl Account {
+    /// A fault begins.
+    pub(crate) fn begin(&self, name: &'static str, felt: Felt) -> Begun {
+        let now = Instant::now();
+        let mut books = self.books();
+        books.troubles.retain(|trouble| {
+            trouble
+                .to
+                .is_none_or(|to| now - to < Duration::from_secs(60))
+        });
+        // Two that begin at the same moment would be taken for one.
+        let mut from = now;
+        while books.troubles.iter().any(|trouble| trouble.from == from) {
+            from += Duration::from_nanos(1);
+        }
+        books.troubles.push(Trouble {
+            name,
+            felt,
+            from,
+            to: None,
+        });
+        books.faults.entry(name).or_default().times += 1;
+        drop(books);
+        Begun(from)
+    }
+
+    /// It is over, and its last consequences are to come.
+    pub(crate) fn over(&self, begun: Begun) {
+        let mut books = self.books();
+        for trouble in &mut books.troubles {
+            if trouble.from == begun.0 {
+                trouble.to = Some(Instant::now());
+            }
+        }
+    }
+
+    pub(crate) fn recovered(&self, name: &'static str, after: Duration) {
+        let mut books = self.books();
+        let faults = books.faults.entry(name).or_default();
+        faults.recovered += 1;
+        faults.total += after;
+        faults.longest = faults.longest.max(after);
+        drop(books);
+    }
+
+    pub(crate) fn acknowledged(&self, name: &'static str) {
+        self.successes.fetch_add(1, Ordering::Relaxed);
+        self.books().requests.entry(name).or_default().acknowledged += 1;
+    }
+
+    pub(crate) fn cancelled(&self, name: &'static str) {
+        self.books().requests.entry(name).or_default().cancelled += 1;
+    }
+
+    /// Counts a request that failed; it is a violation if nothing can have been the cause.
+    pub(crate) fn failed(&self, name: &'static str, error: &mysql_async::Error, begun: Instant) {
+        let (label, needs) = class_of(error);
+        let now = Instant::now();
+        let mut books = self.books();
+        books.requests.entry(name).or_default().failed += 1;
+        *books.errors.entry(label).or_default() += 1;
+        let cause = needs.is_some_and(|needs| {
+            let felt = |trouble: &Trouble| {
+                trouble.from <= now && trouble.to.is_none_or(|to| begun <= to + FELT_FOR)
+            };
+            !needs.causes_needed()
+                || books
+                    .troubles
+                    .iter()
+                    .any(|trouble| felt(trouble) && trouble.felt.covers(needs))
+        });
+        drop(books);
+        if !cause {
+            self.violation(format!(
+                "{name}: an error without a cause, {:?} after its beginning: {error}",
+                begun.elapsed()
+            ));
+        }
+    }
+
+    /// An answer came that was the right one.
+    pub(crate) fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn wrong_answer(&self, what: impl Display) {
+        self.books().wrong_answers += 1;
+        self.violation(format!("an answer to another question: {what}"));
+    }
+
+    pub(crate) fn trace(&self, what: impl Display) {
+        self.books().traces += 1;
+        self.violation(format!("something an earlier borrower left: {what}"));
+    }
+
+    pub(crate) fn violation(&self, what: String) {
+        let mut books = self.books();
+        let what = format!("{what} [{}]", books.lately());
+        if books.violations.len() < KEPT {
+            println!("VIOLATION: {what}");
+            books.violations.push(what);
+        } else {
+            books.more_violations += 1;
+        }
+    }
+
+    pub(crate) fn violations(&self) -> Vec<String> {
+        let books = self.books();
+        let (mut violations, more) = (books.violations.clone(), books.more_violations);
+        drop(books);
+        if more > 0 {
+            violations.push(format!("and {more} more"));
+        }
+        violations
+    }
+
+    /// Requests that were acknowledged so far.
+    pub(crate) fn successes(&self) -> u64 {
+        self.successes.load(Ordering::Relaxed)
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Felt {
+    const fn causes_needed(self) -> bool {
+        self.losses || self.waits || self.denials || self.read_only
+    }
+}
+
+/// The summary.
+impl Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let books = self.books().clone();
+        writeln!(
+            f,
+            "{:<26} {:>12} {:>8} {:>9}",
+            "requests", "acknowledged", "failed", "cancelled"
+        )?;
+        let mut all = Outcomes::default();
+        for (name, outcomes) in &books.requests {
+            all.acknowledged += outcomes.acknowledged;
+            all.failed += outcomes.failed;
+            all.cancelled += outcomes.cancelled;
+            outcomes.write(f, name)?;
+        }
+        all.write(f, "all")?;
+        writeln!(f, "\n{:<26} {:>12}", "errors", "times")?;
+        for (label, times) in &books.errors {
+            writeln!(f, "{label:<26} {times:>12}")?;
+        }
+        writeln!(
+            f,
+            "\n{:<26} {:>12}   until ready again (mean, longest)",
+            "faults", "times"
+        )?;
+        for (name, faults) in &books.faults {
+            write!(f, "{name:<26} {:>12}", faults.times)?;
+            match u32::try_from(faults.recovered) {
+                Ok(recovered @ 1..) => writeln!(
+                    f,
+                    "   {:.0?}, {:.0?}",
+                    faults.total / recovered,
+                    faults.longest
+                )?,
+                _ => writeln!(f)?,
+            }
+        }
+        writeln!(
+            f,
+            "\nright answers {}, wrong answers {}, traces of earlier borrowers {}",
+            self.answers.load(Ordering::Relaxed),
+            books.wrong_answers,
+            books.traces
+        )
+    }
+}
+
+impl Outcomes {
+    fn write(self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+        writeln!(
+            f,
+            "{name:<26} {:>12} {:>8} {:>9}",
+            self.acknowledged, self.failed, self.cancelled
+        )
+    }
+}
+
+/// What to call the error, and what must have been felt for it to be right; `None` if it never is.
+fn class_of(error: &mysql_async::Error) -> (&'static str, Option<Felt>) {
+    let nothing = Felt::default();
+    let losses = Felt {
+        losses: true,
+        ..nothing
+    };
+    let waits = Felt {
+        waits: true,
+        ..nothing
+    };
+    let denials = Felt {
+        denials: true,
+        ..nothing
+    };
+    let read_only = Felt {
+        read_only: true,
+        ..nothing
+    };
+    match error {
+        mysql_async::Error::Io(IoError::Io(error)) => match error.kind() {
+            io::ErrorKind::ConnectionAborted => ("refused after a loss", Some(losses)),
+            _ => ("connection lost", Some(losses)),
+        },
+        mysql_async::Error::Driver(DriverError::ConnectionClosed) => {
+            ("connection lost", Some(losses))
+        }
+        mysql_async::Error::Server(error) => match error.code {
+            1205 => ("1205 lock wait timeout", Some(nothing)),
+            1213 => ("1213 deadlock", Some(nothing)),
+            1053 | 1927 | 3169 | 1152..=1161 => ("killed or shut down", Some(losses)),
+            1317 => ("1317 interrupted", Some(losses)),
+            1290 | 1836 => ("read-only", Some(read_only)),
+            _ => ("another of the server", None),
+        },
+        mysql_async::Error::Other(error) => match error.downcast_ref::<Error>() {
+            Some(Error::Timeout { cause, .. }) => match cause {
+                TimeoutCause::Exhausted => ("time-out: exhausted", Some(waits)),
+                TimeoutCause::Connecting => ("time-out: connecting", Some(waits)),
+                TimeoutCause::Unavailable => ("time-out: unavailable", Some(waits)),
+                TimeoutCause::Proving => ("time-out: proving", Some(waits)),
+                _ => ("time-out: another", None),
+            },
+            Some(Error::Connect(_)) => ("connect, lasting", Some(denials)),
+            _ => ("another of the pool", None),
+        },
+        _ => ("another of the driver", None),
+    }
+}

@@ -1,0 +1,366 @@
+//! The second actor: does to the server, to the way to it and to the pool's settings what the plan says.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use mysql_warm_pool::{
+    Credentials, CredentialsSource, Error, Pool, Readiness,
+    mysql_async::{self, Conn, prelude::Queryable},
+};
+use tokio::{
+    sync::RwLock,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    account::{Account, Felt},
+    bank::{self, USER},
+    caller::Shared,
+    plan::{Blow, Deck, Fault},
+    support::{Proxy, Server},
+};
+
+/// How long the pool may take to be ready after a fault.
+const READY_WITHIN: Duration = Duration::from_secs(2);
+
+/// The password of the pool's user now; each change makes another.
+#[derive(Debug, Default)]
+pub(crate) struct Password {
+    turns: Arc<AtomicU64>,
+}
+
+impl Password {
+    pub(crate) fn text(&self) -> String {
+        text_of(self.turns.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn source(&self) -> CredentialsSource {
+        let turns = Arc::clone(&self.turns);
+        CredentialsSource::new(move || {
+            let password = text_of(turns.load(Ordering::Relaxed));
+            async move { Ok::<_, Error>(Credentials::new(USER, password)) }
+        })
+    }
+}
+
+fn text_of(turn: u64) -> String {
+    format!("Qz8vKt4n{turn}")
+}
+
+/// The world around the pool.
+pub(crate) struct World {
+    pub(crate) server: Server,
+    pub(crate) proxy: Proxy,
+    pub(crate) password: Password,
+    /// Written to while the server is away, read by who asks it.
+    pub(crate) away: RwLock<()>,
+}
+
+impl World {
+    /// Runs a statement that may be too late: what it is about may have gone by itself.
+    async fn try_execute(&self, statement: &str) -> mysql_async::Result<()> {
+        let mut admin = self.server.admin().await;
+        let outcome = admin.query_drop(statement).await;
+        admin.disconnect().await.ok();
+        outcome
+    }
+
+    /// How many connections of the pool's user the server has now.
+    pub(crate) async fn listed(&self) -> u64 {
+        let mut admin = self.server.admin().await;
+        let listed = admin
+            .query_first(format!(
+                "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = '{USER}'"
+            ))
+            .await;
+        admin.disconnect().await.ok();
+        listed.expect("an answer").unwrap_or_default()
+    }
+
+    async fn kill(&self, most: usize) -> mysql_async::Result<()> {
+        let mut admin = self.server.admin().await;
+        let ids: Vec<u64> = admin
+            .query(format!(
+                "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = '{USER}'"
+            ))
+            .await?;
+        for id in ids.into_iter().take(most) {
+            // One that has ended by itself cannot be killed.
+            admin.query_drop(format!("KILL {id}")).await.ok();
+        }
+        admin.disconnect().await
+    }
+}
+
+pub(crate) struct Striker {
+    pub(crate) world: Arc<World>,
+    pub(crate) pool: Pool,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) deck: Deck,
+}
+
+impl Striker {
+    /// Strikes until the time is over, and ends with a fault whose end it has waited for.
+    pub(crate) async fn strike(mut self, until: Instant) {
+        loop {
+            let mut blow = self.deck.deal();
+            let is_last = Instant::now() + blow.lasts >= until;
+            blow.recovers |= is_last;
+            self.one(blow).await;
+            if is_last {
+                return;
+            }
+            sleep(blow.pause).await;
+        }
+    }
+
+    async fn one(&self, blow: Blow) {
+        let name = blow.fault.name();
+        let begun = self.account().begin(name, felt(blow.fault));
+        self.cause(blow).await;
+        let ended = Instant::now();
+        self.account().over(begun);
+        if blow.recovers {
+            self.until_ready(name, ended).await;
+        }
+    }
+
+    async fn until_ready(&self, name: &'static str, ended: Instant) {
+        let mut watch = self.pool.watch();
+        let ready = async {
+            while watch.current() != Readiness::Ready {
+                watch.changed().await;
+            }
+        };
+        let in_time = timeout(READY_WITHIN, ready).await.is_ok();
+        let took = ended.elapsed();
+        let served = self.account().successes();
+        if !in_time {
+            let text = format!(
+                "not ready {took:?} after the end of: {name}; {:?}",
+                self.pool.health()
+            );
+            self.account().violation(text);
+            return;
+        }
+        self.account().recovered(name, took);
+        let goes_on = async {
+            while self.account().successes() == served {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        if timeout(READY_WITHIN, goes_on).await.is_err() {
+            let text = format!(
+                "ready after {name}, and nobody is served: {}",
+                self.pool.status()
+            );
+            self.account().violation(text);
+        }
+    }
+
+    async fn cause(&self, blow: Blow) {
+        let World {
+            server,
+            proxy,
+            away,
+            ..
+        } = &*self.world;
+        match blow.fault {
+            Fault::Kill(most) => {
+                let most = usize::try_from(most).unwrap_or(usize::MAX);
+                self.note(self.world.kill(most).await);
+            }
+            Fault::KillAll => self.note(self.world.kill(usize::MAX).await),
+            Fault::Restart | Fault::Crash => {
+                let away = away.write().await;
+                if blow.fault == Fault::Restart {
+                    server.shutdown().await;
+                } else {
+                    server.kill().await;
+                }
+                self.last(blow).await;
+                server.start_again().await;
+                drop(away);
+                for statement in bank::account_statements(&self.world.password.text()) {
+                    server.execute(&statement).await;
+                }
+            }
+            Fault::Freeze => {
+                let away = away.write().await;
+                let frozen = server.freeze().await;
+                self.last(blow).await;
+                frozen.thaw();
+                drop(away);
+            }
+            Fault::Cut => proxy.cut().await,
+            Fault::HangUp => proxy.hang_up().await,
+            Fault::Refuse => {
+                proxy.refuse().await;
+                self.last(blow).await;
+                proxy.accept_again().await;
+            }
+            Fault::Stall => {
+                proxy.stall();
+                self.last(blow).await;
+                proxy.resume();
+            }
+            Fault::StallNew => {
+                proxy.accept_and_stall();
+                self.last(blow).await;
+                proxy.forward();
+            }
+            Fault::StallAfter(bytes) => {
+                proxy.stall_after(bytes);
+                self.last(blow).await;
+                proxy.forward();
+            }
+            Fault::AcceptAndClose => {
+                proxy.accept_and_close();
+                self.last(blow).await;
+                proxy.forward();
+            }
+            Fault::Delay(each_way) => {
+                proxy.delay(each_way);
+                self.last(blow).await;
+                proxy.forward();
+            }
+            Fault::Exhaust => self.exhaust(blow).await,
+            Fault::RotatePassword => self.rotate().await,
+            Fault::ReadOnly => {
+                let on = self.world.try_execute("SET GLOBAL read_only = 1").await;
+                self.note(on);
+                self.last(blow).await;
+                server.execute("SET GLOBAL read_only = 0").await;
+            }
+            Fault::Resize(size, overflow) => {
+                if let Err(error) = self.pool.resize(size, overflow) {
+                    self.account().violation(format!("no resize: {error}"));
+                }
+                let status = self.pool.status();
+                if (status.size, status.overflow) != (size, overflow) {
+                    self.account()
+                        .violation(format!("resized to {size} + {overflow}, and is {status}"));
+                }
+            }
+            Fault::Refresh => self.pool.refresh(),
+        }
+    }
+
+    /// The fault goes on, and perhaps another comes on top.
+    async fn last(&self, blow: Blow) {
+        sleep(blow.lasts / 2).await;
+        if let Some(fault) = blow.beside {
+            let begun = self.account().begin(fault.name(), felt(fault));
+            let beside = Blow {
+                fault,
+                beside: None,
+                ..blow
+            };
+            Box::pin(self.cause(beside)).await;
+            self.account().over(begun);
+        }
+        sleep(blow.lasts / 2).await;
+    }
+
+    /// Others take all that the server has, while the pool has to open anew.
+    async fn exhaust(&self, blow: Blow) {
+        let mut others = Vec::new();
+        self.note(self.world.kill(3).await);
+        loop {
+            match Conn::new(self.world.server.opts()).await {
+                Ok(conn) => others.push(conn),
+                Err(mysql_async::Error::Server(error)) if error.code == 1040 => break,
+                Err(error) => {
+                    self.account()
+                        .violation(format!("others cannot connect: {error}"));
+                    break;
+                }
+            }
+        }
+        self.note(self.world.kill(3).await);
+        self.last(blow).await;
+        for conn in others {
+            conn.disconnect().await.ok();
+        }
+    }
+
+    async fn rotate(&self) {
+        let Password { turns } = &self.world.password;
+        let next = turns.load(Ordering::Relaxed) + 1;
+        let statement = format!("ALTER USER {USER}@'%' IDENTIFIED BY '{}'", text_of(next));
+        self.world.server.execute(&statement).await;
+        turns.store(next, Ordering::Relaxed);
+        self.pool.refresh();
+    }
+
+    /// The actor's own work must succeed.
+    fn note(&self, outcome: mysql_async::Result<()>) {
+        if let Err(error) = outcome {
+            self.account()
+                .violation(format!("the fault could not be caused: {error}"));
+        }
+    }
+
+    fn account(&self) -> &Account {
+        &self.shared.account
+    }
+}
+
+/// What callers may feel of the fault.
+const fn felt(fault: Fault) -> Felt {
+    let nothing = Felt {
+        losses: false,
+        waits: false,
+        denials: false,
+        read_only: false,
+    };
+    match fault {
+        Fault::Kill(_) | Fault::KillAll | Fault::Cut | Fault::HangUp => Felt {
+            losses: true,
+            waits: true,
+            ..nothing
+        },
+        // A server that is just back may have forgotten the last change of the password.
+        Fault::Restart | Fault::Crash => Felt {
+            losses: true,
+            waits: true,
+            denials: true,
+            ..nothing
+        },
+        Fault::Exhaust => Felt {
+            losses: true,
+            waits: true,
+            ..nothing
+        },
+        Fault::Freeze
+        | Fault::Refuse
+        | Fault::Stall
+        | Fault::StallNew
+        | Fault::StallAfter(_)
+        | Fault::AcceptAndClose
+        | Fault::Delay(_) => Felt {
+            waits: true,
+            ..nothing
+        },
+        Fault::RotatePassword => Felt {
+            waits: true,
+            denials: true,
+            ..nothing
+        },
+        Fault::ReadOnly => Felt {
+            waits: true,
+            read_only: true,
+            ..nothing
+        },
+        Fault::Resize(..) => Felt {
+            waits: true,
+            ..nothing
+        },
+        Fault::Refresh => nothing,
+    }
+}

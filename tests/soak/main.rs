@@ -1,0 +1,294 @@
+//! Callers at work while all that can go wrong does: nothing is lost, mixed up, or left behind.
+//!
+//! Sixty-four callers do a mix of lookups, transfers, streams, cancelled work, leaks and panics, while a second actor
+//! kills, restarts, freezes, cuts, exhausts, rotates the password, flips read-only, resizes and refreshes. What came of
+//! it is judged by the server's tables and by an account of every request.
+//!
+//! It lasts `SOAK_SECONDS` (10 unless set). What is done is drawn from `SEED`, printed at the start; how it interleaves
+//! is not. A summary is printed with `--nocapture`, and always when it fails:
+//!
+//! ```sh
+//! SOAK_SECONDS=600 cargo test --test soak -- --nocapture
+//! ```
+//!
+//! | file | its one job |
+//! |---|---|
+//! | `plan.rs` | what is to be done, drawn from the seed |
+//! | `caller.rs` | carries out a caller's work |
+//! | `faults.rs` | the second actor |
+//! | `bank.rs` | the tables, and what must be true of them |
+//! | `account.rs` | the account of every request, and which errors have a cause |
+//! | `witness.rs` | looks on: status, server, readiness, memory |
+
+#[path = "../it/support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "the other binary uses the rest")]
+mod support;
+
+mod account;
+mod bank;
+mod caller;
+mod faults;
+mod plan;
+mod witness;
+
+use std::{
+    env, panic,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant, SystemTime},
+};
+
+use mysql_warm_pool::{Error, Pool, Readiness, TimeoutCause, mysql_async::Conn};
+use tokio::{
+    runtime::Handle,
+    sync::RwLock,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    caller::{Caller, DETACHED_AT_ONCE, Deliberate, Shared},
+    faults::{Password, Striker, World},
+    plan::Deck,
+    support::{Proxy, Seed, Server, config, warm},
+    witness::Witness,
+};
+
+const CALLERS: u64 = 64;
+/// The most connections that any settings of the pool allow.
+const LIMIT: usize = 24;
+const MAX_CONNECTIONS: u32 = 60;
+const SOON: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_mixed_up_or_left_behind_whatever_goes_wrong() {
+    let seed = seed();
+    let lasts = lasts();
+    leave_deliberate_panics_untold();
+    let world = world().await;
+    let settings =
+        config(&world.server.url_via(world.proxy.port())).credentials(world.password.source());
+    let settings = plan::settle(settings, &mut seed.fork(1_000), LIMIT);
+    println!("SEED={seed:?}, {lasts:?}, {settings:?}");
+    let as_new = {
+        let mut conn = Conn::new(world.server.opts()).await.expect("a connection");
+        let flavor = world.server.flavor();
+        let values = bank::session_as_new(&mut conn, flavor, &settings.init).await;
+        conn.disconnect().await.expect("a goodbye");
+        values.expect("an answer")
+    };
+    let tasks_before = Handle::current().metrics().num_alive_tasks();
+    let pool = warm(settings).await;
+    let shared = Shared::new(world.server.flavor(), as_new);
+
+    let begun = Instant::now();
+    let witness = tokio::spawn(
+        Witness {
+            world: Arc::clone(&world),
+            pool: pool.clone(),
+            shared: Arc::clone(&shared),
+            begun,
+            lasts,
+        }
+        .look_on(),
+    );
+    let mut callers = JoinSet::new();
+    for number in 0..CALLERS {
+        let caller = Caller::new(number, pool.clone(), &seed, Arc::clone(&shared));
+        callers.spawn(caller.work());
+    }
+    let striker = Striker {
+        world: Arc::clone(&world),
+        pool: pool.clone(),
+        shared: Arc::clone(&shared),
+        deck: Deck::new(seed.fork(2_000), LIMIT),
+    };
+    striker.strike(begun + lasts).await;
+    shared.stop.store(true, Ordering::Relaxed);
+    let account = &shared.account;
+    let mut books = Vec::new();
+    while let Some(ended) = callers.join_next().await {
+        match ended {
+            Ok(book) => books.push(book),
+            Err(error) => account.violation(format!("a caller ended: {error}")),
+        }
+    }
+    let seen = witness.await.expect("no panic");
+
+    full_and_quiet(&pool, &world, &shared).await;
+    every_slot_is_there(&pool, &shared).await;
+    nothing_is_left(pool, &world, &shared, tasks_before).await;
+    let mut conn = Conn::new(world.server.opts()).await.expect("a connection");
+    let (transfers, notes) = bank::audit(&mut conn, account).await.expect("an audit");
+    conn.disconnect().await.expect("a goodbye");
+
+    let peak = world.proxy.peak().await;
+    if peak > LIMIT + DETACHED_AT_ONCE {
+        account.violation(format!(
+            "{peak} connections at once, of {LIMIT} and {DETACHED_AT_ONCE} detached"
+        ));
+    }
+    if seen.memory_grew() {
+        account.violation(format!("memory grew: {seen}"));
+    }
+    let of = |at: usize| books.iter().map(|book| book.compared[at]).sum::<u64>();
+    let found: u64 = books.iter().map(|book| book.found_of_unknown).sum();
+    println!("{account}");
+    println!(
+        "writes: {} acknowledged and there, {} not committed and not there, {} unknown of which {found} are there",
+        of(0),
+        of(1),
+        of(2)
+    );
+    println!(
+        "tables: {transfers} transfers, {notes} notes; the money is compared account by account"
+    );
+    println!(
+        "connections: at most {peak} at once of {LIMIT} and {DETACHED_AT_ONCE} detached, {} opened in all; \
+         the server listed at most {}",
+        world.proxy.accepted(),
+        seen.listed
+    );
+    println!(
+        "memory by quarters: {seen}; {} looks, {} changes of readiness",
+        seen.looks, seen.changes
+    );
+    let violations = account.violations();
+    println!("violations: {}", violations.len());
+    assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+/// As `Seed::new`, to be known from the start.
+fn seed() -> Seed {
+    let root = match env::var("SEED") {
+        Ok(text) => text.parse().expect("SEED is a whole number"),
+        Err(_) => SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| {
+            since.as_secs() * 1_000 + u64::from(since.subsec_millis())
+        }),
+    };
+    Seed::from(root)
+}
+
+fn lasts() -> Duration {
+    let seconds = env::var("SOAK_SECONDS").map_or(10, |text| {
+        text.parse().expect("SOAK_SECONDS is a whole number")
+    });
+    Duration::from_secs(seconds)
+}
+
+/// A server that loses nothing it has acknowledged when it is killed, and the way to it.
+async fn world() -> Arc<World> {
+    let server = Server::builder()
+        .max_connections(MAX_CONNECTIONS)
+        .option("--innodb-flush-log-at-trx-commit=2")
+        .option("--innodb-doublewrite=ON")
+        .option("--innodb-lock-wait-timeout=2")
+        .start()
+        .await;
+    let proxy = Proxy::start(server.port()).await;
+    let password = Password::default();
+    bank::open(&server, &password.text()).await;
+    Arc::new(World {
+        server,
+        proxy,
+        password,
+        away: RwLock::new(()),
+    })
+}
+
+fn leave_deliberate_panics_untold() {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if !info.payload().is::<Deliberate>() {
+            tell(info);
+        }
+    }));
+}
+
+/// With nobody at work: ready, exactly `size` connections, all of them idle, and the server has no other.
+async fn full_and_quiet(pool: &Pool, world: &World, shared: &Shared) {
+    let start = Instant::now();
+    let is_so = async {
+        loop {
+            let status = pool.status();
+            let quiet = status.in_use + status.cleaning + status.connecting + status.waiting == 0;
+            if quiet
+                && status.open == status.size
+                && status.idle == status.size
+                && pool.readiness() == Readiness::Ready
+                && world.proxy.open() == status.size
+                && world.listed().await == status.size as u64
+            {
+                return;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    match timeout(SOON, is_so).await {
+        Ok(()) => println!("full and quiet {:?} after the last caller", start.elapsed()),
+        Err(_) => shared.account.violation(format!(
+            "not full and quiet {SOON:?} after the last caller: {:?}, {} open, {} listed",
+            pool.health(),
+            world.proxy.open(),
+            world.listed().await
+        )),
+    }
+}
+
+/// All of the limit can be had at once, and no more.
+async fn every_slot_is_there(pool: &Pool, shared: &Shared) {
+    let limit = pool.status().limit();
+    let mut held = Vec::new();
+    for n in 0..limit {
+        match pool.get_within(SOON).await {
+            Ok(conn) => held.push(conn),
+            Err(error) => {
+                shared
+                    .account
+                    .violation(format!("slot {n} of {limit} is lost: {error}"));
+                return;
+            }
+        }
+    }
+    match pool.get_within(Duration::from_millis(20)).await {
+        Err(Error::Timeout {
+            cause: TimeoutCause::Exhausted,
+            ..
+        }) => {}
+        Ok(_) => shared.account.violation(format!("a slot beyond {limit}")),
+        Err(error) => shared
+            .account
+            .violation(format!("beyond the limit: {error}")),
+    }
+}
+
+/// Closed, the pool leaves no task, no socket and no thread of the server.
+async fn nothing_is_left(pool: Pool, world: &World, shared: &Shared, tasks_before: usize) {
+    let held = pool.try_get();
+    let report = pool.close();
+    let (report, ()) = tokio::join!(report, async {
+        sleep(Duration::from_millis(50)).await;
+        drop(held);
+    });
+    if report.cut > 0 {
+        shared.account.violation(format!("at the end: {report}"));
+    }
+    let status = pool.status();
+    if status.open + status.connecting > 0 || pool.readiness() != Readiness::Closed {
+        shared.account.violation(format!("closed, and {status}"));
+    }
+    drop(pool);
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let is_so = async {
+        while world.proxy.open() > 0 || world.listed().await > 0 || tasks() > tasks_before {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if timeout(SOON, is_so).await.is_err() {
+        shared.account.violation(format!(
+            "left behind: {} connections, {} listed by the server, {} tasks",
+            world.proxy.open(),
+            world.listed().await,
+            tasks() - tasks_before
+        ));
+    }
+}
