@@ -14,7 +14,7 @@ use tracing::{debug, trace};
 use crate::{
     config::OnCancel,
     connector::Connector,
-    error::{ConnectPhase, ends_connection},
+    error::{Brief, ConnectPhase, ends_connection},
     goodbye, killing,
     session::{Needs, ProofError, Reason, Session, Verdict},
     slot::{Filled, Tending},
@@ -124,13 +124,13 @@ pub(crate) async fn prove(connector: &Arc<Connector>, mut tending: Tending) -> O
     if connector.is_suspect(proved_at) {
         connector.metrics.suspects.add_one();
     }
-    let outcome = with_patience(connector, proved_at, pin!(session.prove())).await;
+    let outcome = with_patience(connector, id, proved_at, pin!(session.prove())).await;
     let error = match outcome {
         Ok(Ok(())) => {
             connector.note_sign();
             return tending.done();
         }
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err(error)) => Brief(error).to_string(),
         Err(_elapsed) => format!("no answer within {:?}", connector.config.connect_timeout),
     };
     debug!(
@@ -148,9 +148,15 @@ pub(crate) async fn prove(connector: &Arc<Connector>, mut tending: Tending) -> O
 /// count as working until it answers, and all others are asked too.
 async fn with_patience<T>(
     connector: &Connector,
+    id: u32,
     proved_at: Instant,
     mut work: impl Future<Output = T> + Unpin,
 ) -> Result<T, Elapsed> {
+    let _panicking = CountPanic {
+        connector,
+        id,
+        proved_at,
+    };
     let limit = connector.config.connect_timeout;
     match timeout(DOUBT.min(limit), &mut work).await {
         Ok(outcome) => return Ok(outcome),
@@ -164,6 +170,23 @@ async fn with_patience<T>(
     outcome
 }
 
+/// Counts the connection as lost if the driver panics over what it was answered. Its slot is freed by its `Tending`.
+struct CountPanic<'a> {
+    connector: &'a Connector,
+    id: u32,
+    proved_at: Instant,
+}
+
+impl Drop for CountPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let proved_at = Some(self.proved_at);
+            self.connector
+                .count_discarded(self.id, Reason::Lost, proved_at);
+        }
+    }
+}
+
 async fn clean(connector: Arc<Connector>, mut tending: Tending, needs: Needs) {
     let Some(session) = tending.session() else {
         return;
@@ -172,7 +195,7 @@ async fn clean(connector: Arc<Connector>, mut tending: Tending, needs: Needs) {
     // Pinned here, and what is rare boxed: a task is moved to where it runs, and the smaller the cheaper.
     let outcome = {
         let work = pin!(in_order(&connector, session, needs));
-        with_patience(&connector, proved_at, work).await
+        with_patience(&connector, id, proved_at, work).await
     };
     let reason = match outcome {
         Ok(Ok(())) => {

@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    ops::RangeInclusive,
     panic::Location,
     pin::pin,
     sync::{
@@ -14,10 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mysql_async::{
-    Conn, Opts, OptsBuilder, Row, from_value_opt,
-    prelude::{FromValue, Queryable},
-};
+use mysql_async::{Conn, Opts, OptsBuilder, Row, prelude::Queryable};
 use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
@@ -28,7 +26,7 @@ use tracing::{Instrument, Span, debug, debug_span, field::Empty, info, warn};
 use crate::{
     closing::Signal,
     config::{OnCancel, PoolConfig},
-    error::{ConnectError, ConnectPhase, Error},
+    error::{Brief, ConnectError, ConnectPhase, Error},
     export::{self, Registry},
     gate::{Gate, Mark, Pass, Since},
     holders::Holders,
@@ -37,7 +35,8 @@ use crate::{
     readiness::{Board, Facts, GRACE, Health, Readiness},
     report::{Flavor, ServerInfo},
     schedule::{self, Age, Upkeep},
-    session::{Birth, Identity, ProofError, Reason, Session, Victim, random},
+    session::{Birth, Identity, ProofError, Reason, Session, Victim, column, random},
+    severing::Severed,
     slot::{Filled, Opening, Slots, Tending},
     status::PoolStatus,
     trail::SlowGets,
@@ -46,6 +45,9 @@ use crate::{
 /// What the server is asked for when a connection is proved for the first time.
 const FACTS: &str = "@@version, @@max_allowed_packet, @@wait_timeout, @@max_connections, \
                      @@max_user_connections, @@global.read_only";
+
+/// What `max_allowed_packet` can be on a server.
+const PACKETS_ALLOWED: RangeInclusive<usize> = 1024..=1_073_741_824;
 
 /// An attempt that takes longer is not waited for: another is made beside it.
 const HANGING: Duration = Duration::from_millis(300);
@@ -591,8 +593,6 @@ impl Connector {
     /// One attempt, with nothing around it.
     async fn open(&self, generation: u64) -> Result<Session, ConnectError> {
         let mut phase = ConnectPhase::Credentials;
-        // A deadline passed drops the driver's half-open connection, whose socket the driver closes in a
-        // moment of its own: the back-off is longer than that.
         match timeout(
             self.config.connect_timeout,
             self.open_in_phases(&mut phase, generation),
@@ -610,6 +610,18 @@ impl Connector {
         generation: u64,
     ) -> Result<Session, ConnectError> {
         let (opts, asks_settings) = self.options().await?;
+        // Dropped at the deadline, or by a closing pool, the half-open connection's socket is closed before the slot
+        // is free, and the driver does not go on reading what a server has still to say.
+        Severed::new(self.open_with(opts, asks_settings, phase, generation)).await
+    }
+
+    async fn open_with(
+        &self,
+        opts: Opts,
+        asks_settings: bool,
+        phase: &mut ConnectPhase,
+        generation: u64,
+    ) -> Result<Session, ConnectError> {
         *phase = ConnectPhase::Connect;
         let conn = Conn::new(opts)
             .await
@@ -626,32 +638,54 @@ impl Connector {
             identity: None,
         };
         let mut session = Session::new(conn, birth, self.pulses.begin());
-        self.set_up(&mut session, phase).await?;
+        match self.make_ready(&mut session, asks_settings, phase).await {
+            Ok(()) => Ok(session),
+            Err(error) => {
+                if error.code().is_some() {
+                    session.say_goodbye().await;
+                } else {
+                    session.sever();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// `init`, `prepare` and the proof.
+    async fn make_ready(
+        &self,
+        session: &mut Session,
+        asks_settings: bool,
+        phase: &mut ConnectPhase,
+    ) -> Result<(), ConnectError> {
+        self.set_up(session, phase).await?;
         *phase = ConnectPhase::Prove;
         // A settings query that the driver asked for and had answered, as the last thing, is a proof too.
         let proved = asks_settings && self.config.init.is_empty() && self.config.prepare.is_empty();
         if self.config.on_cancel == OnCancel::Kill {
-            self.prove_with_facts(&mut session).await?;
-            session.birth.identity = self.identify(&mut session).await;
+            self.prove_with_facts(session).await?;
+            session.birth.identity = self.identify(session).await;
         } else if self.gate().claim_facts(Instant::now()) {
-            self.prove_with_facts(&mut session).await?;
+            self.prove_with_facts(session).await?;
         } else if !proved {
             session.prove().await.map_err(unproved)?;
         }
         session.birth.autocommit = session.is_autocommit();
         session.follow.turn();
-        Ok(session)
+        Ok(())
     }
 
     /// The driver's options for one opening, and whether it will ask the server for its settings.
     async fn options(&self) -> Result<(Opts, bool), ConnectError> {
         let base = self.config.opts();
         let mut builder = OptsBuilder::from_opts(base.clone()).prefer_socket(false);
-        let known = self.gate().max_allowed_packet;
-        if let Some(known) = known {
+        let known = base
+            .max_allowed_packet()
+            .or_else(|| self.gate().max_allowed_packet);
+        if known.is_some() {
             // Both known, the driver asks for neither. It uses the second in its own pool only.
             builder = builder
-                .max_allowed_packet(base.max_allowed_packet().or(Some(known)))
+                .max_allowed_packet(known)
                 .wait_timeout(base.wait_timeout().or(Some(28_800)));
         }
         if let Some(source) = &self.config.credentials {
@@ -699,7 +733,8 @@ impl Connector {
         };
         let server = server_info(&row);
         let mut gate = self.gate();
-        gate.max_allowed_packet = column(&row, 2);
+        // Anything else is no answer to go by: with 0, say, no connection could be opened any more.
+        gate.max_allowed_packet = column(&row, 2).filter(|told| PACKETS_ALLOWED.contains(told));
         gate.server = Some(server);
         drop(gate);
         Ok(())
@@ -717,7 +752,8 @@ impl Connector {
             "SELECT @@{variable}, HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()"
         );
         let asking = session.maintain(async |conn| conn.query_first(question).await);
-        let (server, host): (String, String) = asking.await.ok()??;
+        let row: Row = asking.await.ok()??;
+        let (server, host): (String, String) = (column(&row, 0)?, column(&row, 1)?);
         // Without a port it is the same for many.
         host.contains(':').then_some(Identity { server, host })
     }
@@ -899,14 +935,9 @@ fn unproved(error: ProofError) -> ConnectError {
     }
 }
 
-fn column<T: FromValue>(row: &Row, index: usize) -> Option<T> {
-    row.as_ref(index)
-        .cloned()
-        .and_then(|value| from_value_opt(value).ok())
-}
-
 fn server_info(row: &Row) -> ServerInfo {
-    let version: String = column(row, 1).unwrap_or_default();
+    let told: String = column(row, 1).unwrap_or_default();
+    let version = Brief(told).to_string();
     let flavor = if version.contains("MariaDB") {
         Flavor::MariaDb
     } else {

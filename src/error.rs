@@ -1,6 +1,12 @@
 //! Errors, their classes (worth another try? is the connection lost?) and what to do about them.
 
-use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
+use std::{
+    error::Error as StdError,
+    fmt::{self, Write as _},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use mysql_async::{DriverError, IoError};
 
@@ -378,17 +384,60 @@ impl fmt::Display for ConnectError {
                 write!(
                     f,
                     "server error {} ({}): {}",
-                    error.code, error.state, error.message
+                    error.code,
+                    Brief(&error.state),
+                    Brief(&error.message)
                 )?;
             }
             Cause::Driver(mysql_async::Error::Io(IoError::Io(error))) => write!(f, "{error}")?,
-            Cause::Driver(error) => write!(f, "{error}")?,
+            Cause::Driver(error) => write!(f, "{}", Brief(error))?,
             Cause::TimedOut(after) => write!(f, "no answer within {}", Millis(*after))?,
             Cause::Credentials(error) => write!(f, "{error}")?,
             Cause::OutOfStep => f.write_str("the answer belonged to another question")?,
             Cause::Panicked => f.write_str("the driver panicked")?,
         }
         write!(f, " ({})", self.advice())
+    }
+}
+
+/// What a server said, to be shown: on one line, and no longer than servers' messages are.
+pub(crate) struct Brief<T>(pub(crate) T);
+
+impl<T: fmt::Display> fmt::Display for Brief<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut cut = Cut {
+            f,
+            left: LONGEST_TOLD,
+        };
+        write!(cut, "{}", self.0)
+    }
+}
+
+/// Both servers cut their messages off at 512 bytes.
+const LONGEST_TOLD: usize = 512;
+
+struct Cut<'a, 'b> {
+    f: &'a mut fmt::Formatter<'b>,
+    /// So many characters may follow.
+    left: usize,
+}
+
+impl fmt::Write for Cut<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            match self.left.checked_sub(1) {
+                Some(left) => self.left = left,
+                None => return Ok(()),
+            }
+            if self.left == 0 {
+                self.f.write_str("...")?;
+            } else if character.is_control() {
+                write!(self.f, "{}", character.escape_default())?;
+            } else {
+                self.f.write_char(character)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -599,6 +648,23 @@ mod tests {
         for code in [1317, 1205, 1213, 1062, 1064] {
             assert!(!ends_connection(&server(code)), "{code}");
         }
+    }
+
+    #[test]
+    fn what_a_server_says_is_shown_on_one_line_and_not_at_any_length() {
+        let said = |message: String| {
+            let error = mysql_async::Error::Server(ServerError {
+                code: 1105,
+                message,
+                state: "HY\n00".to_owned(),
+            });
+            ConnectError::driver(ConnectPhase::Connect, error).to_string()
+        };
+        let text = said("two\nlines and \u{1b}[2J".to_owned());
+        assert!(text.contains(r"two\nlines and \u{1b}[2J"), "{text}");
+        assert!(!text.contains('\n'), "{text}");
+        let text = said("ä".repeat(1 << 20));
+        assert!(text.contains("ääää...") && text.len() < 2000, "{text}");
     }
 
     #[test]

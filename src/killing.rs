@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mysql_async::prelude::Queryable;
+use mysql_async::{Row, prelude::Queryable};
 use tokio::time::timeout;
 use tracing::debug;
 
 use crate::{
     connector::Connector,
     goodbye,
-    session::{Reason, Session, Victim},
+    session::{Reason, Session, Victim, column},
     slot::{Filled, Tending},
 };
 
@@ -128,7 +128,8 @@ async fn kill_if_certain(killer: &mut Session, victim: &Victim) -> mysql_async::
             let id = victim.id;
             let question =
                 format!("SELECT HOST FROM information_schema.PROCESSLIST WHERE ID = {id}");
-            let host: Option<String> = conn.query_first(question).await?;
+            let row: Option<Row> = conn.query_first(question).await?;
+            let host: Option<String> = row.and_then(|row| column(&row, 0));
             if host.as_ref() != Some(&victim.identity.host) {
                 return Ok(false);
             }

@@ -58,6 +58,7 @@
 // | `connector` | fills vacant slots: credentials, init, prepare, proof; knows readiness |
 // | `slot` | the slots and deadpool's `Manager`; the ledger that `PoolStatus` is counted from |
 // | `session` | one physical connection: what was sent on it, its proof and its end |
+// | `severing` | closes a connection's socket without the driver's reading on |
 // | `statement` | statements whose text can be seen |
 // | `sql` | pure: may this statement change the session? |
 // | `gate` | pure: how opening goes, and when the next attempt may be made |
@@ -120,6 +121,7 @@ mod readiness;
 mod report;
 mod schedule;
 mod session;
+mod severing;
 mod slot;
 mod sql;
 mod statement;

@@ -8,22 +8,29 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use mysql_async::{
-    Conn, Opts, QueryResult, Row, Statement, TextProtocol, consts::StatusFlags, prelude::Queryable,
+    Conn, Opts, QueryResult, Row, Statement, TextProtocol,
+    consts::StatusFlags,
+    from_value_opt,
+    prelude::{FromValue, Queryable},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
     closing::Signal,
     config::Reset,
     error::{Error, tells_of_loss, tells_read_only},
     pulse::Pulse,
+    severing,
     sql::{self, Effect},
     statement::Text,
 };
+
+/// How long a goodbye may take before the socket is closed without one.
+const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
 /// A connection with all the pool knows of it.
 pub(crate) struct Session {
@@ -247,13 +254,9 @@ impl Session {
     pub(crate) async fn prove(&mut self) -> Result<(), ProofError> {
         let nonce = random();
         self.follow.in_flight = true;
-        let answer: Option<u64> = self.conn.query_first(format!("SELECT {nonce}")).await?;
+        let answer: Option<Row> = self.conn.query_first(format!("SELECT {nonce}")).await?;
         self.follow.in_flight = false;
-        if answer != Some(nonce) {
-            return Err(ProofError::OutOfStep);
-        }
-        self.follow.proved_at = Instant::now();
-        Ok(())
+        self.compare(answer, nonce).map(drop)
     }
 
     /// Like [`prove`](Self::prove), asking for `columns` in the same turn.
@@ -265,8 +268,13 @@ impl Session {
             .query_first(format!("SELECT {nonce}, {columns}"))
             .await?;
         self.follow.in_flight = false;
+        self.compare(answer, nonce)
+    }
+
+    /// Compares the answer to a proof: another question's may be no number at all, at which the driver would panic.
+    fn compare(&mut self, answer: Option<Row>, nonce: u64) -> Result<Row, ProofError> {
         match answer {
-            Some(row) if row.get_opt(0).and_then(Result::ok) == Some(nonce) => {
+            Some(row) if column(&row, 0) == Some(nonce) => {
                 self.follow.proved_at = Instant::now();
                 Ok(row)
             }
@@ -306,23 +314,13 @@ impl Session {
         if self.follow.in_flight || self.follow.ended {
             return self.sever();
         }
-        // An error means that the server was faster.
-        drop(self.conn.disconnect().await);
+        // An error means that the server was faster; out of time, the socket is closed without a goodbye.
+        drop(timeout(GOODBYE_TIME, self.conn.disconnect()).await);
     }
 
     /// Closes the socket now, whatever the server still has to say.
-    ///
-    /// Dropped as it is, the driver would first read all that is pending, in the background. It
-    /// does not where it believes a command to be under way; so one is begun, and dropped.
-    pub(crate) fn sever(mut self) {
-        for _ in 0..8 {
-            if self.conn.is_disconnected() {
-                break;
-            }
-            let ping = pin!(self.conn.ping());
-            // Ready only if it read an answer that was already there, perhaps another's.
-            drop(ping.poll(&mut Context::from_waker(Waker::noop())));
-        }
+    pub(crate) fn sever(self) {
+        severing::sever(self);
     }
 }
 
@@ -598,6 +596,13 @@ fn out_of_use(misused: bool) -> mysql_async::Error {
         (io::ErrorKind::ConnectionAborted, text)
     };
     io::Error::new(kind, text).into()
+}
+
+/// What the server answered in this column, if it is there and is of that kind.
+pub(crate) fn column<T: FromValue>(row: &Row, index: usize) -> Option<T> {
+    row.as_ref(index)
+        .cloned()
+        .and_then(|value| from_value_opt(value).ok())
 }
 
 /// A number nobody else knows: the keys of `RandomState` are random for each thread and differ at each call.

@@ -5,12 +5,14 @@
 mod cleaned;
 mod cluster;
 mod differing;
+mod driver;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 mod encrypted;
 mod ending;
 #[cfg(feature = "metrics")]
 mod exported;
 mod getting;
+mod hostile;
 mod in_step;
 mod killing;
 mod knowing;

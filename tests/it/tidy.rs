@@ -19,6 +19,7 @@ const ORDER: &[&str] = &[
     "connector",
     "slot",
     "session",
+    "severing",
     "statement",
     "sql",
     "gate",

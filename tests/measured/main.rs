@@ -7,6 +7,7 @@
 mod support;
 
 mod deadlines;
+mod hostile;
 mod killing;
 mod scale;
 mod spike;

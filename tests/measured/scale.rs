@@ -24,7 +24,7 @@ use crate::{
 
 /// Counts the bytes that are allocated now.
 #[global_allocator]
-static ALLOCATED: PeakAlloc = PeakAlloc;
+pub(crate) static ALLOCATED: PeakAlloc = PeakAlloc;
 
 const SOON: Duration = Duration::from_secs(10);
 

@@ -5,6 +5,7 @@
 //! | `server.rs` | a throwaway database server: start, kill, freeze, ask |
 //! | `watchdog.sh` | runs the server's process and ends it with the tests, however they end |
 //! | `proxy.rs` | a TCP proxy that delays, stalls, refuses, cuts and counts |
+//! | `scripted.rs` | a server that speaks just enough of the protocol to misbehave on request |
 //! | `background.rs` | a runtime on its own thread, which no test can stall |
 //! | `pools.rs` | pools as the tests make them |
 //! | `ports.rs` | port numbers that nobody else is likely to take |
@@ -15,6 +16,7 @@ mod background;
 mod pools;
 mod ports;
 mod proxy;
+pub(crate) mod scripted;
 mod seed;
 mod server;
 mod timing;
