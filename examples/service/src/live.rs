@@ -157,11 +157,9 @@ impl Gets {
     fn per_second(&self) -> f64 {
         // A little more than a second, as samples are not exact.
         let (over, times) = self.within(SECOND + EVERY / 2);
-        if over.is_zero() {
-            return 0.0;
-        }
         let count = u32::try_from(times.count()).unwrap_or(u32::MAX);
-        f64::from(count) / over.as_secs_f64()
+        // Two samples may be close together.
+        f64::from(count) / over.max(EVERY).as_secs_f64()
     }
 }
 

@@ -4,7 +4,7 @@ use std::{env, process::ExitCode, str::FromStr};
 
 use accounts_service::{Config, Error, Service, asked_to_stop};
 use tokio::net::TcpListener;
-use tracing::{Level, error, info};
+use tracing::{Level, error, info, warn};
 use tracing_subscriber::{filter::Targets, prelude::*};
 
 #[tokio::main]
@@ -38,13 +38,18 @@ async fn serve(config: Config) -> Result<(), Error> {
 
 /// To standard output, by `RUST_LOG` such as `info` or `warn,mysql_warm_pool=debug`.
 fn log() {
-    let wanted = env::var("RUST_LOG").unwrap_or_default();
-    let wanted = Targets::from_str(&wanted)
-        .ok()
-        .filter(|targets| targets.iter().next().is_some() || targets.default_level().is_some())
-        .unwrap_or_else(|| Targets::new().with_default(Level::INFO));
+    let told = env::var("RUST_LOG").unwrap_or_default();
+    let wanted = if told.trim().is_empty() {
+        Some(Targets::new().with_default(Level::INFO))
+    } else {
+        Targets::from_str(&told).ok()
+    };
+    let is_understood = wanted.is_some();
     tracing_subscriber::registry()
         .with(tracing_subscriber::fmt::layer().with_ansi(false))
-        .with(wanted)
+        .with(wanted.unwrap_or_else(|| Targets::new().with_default(Level::INFO)))
         .init();
+    if !is_understood {
+        warn!(RUST_LOG = told, "not understood, taken as info");
+    }
 }

@@ -51,7 +51,7 @@ function draw(id, series, label) {
     return path;
   });
   at(id).replaceChildren(...paths);
-  show(`${id}-top`, top > 0 ? `up to ${label(top)}` : "");
+  show(`${id}-top`, top > 0 ? `peak ${label(top)}` : "");
 }
 
 function trouble({ at: when, text }) {

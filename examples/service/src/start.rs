@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use mysql_warm_pool::is_transient;
+use mysql_warm_pool::{is_transient, mysql_async};
 use tracing::{info, warn};
 
 use crate::{Error, accounts, app::App, stage::Stage};
@@ -37,7 +37,7 @@ pub(crate) async fn start(app: &App) -> Result<Infallible, Error> {
     std::future::pending().await
 }
 
-async fn make_table(app: &App) -> mysql_warm_pool::mysql_async::Result<()> {
+async fn make_table(app: &App) -> mysql_async::Result<()> {
     let mut conn = app.pool.get().await?;
     accounts::make_table(&mut conn).await
 }
