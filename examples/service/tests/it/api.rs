@@ -270,7 +270,7 @@ async fn while_the_database_is_away_requests_are_held_and_readiness_says_503() {
     let server = Server::start().await;
     let running = Running::ready(settings(&server.url())).await;
     let account = running.client.account("Ada", 7).await;
-    server.kill().await;
+    server.shutdown().await;
     eventually(Duration::from_secs(10), "readiness is 503", async || {
         // A request that is cut off by the end of the server is the way to know of it soon.
         running.client.get(ACCOUNTS).await;
