@@ -52,12 +52,12 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, code, message)
     }
 
-    /// The request's time was over while the database was at work.
+    /// The request's time was over while it was at work, most likely in the database.
     pub(crate) fn out_of_time() -> Self {
         Self::new(
             StatusCode::GATEWAY_TIMEOUT,
             "out_of_time",
-            "the database has not answered in time; a change may have been made or not",
+            "this took too long; a change may have been made or not",
         )
     }
 

@@ -265,9 +265,8 @@ impl Client {
     }
 
     fn take(&self) -> Option<Sender> {
-        let mut idle = self.idle.lock().expect("no panic");
         loop {
-            let sender = idle.pop()?;
+            let sender = self.idle.lock().expect("no panic").pop()?;
             if !sender.is_closed() {
                 return Some(sender);
             }

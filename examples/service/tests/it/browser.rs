@@ -31,7 +31,7 @@ pub(crate) struct Browser {
 
 impl Browser {
     /// Fails where there is none: a page that nobody looked at is not tested.
-    pub(crate) async fn start() -> Self {
+    pub(crate) fn start() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let profile = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
@@ -72,7 +72,7 @@ impl Browser {
     }
 
     /// Opens the page of the service there.
-    pub(crate) async fn open(&mut self, address: SocketAddr) -> Tab {
+    pub(crate) async fn open(&self, address: SocketAddr) -> Tab {
         let mut wire = self.wire.lock().await;
         let blank = json!({ "url": "about:blank" });
         let target = wire.order("Target.createTarget", blank, None).await;
@@ -80,7 +80,7 @@ impl Browser {
         let session = wire.order("Target.attachToTarget", attach, None).await;
         let session = session["sessionId"].as_str().expect("a session").to_owned();
         drop(wire);
-        let mut tab = Tab {
+        let tab = Tab {
             wire: Arc::clone(&self.wire),
             session,
         };
@@ -121,7 +121,7 @@ pub(crate) struct Tab {
 
 impl Tab {
     /// What the expression is, as text.
-    pub(crate) async fn text(&mut self, expression: &str) -> String {
+    pub(crate) async fn text(&self, expression: &str) -> String {
         let order = json!({ "expression": format!("String({expression})") });
         let answer = self.order("Runtime.evaluate", order).await;
         let text = answer["result"]["value"].as_str();
@@ -130,7 +130,7 @@ impl Tab {
     }
 
     /// Light or dark.
-    pub(crate) async fn prefer(&mut self, scheme: &str) {
+    pub(crate) async fn prefer(&self, scheme: &str) {
         let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
         self.order(
             "Emulation.setEmulatedMedia",
@@ -139,14 +139,14 @@ impl Tab {
         .await;
     }
 
-    pub(crate) async fn resize(&mut self, width: u32) {
+    pub(crate) async fn resize(&self, width: u32) {
         let size =
             json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
         self.order("Emulation.setDeviceMetricsOverride", size).await;
     }
 
     /// A PNG of it.
-    pub(crate) async fn picture(&mut self) -> Vec<u8> {
+    pub(crate) async fn picture(&self) -> Vec<u8> {
         let answer = self.order("Page.captureScreenshot", json!({})).await;
         let data = answer["data"].as_str().expect("a picture");
         STANDARD.decode(data).expect("base64")
@@ -155,10 +155,12 @@ impl Tab {
     /// No script failed, and nothing that the page's policy forbids was tried.
     pub(crate) fn has_complained_of_nothing(&self) {
         let wire = self.wire.try_lock().expect("no order is under way");
-        assert!(wire.complaints.is_empty(), "{:#?}", wire.complaints);
+        let complaints = wire.complaints.clone();
+        drop(wire);
+        assert!(complaints.is_empty(), "{complaints:#?}");
     }
 
-    async fn order(&mut self, method: &str, params: Value) -> Value {
+    async fn order(&self, method: &str, params: Value) -> Value {
         let mut wire = self.wire.lock().await;
         wire.order(method, params, Some(&self.session)).await
     }

@@ -11,7 +11,7 @@ use crate::{
 const SOON: Duration = Duration::from_secs(15);
 
 /// Waits until an element says what is expected.
-async fn until(tab: &mut Tab, id: &str, what: &str, holds: impl Fn(&str) -> bool) {
+async fn until(tab: &Tab, id: &str, what: &str, holds: impl (Fn(&str) -> bool) + Sync) {
     let mut said = String::new();
     let expression = format!("document.getElementById('{id}').textContent");
     let waiting = async {
@@ -27,40 +27,43 @@ async fn until(tab: &mut Tab, id: &str, what: &str, holds: impl Fn(&str) -> bool
     assert!(in_time, "{id} is not {what}, but {said:?}");
 }
 
-async fn is(tab: &mut Tab, id: &str, text: &str) {
+async fn is(tab: &Tab, id: &str, text: &str) {
     until(tab, id, text, |said| said == text).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_follows_what_happens_in_the_pool() {
     let server = Server::start().await;
-    let running = Running::ready(settings(&server.url())).await;
-    let mut browser = Browser::start().await;
-    let mut tab = browser.open(running.client.address).await;
-    is(&mut tab, "link", "live").await;
-    is(&mut tab, "readiness", "ready").await;
-    is(&mut tab, "pool", running.pool.name()).await;
-    is(&mut tab, "open", "5").await;
-    is(&mut tab, "in-use", "0").await;
-    is(&mut tab, "rate", "0.0").await;
-    is(&mut tab, "p50", "–").await;
+    let mut settings = settings(&server.url());
+    // What is asked for during the outage is not to take long.
+    settings.request_timeout = Duration::from_secs(2);
+    let running = Running::ready(settings).await;
+    let browser = Browser::start();
+    let tab = browser.open(running.client.address).await;
+    is(&tab, "link", "live").await;
+    is(&tab, "readiness", "ready").await;
+    is(&tab, "pool", running.pool.name()).await;
+    is(&tab, "open", "5").await;
+    is(&tab, "in-use", "0").await;
+    is(&tab, "rate", "0.0").await;
+    is(&tab, "p50", "–").await;
 
     // Connections in use, and callers who wait.
     let mut held = Vec::new();
     for _ in 0..10 {
         held.push(running.pool.get().await.expect("a connection"));
     }
-    is(&mut tab, "in-use", "10").await;
-    is(&mut tab, "idle", "0").await;
+    is(&tab, "in-use", "10").await;
+    is(&tab, "idle", "0").await;
     let waiting = {
         let client = running.client.clone();
         tokio::spawn(async move { client.get(ACCOUNTS).await })
     };
-    is(&mut tab, "waiting", "1").await;
+    is(&tab, "waiting", "1").await;
     held.clear();
     waiting.await.expect("no panic");
-    is(&mut tab, "in-use", "0").await;
-    is(&mut tab, "waiting", "0").await;
+    is(&tab, "in-use", "0").await;
+    is(&tab, "waiting", "0").await;
 
     // Gets, and the time they take.
     let gets = tab
@@ -74,28 +77,28 @@ async fn the_page_follows_what_happens_in_the_pool() {
             }
         })
     };
-    until(&mut tab, "rate", "above 20", |said| {
+    until(&tab, "rate", "above 20", |said| {
         said.replace(',', "")
             .parse()
             .is_ok_and(|rate: f64| rate > 20.0)
     })
     .await;
-    until(&mut tab, "gets", "more", |said| said != gets).await;
-    until(&mut tab, "p50", "a time", |said| said.ends_with("ms")).await;
-    until(&mut tab, "p99", "a time", |said| said.ends_with("ms")).await;
+    until(&tab, "gets", "more", |said| said != gets).await;
+    until(&tab, "p50", "a time", |said| said.ends_with("ms")).await;
+    until(&tab, "p99", "a time", |said| said.ends_with("ms")).await;
     load.abort();
-    is(&mut tab, "rate", "0.0").await;
+    is(&tab, "rate", "0.0").await;
 
     // An outage, and its end.
-    is(&mut tab, "troubles", "").await;
+    is(&tab, "troubles", "").await;
     server.kill().await;
     running.client.get(ACCOUNTS).await;
-    is(&mut tab, "readiness", "unavailable").await;
-    until(&mut tab, "troubles", "why", |said| said.contains("refused")).await;
-    is(&mut tab, "link", "live").await;
+    is(&tab, "readiness", "unavailable").await;
+    until(&tab, "troubles", "why", |said| said.contains("refused")).await;
+    is(&tab, "link", "live").await;
     server.start_again().await;
-    is(&mut tab, "readiness", "ready").await;
-    until(&mut tab, "troubles", "still there", |said| {
+    is(&tab, "readiness", "ready").await;
+    until(&tab, "troubles", "still there", |said| {
         said.contains("refused")
     })
     .await;
@@ -110,16 +113,13 @@ async fn the_page_comes_back_by_itself_when_the_service_does() {
     let server = Server::shared().await;
     let running = Running::ready(settings(&server.url())).await;
     let address = running.client.address;
-    let mut browser = Browser::start().await;
-    let mut tab = browser.open(address).await;
-    is(&mut tab, "link", "live").await;
+    let browser = Browser::start();
+    let tab = browser.open(address).await;
+    is(&tab, "link", "live").await;
     // A page that is looked at does not keep the service from ending.
     let stopping = tokio::time::timeout(Duration::from_secs(5), running.stop());
     stopping.await.expect("an end in time");
-    until(&mut tab, "link", "not live", |said| {
-        said.starts_with("no news")
-    })
-    .await;
+    until(&tab, "link", "not live", |said| said.starts_with("no news")).await;
     assert_eq!(
         tab.text("document.getElementById('page').dataset.live")
             .await,
@@ -128,8 +128,8 @@ async fn the_page_comes_back_by_itself_when_the_service_does() {
     let mut settings = settings(&server.url());
     settings.pool = settings.pool.name("another".to_owned());
     let running = Running::start_at(settings, address.port()).await;
-    is(&mut tab, "pool", "another").await;
-    is(&mut tab, "link", "live").await;
+    is(&tab, "pool", "another").await;
+    is(&tab, "link", "live").await;
     browser.close().await;
     running.stop().await;
 }
@@ -141,9 +141,9 @@ async fn what_the_page_shows_is_text_and_runs_nothing() {
     let mut settings = settings(&server.url());
     settings.pool = settings.pool.name(name.to_owned());
     let running = Running::ready(settings).await;
-    let mut browser = Browser::start().await;
-    let mut tab = browser.open(running.client.address).await;
-    is(&mut tab, "pool", name).await;
+    let browser = Browser::start();
+    let tab = browser.open(running.client.address).await;
+    is(&tab, "pool", name).await;
     assert_eq!(
         tab.text("document.querySelectorAll('img, h1 b').length")
             .await,
@@ -160,16 +160,19 @@ async fn what_the_page_shows_is_text_and_runs_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_can_be_read_on_light_and_dark_ground_and_needs_nothing_from_elsewhere() {
     let server = Server::start().await;
-    let running = Running::ready(settings(&server.url())).await;
-    let mut browser = Browser::start().await;
-    let mut tab = browser.open(running.client.address).await;
-    is(&mut tab, "link", "live").await;
+    let mut settings = settings(&server.url());
+    // What is asked for during the outage is not to take long.
+    settings.request_timeout = Duration::from_secs(2);
+    let running = Running::ready(settings).await;
+    let browser = Browser::start();
+    let tab = browser.open(running.client.address).await;
+    is(&tab, "link", "live").await;
     let held = [running.pool.get().await, running.pool.get().await];
-    is(&mut tab, "in-use", "2").await;
+    is(&tab, "in-use", "2").await;
     // So that there is an error to be read too.
     server.kill().await;
     running.client.get(ACCOUNTS).await;
-    until(&mut tab, "troubles", "why", |said| said.contains("refused")).await;
+    until(&tab, "troubles", "why", |said| said.contains("refused")).await;
     let mut grounds = Vec::new();
     for scheme in ["light", "dark"] {
         tab.prefer(scheme).await;

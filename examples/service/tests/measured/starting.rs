@@ -20,10 +20,10 @@ use crate::{
 const APART: Duration = Duration::from_millis(5);
 const LATE: Duration = Duration::from_secs(3);
 const FIRST: Duration = Duration::from_secs(1);
-const STEADY: Duration = Duration::from_secs(4);
-/// Of the ratios the median is held to the promise: what the system does to one of two hundred requests on two cores
-/// that server, service and load share, it does not do in most starts.
-const STARTS: usize = 5;
+const STEADY: Duration = Duration::from_secs(3);
+/// The slowest of two hundred requests is as much a matter of what else happens on two cores, which server, service and
+/// load share, as of the service: so the median of the starts' ratios is held to the promise, and no single one.
+const STARTS: usize = 7;
 
 #[derive(Debug)]
 struct Start {
@@ -124,7 +124,7 @@ async fn start_together() -> Start {
         slowest_early: slowest(between(begin, ready)),
         slowest_at_first: slowest(between(ready, steady)),
         steady_p99: quantile(&mut between(steady, steady + STEADY), 0.99),
-        slowest_later: (0..4)
+        slowest_later: (0..3)
             .map(|n| {
                 let from = steady + Duration::from_secs(n);
                 slowest(between(from, from + Duration::from_secs(1)))
