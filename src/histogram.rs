@@ -73,6 +73,22 @@ impl Histogram {
         &self.counts
     }
 
+    /// What was recorded after `earlier` was read of the same pool: the difference, for the quantiles of the last
+    /// seconds.
+    ///
+    /// Of another pool's histogram it says nothing of use; no count falls below 0.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut counts = self.counts;
+        for (count, before) in counts.iter_mut().zip(earlier.counts) {
+            *count = count.saturating_sub(before);
+        }
+        Self {
+            counts,
+            sum: self.sum.saturating_sub(earlier.sum),
+        }
+    }
+
     /// The mean; `None` where nothing was recorded.
     #[must_use]
     pub fn mean(&self) -> Option<Duration> {
@@ -256,6 +272,15 @@ mod tests {
         }
         let long = recorded(&ms(&[120_000]));
         assert_eq!(long.quantile(0.5), Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn the_difference_is_what_was_recorded_in_between() {
+        let earlier = recorded(&ms(&[3, 7, 400]));
+        let later = recorded(&ms(&[3, 7, 400, 4, 900]));
+        assert_eq!(later.since(&earlier), recorded(&ms(&[4, 900])));
+        assert_eq!(later.since(&later), Histogram::default());
+        assert_eq!(earlier.since(&later), Histogram::default());
     }
 
     #[test]

@@ -182,6 +182,13 @@ impl Pool {
         self.connector().publish_metrics();
     }
 
+    /// The pool's name in metrics and log events: the setting [`name`](field@PoolConfig::name), by default
+    /// `host:port/database`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.connector().name
+    }
+
     /// The settings the pool was made with.
     #[must_use]
     pub fn config(&self) -> &PoolConfig {
@@ -231,7 +238,7 @@ impl Pool {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("name", &self.connector().name)
+            .field("name", &self.name())
             .field("readiness", &self.readiness())
             .field("status", &self.status())
             .finish_non_exhaustive()

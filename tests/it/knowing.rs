@@ -143,6 +143,13 @@ async fn no_debug_text_and_no_error_holds_the_password() {
 }
 
 #[test]
+fn a_pool_has_the_name_it_was_given_or_that_of_its_database() {
+    let unnamed = config("mysql://app:secret@db/shop");
+    assert_eq!(pool(unnamed.clone()).name(), "db:3306/shop");
+    assert_eq!(pool(unnamed.name("orders".to_owned())).name(), "orders");
+}
+
+#[test]
 fn the_handles_can_be_shared_and_sent() {
     fn is_shared<T: Clone + Send + Sync + Unpin + 'static>() {}
     fn is_sent<T: Send + Unpin>() {}

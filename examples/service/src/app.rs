@@ -1,0 +1,69 @@
+//! What all requests share: the pool, the stage of life, the metrics.
+
+use std::{sync::Arc, time::Duration};
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use mysql_warm_pool::{Histogram, Pool, PooledConn};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    Error,
+    config::Config,
+    live::Board,
+    problem::Problem,
+    stage::{Deadlines, Life, Stage},
+};
+
+pub(crate) struct App {
+    pub(crate) pool: Pool,
+    pub(crate) life: Life,
+    pub(crate) metrics: PrometheusHandle,
+    pub(crate) request_timeout: Duration,
+    pub(crate) shutdown_delay: Duration,
+    pub(crate) started: Instant,
+    /// What the page shows; the sender is dropped at the end.
+    pub(crate) live: watch::Receiver<Arc<str>>,
+}
+
+impl App {
+    /// Does no I/O.
+    pub(crate) fn new(config: Config) -> Result<(Self, Board), Error> {
+        // The recorder is this service's own, not the process's: the pool registers with it as it is made.
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(&Histogram::BOUNDS)
+            .map_err(|error| Error::Metrics(error.to_string()))?
+            .build_recorder();
+        let pool = metrics::with_local_recorder(&recorder, || Pool::new(config.pool))?;
+        let (board, live) = Board::new();
+        let app = Self {
+            pool,
+            life: Life::new(),
+            metrics: recorder.handle(),
+            request_timeout: config.request_timeout,
+            shutdown_delay: config.shutdown_delay,
+            started: Instant::now(),
+            live,
+        };
+        Ok((app, board))
+    }
+
+    /// Whether the database can be used now, without regard to those who wait.
+    pub(crate) fn is_open(&self) -> bool {
+        self.life.stage() == Stage::Serving && self.pool.readiness().is_serving()
+    }
+
+    /// Whether new requests should be sent here: the pool serves, and those who came before it did have
+    /// their answers, so that nobody new has to queue behind them. Costs no I/O.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_open() && self.life.early() == 0
+    }
+
+    /// A connection, within what is left of the request's time.
+    pub(crate) async fn connection(&self, deadlines: Deadlines) -> Result<PooledConn, Problem> {
+        let left = deadlines
+            .connection
+            .saturating_duration_since(Instant::now());
+        let timeout = self.pool.config().timeout.min(left);
+        Ok(self.pool.get_within(timeout).await?)
+    }
+}

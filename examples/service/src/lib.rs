@@ -1,0 +1,181 @@
+//! A service over a warm pool: it listens at once, warms up meanwhile, is ready when it says so, and ends in order.
+//!
+//! | file | its one job |
+//! |---|---|
+//! | `main` | starts it, and ends with a status that tells |
+//! | `config` | what the environment says |
+//! | `start` | warms up, and makes sure of the table, for as long as it takes |
+//! | `shutdown` | the orderly end |
+//! | `health` | probes and metrics |
+//! | `page`, `live` | the page that shows the pool; its samples |
+//! | `api` | the accounts over HTTP |
+//! | `accounts` | the accounts in the database |
+//! | `problem` | what can go wrong, as an answer |
+//! | `app`, `stage` | what all requests share; how far the service is in its life |
+
+mod accounts;
+mod api;
+mod app;
+mod config;
+mod health;
+mod live;
+mod page;
+mod problem;
+mod shutdown;
+mod stage;
+mod start;
+
+use std::{fmt, io, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header::CONNECTION},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+};
+use mysql_warm_pool::{CloseReport, Pool, mysql_async};
+use tokio::net::TcpListener;
+
+use crate::{app::App, live::Board, problem::Problem, stage::Stage};
+pub use crate::{
+    config::{BadSettings, Config},
+    shutdown::asked_to_stop,
+};
+
+/// How often the recorder sorts what was recorded since, lest it grow where nobody asks for `/metrics`.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// The service before it runs.
+pub struct Service {
+    app: Arc<App>,
+    board: Board,
+}
+
+impl Service {
+    /// Makes it; does no I/O.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pool`], if the pool's settings cannot work.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        let (app, board) = App::new(config)?;
+        let app = Arc::new(app);
+        Ok(Self { app, board })
+    }
+
+    /// The pool it works with.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.app.pool
+    }
+
+    /// All routes, to be served or to be called.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .merge(api::routes(&self.app))
+            .merge(health::routes())
+            .merge(page::routes())
+            .fallback(async || Problem::not_found("there is nothing here"))
+            .method_not_allowed_fallback(async || {
+                let status = StatusCode::METHOD_NOT_ALLOWED;
+                Problem::new(status, "method_not_allowed", "not by this method")
+            })
+            .layer(from_fn_with_state(Arc::clone(&self.app), let_go))
+            .with_state(Arc::clone(&self.app))
+    }
+
+    /// Serves from the first moment, warms up meanwhile, and ends in order when `stop` resolves.
+    ///
+    /// # Errors
+    ///
+    /// A fault that lasts and keeps it from starting, once the requests that waited have their answers.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<CloseReport, Error> {
+        let router = self.router();
+        let Self { app, board } = self;
+        let ending = shutdown::ending(Arc::clone(&app));
+        let serve = axum::serve(listener, router).with_graceful_shutdown(ending);
+        let server = tokio::spawn(serve.into_future());
+        let sampling = tokio::spawn(board.follow(Arc::clone(&app)));
+        let upkeep = tokio::spawn(keep_up(Arc::clone(&app)));
+        let outcome = tokio::select! {
+            () = stop => Ok(()),
+            Err(fault) = start::start(&app) => Err(fault),
+        };
+        let report = shutdown::in_order(&app, server, app.shutdown_delay).await;
+        upkeep.abort();
+        // It ends with the stage; only a panic is lost here, and it was printed.
+        sampling.await.ok();
+        outcome.map(|()| report)
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("pool", self.pool())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Near the end, asks clients that keep connections open to let go of them: what they send next comes on a new one, to
+/// whoever is ready. A connection that is closed while it idles could meet a request under way.
+async fn let_go(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if app.life.stage() >= Stage::Draining {
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn keep_up(app: Arc<App>) {
+    let mut ticks = tokio::time::interval(UPKEEP);
+    loop {
+        ticks.tick().await;
+        app.metrics.run_upkeep();
+    }
+}
+
+/// Why the service does not start, or does not go on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// Settings that cannot work, or a server that will never take them.
+    Pool(mysql_warm_pool::Error),
+    /// The table is not there, and cannot be made.
+    Table(mysql_async::Error),
+    /// The recorder of metrics could not be made.
+    Metrics(String),
+    /// The address cannot be listened on, or signals cannot be had.
+    System(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pool(error) => error.fmt(f),
+            Self::Table(error) => write!(f, "no table for the accounts: {error}"),
+            Self::Metrics(error) => write!(f, "no metrics: {error}"),
+            Self::System(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<mysql_warm_pool::Error> for Error {
+    fn from(error: mysql_warm_pool::Error) -> Self {
+        Self::Pool(error)
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}

@@ -1,0 +1,207 @@
+//! What the page shows: one sample of the pool twice a second, the same for all who look.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use mysql_warm_pool::{Health, Histogram};
+use serde::Serialize;
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use crate::{app::App, stage::Stage};
+
+const EVERY: Duration = Duration::from_millis(500);
+/// Times to get are those of so many last seconds, gets per second those of the last one.
+const WINDOW: Duration = Duration::from_secs(10);
+const SECOND: Duration = Duration::from_secs(1);
+const TROUBLES: usize = 8;
+
+/// Shows samples to whoever holds the receiver. Dropping it ends every stream.
+pub(crate) struct Board {
+    sender: watch::Sender<Arc<str>>,
+}
+
+impl Board {
+    pub(crate) fn new() -> (Self, watch::Receiver<Arc<str>>) {
+        let (sender, receiver) = watch::channel(Arc::from(""));
+        (Self { sender }, receiver)
+    }
+
+    /// Samples until the service ends; then the streams end too, which an orderly end would wait for otherwise.
+    pub(crate) async fn follow(self, app: Arc<App>) {
+        let mut past = Past::default();
+        let mut readiness = app.pool.watch();
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let sample = past.sample(&app);
+            // A sample has no maps with odd keys: it can be written.
+            if let Ok(json) = serde_json::to_string(&sample) {
+                self.sender.send_replace(json.into());
+            }
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // Not later than the half second: a short outage is to be seen.
+                _ = readiness.changed(), if app.life.stage() < Stage::Ending => {}
+                () = app.life.until(Stage::Ending) => return,
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Sample {
+    at: f64,
+    pool: String,
+    stage: Stage,
+    ready: bool,
+    health: Health,
+    gets_per_second: f64,
+    /// Seconds; none if nobody got a connection in the window.
+    get_p50: Option<f64>,
+    get_p99: Option<f64>,
+    gets: u64,
+    timeouts: u64,
+    opened: u64,
+    failed_attempts: u64,
+    troubles: Vec<Trouble>,
+}
+
+#[derive(Clone, Serialize)]
+struct Trouble {
+    at: f64,
+    text: String,
+}
+
+#[derive(Default)]
+struct Past {
+    gets: Gets,
+    last_error: Option<String>,
+    troubles: VecDeque<Trouble>,
+}
+
+impl Past {
+    fn sample(&mut self, app: &App) -> Sample {
+        let health = app.pool.health();
+        let metrics = app.pool.metrics();
+        let at = SystemTime::UNIX_EPOCH
+            .elapsed()
+            .unwrap_or_default()
+            .as_secs_f64();
+        self.note(at, health.last_error.as_ref());
+        self.gets.note(Instant::now(), metrics.wait_time.clone());
+        let lately = self.gets.within(WINDOW).1;
+        let quantile = |of| lately.quantile(of).map(|time| time.as_secs_f64());
+        Sample {
+            at,
+            pool: app.pool.name().to_owned(),
+            stage: app.life.stage(),
+            ready: app.is_ready(),
+            health,
+            gets_per_second: self.gets.per_second(),
+            get_p50: quantile(0.5),
+            get_p99: quantile(0.99),
+            gets: metrics.gets,
+            timeouts: metrics.timeouts,
+            opened: metrics.opened,
+            failed_attempts: metrics.failed_attempts,
+            troubles: self.troubles.iter().rev().cloned().collect(),
+        }
+    }
+
+    fn note(&mut self, at: f64, error: Option<&String>) {
+        if self.last_error.as_ref() == error {
+            return;
+        }
+        self.last_error = error.cloned();
+        if let Some(error) = error {
+            if self.troubles.len() == TROUBLES {
+                self.troubles.pop_front();
+            }
+            let text = error.clone();
+            self.troubles.push_back(Trouble { at, text });
+        }
+    }
+}
+
+/// The times of gets, as they were at each of the last samples.
+#[derive(Default)]
+struct Gets(VecDeque<(Instant, Histogram)>);
+
+impl Gets {
+    fn note(&mut self, now: Instant, times: Histogram) {
+        self.0.push_back((now, times));
+        let too_old = |at: Instant| now.duration_since(at) > WINDOW + EVERY;
+        while self.0.front().is_some_and(|(at, _)| too_old(*at)) {
+            self.0.pop_front();
+        }
+    }
+
+    /// Those within the last so many seconds, and how long that is exactly.
+    fn within(&self, window: Duration) -> (Duration, Histogram) {
+        let Some((now, times)) = self.0.back() else {
+            return Default::default();
+        };
+        let is_in = |(at, _): &&(Instant, Histogram)| now.duration_since(*at) <= window;
+        match self.0.iter().find(is_in) {
+            Some((at, before)) => (now.duration_since(*at), times.since(before)),
+            None => Default::default(),
+        }
+    }
+
+    fn per_second(&self) -> f64 {
+        // A little more than a second, as samples are not exact.
+        let (over, times) = self.within(SECOND + EVERY / 2);
+        let count = u32::try_from(times.count()).unwrap_or(u32::MAX);
+        // Two samples may be close together.
+        f64::from(count) / over.max(EVERY).as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_goes_on_is_told_once_and_one_that_comes_back_again() {
+        let mut past = Past::default();
+        let refused = "refused".to_owned();
+        for (at, error) in [
+            (1.0, Some(&refused)),
+            (2.0, Some(&refused)),
+            (3.0, None),
+            (4.0, Some(&refused)),
+        ] {
+            past.note(at, error);
+        }
+        let told: Vec<_> = past.troubles.iter().map(|trouble| trouble.at).collect();
+        assert_eq!(told, [1.0, 4.0]);
+    }
+
+    #[test]
+    fn only_the_last_errors_are_kept() {
+        let mut past = Past::default();
+        for n in 0..20 {
+            past.note(f64::from(n), Some(&n.to_string()));
+        }
+        assert_eq!(past.troubles.len(), TROUBLES);
+        assert_eq!(past.troubles[0].text, "12");
+    }
+
+    #[test]
+    fn old_samples_are_let_go() {
+        let mut gets = Gets::default();
+        let start = Instant::now();
+        for n in 0..100 {
+            gets.note(start + EVERY * n, Histogram::default());
+        }
+        assert!(gets.0.len() <= 23, "{}", gets.0.len());
+        assert_eq!(gets.within(WINDOW).0, WINDOW);
+        assert_eq!(gets.per_second(), 0.0);
+    }
+}

@@ -1,0 +1,55 @@
+//! Starts the service, and ends with a status that tells: 0 asked to stop, 1 a fault that lasts, 2 wrong settings.
+
+use std::{env, process::ExitCode, str::FromStr};
+
+use accounts_service::{Config, Error, Service, asked_to_stop};
+use tokio::net::TcpListener;
+use tracing::{Level, error, info, warn};
+use tracing_subscriber::{filter::Targets, prelude::*};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    log();
+    let config = match Config::from_env() {
+        Ok(config) => config,
+        Err(error) => {
+            error!(%error, "wrong settings");
+            return ExitCode::from(2);
+        }
+    };
+    match serve(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(%error, "cannot serve");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Error> {
+    // First: a signal that comes while the rest is set up is not lost.
+    let stop = asked_to_stop()?;
+    let listener = TcpListener::bind(config.listen).await?;
+    info!(address = %listener.local_addr()?, "listening");
+    let report = Service::new(config)?.run(listener, stop).await?;
+    info!(%report, "ended");
+    Ok(())
+}
+
+/// To standard output, by `RUST_LOG` such as `info` or `warn,mysql_warm_pool=debug`.
+fn log() {
+    let told = env::var("RUST_LOG").unwrap_or_default();
+    let wanted = if told.trim().is_empty() {
+        Some(Targets::new().with_default(Level::INFO))
+    } else {
+        Targets::from_str(&told).ok()
+    };
+    let is_understood = wanted.is_some();
+    tracing_subscriber::registry()
+        .with(tracing_subscriber::fmt::layer().with_ansi(false))
+        .with(wanted.unwrap_or_else(|| Targets::new().with_default(Level::INFO)))
+        .init();
+    if !is_understood {
+        warn!(RUST_LOG = told, "not understood, taken as info");
+    }
+}
