@@ -512,7 +512,8 @@ impl StdError for ConnectError {}
 /// | 1874 | `INNODB_READ_ONLY` | no | as 1290 |
 ///
 /// Every other code: no. Of the other errors count: I/O errors, but for those that name a wrong setting (invalid input or
-/// data, permission denied, unsupported, out of memory, other); a connection found closed; and this crate's own
+/// data, permission denied, unsupported, out of memory, other; the end of a connection in the middle of a packet does
+/// count); a connection found closed; and this crate's own
 /// [`Error`] where its [`is_transient`](Error::is_transient) says so.
 ///
 /// At `COMMIT`, and at a write outside of a transaction, a lost connection counts as well and leaves open whether it was
@@ -520,15 +521,15 @@ impl StdError for ConnectError {}
 #[must_use]
 pub fn is_transient(error: &mysql_async::Error) -> bool {
     match error {
-        mysql_async::Error::Io(IoError::Io(error)) => !matches!(
-            error.kind(),
+        mysql_async::Error::Io(IoError::Io(error)) => match error.kind() {
             io::ErrorKind::InvalidInput
-                | io::ErrorKind::InvalidData
-                | io::ErrorKind::PermissionDenied
-                | io::ErrorKind::Unsupported
-                | io::ErrorKind::OutOfMemory
-                | io::ErrorKind::Other
-        ),
+            | io::ErrorKind::InvalidData
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::Unsupported
+            | io::ErrorKind::OutOfMemory => false,
+            io::ErrorKind::Other => ended_in_a_packet(error),
+            _ => true,
+        },
         mysql_async::Error::Driver(DriverError::ConnectionClosed) => true,
         mysql_async::Error::Server(error) => matches!(
             error.code,
@@ -540,6 +541,11 @@ pub fn is_transient(error: &mysql_async::Error) -> bool {
             .is_some_and(Error::is_transient),
         _ => false,
     }
+}
+
+/// Whether the connection ended in the middle of a packet: the codec below the driver has no kind of its own for it.
+fn ended_in_a_packet(error: &io::Error) -> bool {
+    error.to_string() == "bytes remaining on stream"
 }
 
 /// Whether the connection that met this error is of no more use.
@@ -628,6 +634,10 @@ mod tests {
         ] {
             assert!(is_transient(&io::Error::from(kind).into()), "{kind}");
         }
+        // As tokio's codec says it.
+        assert!(is_transient(
+            &io::Error::other("bytes remaining on stream").into()
+        ));
         for kind in [
             io::ErrorKind::InvalidInput,
             io::ErrorKind::InvalidData,

@@ -21,25 +21,10 @@ static ALLOCATED: PeakAlloc = PeakAlloc;
 pub(crate) struct Seen {
     /// The most connections of the pool's user that the server listed at once.
     pub(crate) listed: u64,
-    /// Bytes allocated on average, in each quarter of the run.
-    quarters: [Memory; 4],
+    /// The least bytes that were allocated in each quarter of the run: what lay about then.
+    quarters: [Option<usize>; 4],
     pub(crate) looks: u64,
     pub(crate) changes: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Memory {
-    samples: usize,
-    sum: usize,
-}
-
-impl Memory {
-    const fn mean(self) -> usize {
-        match self.sum.checked_div(self.samples) {
-            Some(mean) => mean,
-            None => 0,
-        }
-    }
 }
 
 pub(crate) struct Witness {
@@ -96,9 +81,9 @@ impl Witness {
     fn weigh(&self, seen: &mut Seen) {
         let part = self.begun.elapsed().as_secs_f64() / self.lasts.as_secs_f64();
         let quarter = (0..3).find(|n| part < f64::from(n + 1) / 4.0).unwrap_or(3);
-        let memory = &mut seen.quarters[usize::try_from(quarter).unwrap_or(3)];
-        memory.samples += 1;
-        memory.sum += ALLOCATED.current_usage();
+        let least = &mut seen.quarters[usize::try_from(quarter).unwrap_or(3)];
+        let now = ALLOCATED.current_usage();
+        *least = Some(least.map_or(now, |least| least.min(now)));
     }
 
     /// States may have come and gone between two looks, but some never come back.
@@ -120,15 +105,16 @@ impl Witness {
 impl Seen {
     /// Whether memory grew from the second quarter, when all has happened once, to the last.
     pub(crate) fn memory_grew(&self) -> bool {
-        let [_, second, _, last] = self.quarters.map(Memory::mean);
-        last > second + second / 5 + 1_000_000
+        let [_, second, _, last] = self.quarters.map(Option::unwrap_or_default);
+        second > 0 && last > second + 1_000_000
     }
 }
 
 /// What it took in each quarter.
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [first, second, third, last] = self.quarters.map(|memory| memory.mean() / 1024);
+        let [first, second, third, last] =
+            self.quarters.map(|least| least.unwrap_or_default() / 1024);
         write!(f, "{first}, {second}, {third}, {last} KiB")
     }
 }
