@@ -233,7 +233,7 @@ impl Misdeed {
                 wire.packet(1, &error(1105, &long)).await?;
             }
             Self::CutError => wire.packet(1, &[0xFF, 0]).await?,
-            Self::AuthSwitch => wire.packet(1, b"\xFEmysql_old_password\012345").await?,
+            Self::AuthSwitch => wire.packet(1, b"\xFEmysql_old_password\x0012345").await?,
             Self::EndOfNothing => wire.packet(1, &[0xFE, 0, 0, 2, 0]).await?,
             Self::OneMore => {
                 wire.raw(&honest).await?;
@@ -413,6 +413,7 @@ async fn a_caller_meets(misdeed: Misdeed, moment: Moment) {
 }
 
 /// Runs all of these, some at a time.
+#[expect(clippy::future_not_send, reason = "a LocalSet runs them")]
 async fn at_all(moments: &[Moment]) {
     let each = |moment: &Moment| Misdeed::ALL.map(|misdeed| (misdeed, *moment));
     let cases = moments.iter().flat_map(each);
@@ -888,6 +889,9 @@ struct Mutation {
     sent: Vec<u8>,
 }
 
+/// Bytes that mean something as the beginning of a length, or of a packet.
+const LENGTHS: [u8; 9] = [0, 1, 0x7F, 0x80, 0xFB, 0xFC, 0xFD, 0xFE, 0xFF];
+
 impl Mutation {
     fn spoil(&mut self, honest: &[u8]) -> (Vec<u8>, bool) {
         let mut bytes = honest.to_vec();
@@ -911,11 +915,7 @@ impl Mutation {
         };
         match self.seed.below(7) {
             0 => bytes[at] = there ^ (1 << self.seed.below(8)),
-            1 => {
-                bytes[at] = *self
-                    .seed
-                    .pick(&[0, 1, 0x7F, 0x80, 0xFB, 0xFC, 0xFD, 0xFE, 0xFF])
-            }
+            1 => bytes[at] = *self.seed.pick(&LENGTHS),
             2 => bytes.truncate(at),
             3 => bytes.insert(at, there),
             4 => drop(bytes.remove(at)),

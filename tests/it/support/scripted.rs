@@ -146,11 +146,19 @@ pub(crate) struct Wire {
     stream: TcpStream,
     shared: Arc<Shared>,
     id: u32,
-    spoil: Option<Spoil>,
+    spoil: Option<Box<dyn Spoil>>,
 }
 
 /// What becomes of what is sent, and whether the connection goes on after it.
-struct Spoil(Box<dyn FnMut(&[u8]) -> (Vec<u8>, bool) + Send>);
+trait Spoil: Send {
+    fn spoil(&mut self, sent: &[u8]) -> (Vec<u8>, bool);
+}
+
+impl<F: FnMut(&[u8]) -> (Vec<u8>, bool) + Send> Spoil for F {
+    fn spoil(&mut self, sent: &[u8]) -> (Vec<u8>, bool) {
+        self(sent)
+    }
+}
 
 impl Drop for Wire {
     fn drop(&mut self) {
@@ -236,10 +244,10 @@ impl Wire {
     }
 
     pub(crate) async fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(Spoil(spoil)) = &mut self.spoil else {
+        let Some(spoil) = &mut self.spoil else {
             return self.stream.write_all(bytes).await;
         };
-        let (spoiled, goes_on) = spoil(bytes);
+        let (spoiled, goes_on) = spoil.spoil(bytes);
         self.stream.write_all(&spoiled).await?;
         if goes_on {
             Ok(())
@@ -250,7 +258,7 @@ impl Wire {
 
     /// From now on sends what `spoil` makes of it, and closes the connection when it says false.
     pub(crate) fn spoil(&mut self, spoil: impl FnMut(&[u8]) -> (Vec<u8>, bool) + Send + 'static) {
-        self.spoil = Some(Spoil(Box::new(spoil)));
+        self.spoil = Some(Box::new(spoil));
     }
 
     /// Closes the connection after so many bytes from now.
@@ -436,7 +444,7 @@ impl Default for Greeting {
 pub(crate) fn packet(number: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut number = number;
-    let ends_with = (payload.len() % LONGEST == 0).then_some(&[][..]);
+    let ends_with = payload.len().is_multiple_of(LONGEST).then_some(&[][..]);
     for piece in payload.chunks(LONGEST).chain(ends_with) {
         let length = u32::try_from(piece.len()).expect("at most 16 MB");
         bytes.extend_from_slice(&length.to_le_bytes()[..3]);
