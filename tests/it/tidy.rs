@@ -516,11 +516,13 @@ fn is_path(span: &str) -> bool {
     span.contains("::") && span.chars().all(is_word)
 }
 
-/// Whether `module::function` is a test in `tests/it/`, or `measured::module::function` one in `tests/measured/`.
+/// Whether `module::function` is a test in `tests/it/`, `measured::module::function` one in `tests/measured/`, or
+/// `soak::function` the one in `tests/soak/`.
 fn is_test(name: &str) -> bool {
-    let (folder, name) = match name.strip_prefix("measured::") {
-        Some(name) => ("measured", name),
-        None => ("it", name),
+    let (folder, name) = match name.split_once("::") {
+        Some(("measured", name)) => ("measured", name.to_owned()),
+        Some(("soak", function)) => ("soak", format!("main::{function}")),
+        _ => ("it", name.to_owned()),
     };
     let Some((module, function)) = name.split_once("::") else {
         return false;

@@ -264,7 +264,7 @@ impl Display for Account {
         }
         writeln!(
             f,
-            "\n{:<26} {:>12}   until ready again (mean, longest)",
+            "\n{:<26} {:>12}   until ready and serving again (mean, longest)",
             "faults", "times"
         )?;
         for (name, faults) in &books.faults {

@@ -20,7 +20,6 @@ pub(crate) const USER: &str = "soak";
 
 /// Makes the tables and the pool's user.
 pub(crate) async fn open(server: &Server, password: &str) {
-    let user = USER;
     let last = ACCOUNTS - 1;
     let deposit = DEPOSIT;
     let mut statements = account_statements(password);
@@ -48,7 +47,6 @@ pub(crate) async fn open(server: &Server, password: &str) {
     for statement in statements {
         server.execute(&statement).await;
     }
-    println!("the pool's user is {user}");
 }
 
 /// Makes the pool's user as it is to be, whether or not the server remembers it.

@@ -137,18 +137,17 @@ impl Striker {
                 watch.changed().await;
             }
         };
-        let in_time = timeout(READY_WITHIN, ready).await.is_ok();
-        let took = ended.elapsed();
-        let served = self.account().successes();
-        if !in_time {
+        if timeout(READY_WITHIN, ready).await.is_err() {
             let text = format!(
-                "not ready {took:?} after the end of: {name}; {:?}",
+                "not ready {:?} after the end of: {name}; {:?}",
+                ended.elapsed(),
                 self.pool.health()
             );
             self.account().violation(text);
             return;
         }
-        self.account().recovered(name, took);
+        // Where nobody has met the fault yet, it is ready at once: what counts is the next that is served.
+        let served = self.account().successes();
         let goes_on = async {
             while self.account().successes() == served {
                 sleep(Duration::from_millis(1)).await;
@@ -160,7 +159,9 @@ impl Striker {
                 self.pool.status()
             );
             self.account().violation(text);
+            return;
         }
+        self.account().recovered(name, ended.elapsed());
     }
 
     async fn cause(&self, blow: Blow) {
