@@ -211,7 +211,11 @@ impl Connector {
         while let Some(attempt) = self.next_attempt(demand) {
             // All who wait share it, so it is nobody's.
             let span = debug_span!(parent: None, "connect", pool = self.name, connection = Empty);
-            runtime.spawn(attempt.run().instrument(span));
+            let attempt = runtime.spawn(attempt.run().instrument(span));
+            if attempt.is_finished() {
+                // On a runtime that is gone, or going, it was dropped at once; the next would be too, without end.
+                return;
+            }
         }
     }
 

@@ -408,9 +408,9 @@ impl<S: Occupant> Slots<S> {
                 None => break,
             }
         }
-        let needed = limit.saturating_add(ledger.shelved.len());
-        if needed > self.pool.status().max_size {
-            self.pool.resize(needed);
+        // No slot is shelved then.
+        if limit > self.pool.status().max_size {
+            self.pool.resize(limit);
             self.gather(&mut ledger);
         }
         drop(ledger);
@@ -729,8 +729,10 @@ mod tests {
         tending: Vec<(Tending<StandIn>, bool)>,
         opening: Vec<Opening<StandIn>>,
         asked: usize,
-        /// The limit has been raised above the first one: callers may have been passed over.
+        /// The limit has been raised: callers may have been passed over.
         has_grown: bool,
+        /// The highest limit so far.
+        highest: usize,
     }
 
     impl World {
@@ -747,6 +749,7 @@ mod tests {
                 opening: Vec::new(),
                 asked: 0,
                 has_grown: false,
+                highest: size + overflow,
             }
         }
 
@@ -797,7 +800,10 @@ mod tests {
                         *is_open = false;
                     }
                 }
-                Step::LetGo(n) => drop(pick(&mut self.tending, n)),
+                Step::LetGo(n) => {
+                    let tending = pick(&mut self.tending, n);
+                    self.is_told_of(tending);
+                }
                 Step::Open => {
                     let status = self.slots.status();
                     let opening = self.slots.begin_opening(|seen| {
@@ -813,7 +819,10 @@ mod tests {
                         assert!(opening.fill(StandIn { open }).is_some());
                     }
                 }
-                Step::FailToOpen(n) => drop(pick(&mut self.opening, n)),
+                Step::FailToOpen(n) => {
+                    let opening = pick(&mut self.opening, n);
+                    self.is_told_of(opening);
+                }
                 Step::Sweep(taken) => {
                     let status = self.slots.status();
                     // By the permit for a slot that is not made yet it may get hold of one that a caller was woken for.
@@ -834,6 +843,7 @@ mod tests {
                 }
                 Step::Resize(size, overflow) => {
                     self.has_grown |= size + overflow > self.size + self.overflow;
+                    self.highest = self.highest.max(size + overflow);
                     (self.size, self.overflow) = (size, overflow);
                     self.slots.resize(size, overflow);
                 }
@@ -851,6 +861,14 @@ mod tests {
                 self.is_served(number);
                 self.held.push(filled);
             }
+        }
+
+        /// A slot becomes vacant: who is to fill it is told.
+        fn is_told_of<T>(&self, slot: Option<T>) {
+            let vacated = self.slots.vacated();
+            let is_one = slot.is_some();
+            drop(slot);
+            assert_eq!(vacated.has_changed().ok(), Some(is_one));
         }
 
         /// Those who came earlier have theirs as soon as they are polled.
@@ -939,6 +957,10 @@ mod tests {
                 self.happens(&Step::Tend(0));
                 self.happens(&Step::LetGo(0));
             }
+            assert!(self.slots.ledger().passed_over.is_empty());
+            assert_eq!(self.slots.passed_over.load(Ordering::Relaxed), 0);
+            // Slots come back from the shelf before new ones are made.
+            assert!(self.slots.pool.status().max_size <= self.highest);
             // A new slot that was made for a caller who has gone is seen by who looks next.
             self.happens(&Step::Sweep(0));
             for _ in 0..=limit {

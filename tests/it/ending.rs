@@ -1,11 +1,12 @@
 //! Closing, dropping, and runtimes that come and go.
 
 use std::{
-    sync::LazyLock,
+    sync::{LazyLock, mpsc},
+    thread,
     time::{Duration, Instant},
 };
 
-use mysql_warm_pool::{Error, Pool, Readiness, mysql_async::prelude::Queryable};
+use mysql_warm_pool::{Error, Pool, PooledConn, Readiness, mysql_async::prelude::Queryable};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::{Proxy, Server, config, eventually, pool, warm};
@@ -280,6 +281,32 @@ fn a_pool_in_use_on_another_runtime_says_so_and_never_hangs() {
             Some(7_u8)
         );
     });
+}
+
+#[test]
+fn what_comes_back_after_its_runtime_is_gone_has_nothing_opened_there() {
+    let give_back: [fn(PooledConn); 3] = [drop, PooledConn::discard, |conn| {
+        drop(PooledConn::detach(conn))
+    }];
+    for give_back in give_back {
+        let runtime = runtime();
+        let (pool, conn) = runtime.block_on(async {
+            let server = Server::shared().await;
+            let pool = warm(config(&server.url()).size(2).overflow(1)).await;
+            let conn = pool.get().await.expect("a connection");
+            // To be replaced, as soon as there is another.
+            pool.refresh();
+            (pool, conn)
+        });
+        drop(runtime);
+        let (done, is_done) = mpsc::channel();
+        thread::spawn(move || {
+            give_back(conn);
+            done.send(()).expect("somebody waits");
+        });
+        is_done.recv_timeout(SOON).expect("an end");
+        assert_eq!(pool.status().connecting, 0);
+    }
 }
 
 #[test]
