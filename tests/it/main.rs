@@ -2,6 +2,7 @@
 //!
 //! One binary, a module for each subject; the names are sentences.
 
+mod accounting;
 mod cleaned;
 mod cluster;
 mod differing;

@@ -10,6 +10,7 @@
 //! | `pools.rs` | pools as the tests make them |
 //! | `ports.rs` | port numbers that nobody else is likely to take |
 //! | `seed.rs` | random choices that can be repeated |
+//! | `speaker.rs` | a server in process, for what takes thousands of runs |
 //! | `timing.rs` | two pieces of work timed side by side |
 
 mod background;
@@ -19,6 +20,7 @@ mod proxy;
 pub(crate) mod scripted;
 mod seed;
 mod server;
+mod speaker;
 mod timing;
 
 use std::time::{Duration, Instant};
@@ -28,6 +30,7 @@ pub(crate) use ports::free_port;
 pub(crate) use proxy::Proxy;
 pub(crate) use seed::Seed;
 pub(crate) use server::{Flavor, Server};
+pub(crate) use speaker::Speaker;
 pub(crate) use timing::{median_of, side_by_side, timed};
 
 /// Polls `holds` every few milliseconds until it says true.
