@@ -24,7 +24,10 @@ fuzz_target!(|text: &[u8]| {
     assert!(effect_of(&changing).session, "a change is hidden");
 
     let behind_another = [b"DO 0;\n", text].concat();
-    assert!(includes(effect_of(&behind_another), effect), "hidden behind another statement");
+    assert!(
+        includes(effect_of(&behind_another), effect),
+        "hidden behind another statement"
+    );
 
     if effect == Effect::NEUTRAL {
         let with_comment = [text, b"\n/* no matter */"].concat();
