@@ -593,7 +593,10 @@ mod tests {
 
     use mysql_async::ServerError;
 
-    use super::{ConnectError, ConnectPhase, Error, TimeoutCause, ends_connection, is_transient};
+    use super::{
+        ConnectError, ConnectPhase, Error, TimeoutCause, ends_connection, is_transient,
+        tells_read_only,
+    };
     use crate::status::PoolStatus;
 
     fn server(code: u16) -> mysql_async::Error {
@@ -602,6 +605,32 @@ mod tests {
             message: "said so".to_owned(),
             state: "HY000".to_owned(),
         })
+    }
+
+    #[test]
+    fn a_read_only_server_is_known_by_its_codes_and_words() {
+        for code in [1836, 1874, 1047] {
+            assert!(tells_read_only(&server(code), true), "{code}");
+        }
+        assert!(tells_read_only(&server(1792), false));
+        assert!(
+            !tells_read_only(&server(1792), true),
+            "the borrower's own transaction"
+        );
+        let option = |text: &str| {
+            mysql_async::Error::Server(ServerError {
+                code: 1290,
+                message: format!("running with the {text} option"),
+                state: "HY000".to_owned(),
+            })
+        };
+        for text in ["--read-only", "--super-read-only", "read_only=ON"] {
+            assert!(tells_read_only(&option(text), true), "{text}");
+        }
+        assert!(!tells_read_only(&option("--skip-grant-tables"), false));
+        for code in [1045, 1205, 1213, 1317, 2006] {
+            assert!(!tells_read_only(&server(code), false), "{code}");
+        }
     }
 
     #[test]

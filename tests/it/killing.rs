@@ -8,7 +8,7 @@ use std::{
 use futures_util::future::join_all;
 use mysql_warm_pool::{
     OnCancel, Pool,
-    mysql_async::{Conn, TxOpts, prelude::Queryable},
+    mysql_async::{Conn, prelude::Queryable},
 };
 use tokio::{
     io::copy_bidirectional,
@@ -43,44 +43,6 @@ async fn by_default_it_is_left_to_end_by_itself() {
     cancelled(&pool, "SELECT SLEEP(2)").await;
     eventually(SOON, "it is replaced", async || pool.status().idle == 2).await;
     assert_eq!(running(&mut admin, "SLEEP").await, 1);
-}
-
-#[tokio::test]
-async fn the_locks_of_an_abandoned_update_are_gone_with_it() {
-    let server = Server::start().await;
-    server
-        .execute("CREATE TABLE test.account (id INT PRIMARY KEY, amount INT)")
-        .await;
-    server
-        .execute("INSERT INTO test.account VALUES (1, 100), (2, 100)")
-        .await;
-    let pool = warm(config(&server.url()).size(3).on_cancel(OnCancel::Kill)).await;
-    let mut conn = pool.get().await.expect("a connection");
-    let mut transaction = conn
-        .start_transaction(TxOpts::default())
-        .await
-        .expect("begun");
-    transaction
-        .query_drop("UPDATE account SET amount = 0 WHERE id = 1")
-        .await
-        .expect("taken");
-    let slow = transaction.query_drop("UPDATE account SET amount = SLEEP(60) WHERE id = 2");
-    let cancelled = tokio::time::timeout(Duration::from_millis(100), slow).await;
-    assert!(cancelled.is_err());
-    drop(transaction);
-    drop(conn);
-    let start = Instant::now();
-    let mut other = Conn::new(server.opts()).await.expect("a connection");
-    other
-        .query_drop("UPDATE account SET amount = amount - 1")
-        .await
-        .expect("free");
-    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
-    let amounts: Vec<i32> = other
-        .query("SELECT amount FROM account")
-        .await
-        .expect("rows");
-    assert_eq!(amounts, [99, 99]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -153,6 +153,7 @@ pub(crate) async fn outage(
         calls.len()
     );
     assert!(first < BACK_WITHIN, "served again after {first:?}");
+    assert!(all < BACK_WITHIN, "all served again after {all:?}");
     for call in failed {
         assert!(
             call.ended >= broken && call.begun < mended + BACK_WITHIN,

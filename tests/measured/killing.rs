@@ -1,8 +1,11 @@
-//! How soon a cancelled caller's statement is gone from the server.
+//! How soon a cancelled caller's statement is gone from the server, and its locks with it.
 
 use std::time::{Duration, Instant};
 
-use mysql_warm_pool::{OnCancel, mysql_async::prelude::Queryable};
+use mysql_warm_pool::{
+    OnCancel,
+    mysql_async::{Conn, TxOpts, prelude::Queryable},
+};
 
 use crate::{
     alone,
@@ -41,4 +44,45 @@ async fn an_abandoned_statement_is_gone_from_the_server_within_200_ms() {
         eventually(SOON, "it is replaced", async || pool.status().idle == size).await;
         pool.close().await;
     }
+}
+
+#[tokio::test]
+async fn the_locks_of_an_abandoned_update_are_gone_within_200_ms() {
+    let _turn = alone().await;
+    let server = Server::start().await;
+    server
+        .execute("CREATE TABLE test.account (id INT PRIMARY KEY, amount INT)")
+        .await;
+    server
+        .execute("INSERT INTO test.account VALUES (1, 100), (2, 100)")
+        .await;
+    let pool = warm(config(&server.url()).size(3).on_cancel(OnCancel::Kill)).await;
+    let mut conn = pool.get().await.expect("a connection");
+    let mut transaction = conn
+        .start_transaction(TxOpts::default())
+        .await
+        .expect("begun");
+    transaction
+        .query_drop("UPDATE account SET amount = 0 WHERE id = 1")
+        .await
+        .expect("taken");
+    let slow = transaction.query_drop("UPDATE account SET amount = SLEEP(60) WHERE id = 2");
+    let cancelled = tokio::time::timeout(Duration::from_millis(100), slow).await;
+    assert!(cancelled.is_err());
+    let mut other = Conn::new(server.opts()).await.expect("a connection");
+    drop(transaction);
+    drop(conn);
+    let start = Instant::now();
+    other
+        .query_drop("UPDATE account SET amount = amount - 1")
+        .await
+        .expect("free");
+    let took = start.elapsed();
+    println!("free after {took:?}");
+    assert!(took < Duration::from_millis(200), "{took:?}");
+    let amounts: Vec<i32> = other
+        .query("SELECT amount FROM account")
+        .await
+        .expect("rows");
+    assert_eq!(amounts, [99, 99]);
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mysql_warm_pool::{Reset, mysql_async::prelude::Queryable};
+use mysql_warm_pool::mysql_async::prelude::Queryable;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -17,10 +17,7 @@ async fn a_spike_rides_on_the_open_connections_while_slow_ones_open() {
     let _turn = alone().await;
     let server = Server::start().await;
     let proxy = Proxy::start(server.port()).await;
-    let settings = config(&server.url_via(proxy.port()))
-        .size(5)
-        .overflow(15)
-        .reset(Reset::Never);
+    let settings = config(&server.url_via(proxy.port())).size(5).overflow(15);
     let pool = warm(settings).await;
     proxy.delay_opening(Duration::from_millis(150));
     let mut times = Vec::new();
