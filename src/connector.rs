@@ -26,7 +26,7 @@ use tracing::{Instrument, Span, debug, debug_span, field::Empty, info, warn};
 use crate::{
     closing::Signal,
     config::{OnCancel, PoolConfig},
-    error::{Brief, ConnectError, ConnectPhase, Error},
+    error::{Brief, ConnectError, ConnectPhase, Error, ends_connection},
     export::{self, Registry},
     gate::{Gate, Mark, Pass, Since},
     holders::Holders,
@@ -668,7 +668,7 @@ impl Connector {
         let proved = asks_settings && self.config.init.is_empty() && self.config.prepare.is_empty();
         if self.config.on_cancel == OnCancel::Kill {
             self.prove_with_facts(session).await?;
-            session.birth.identity = self.identify(session).await;
+            session.birth.identity = self.identify(session).await?;
         } else if self.gate().claim_facts(Instant::now()) {
             self.prove_with_facts(session).await?;
         } else if !proved {
@@ -745,7 +745,7 @@ impl Connector {
     }
 
     /// What tells the connection from all others on all servers, where that can be known.
-    async fn identify(&self, session: &mut Session) -> Option<Identity> {
+    async fn identify(&self, session: &mut Session) -> Result<Option<Identity>, ConnectError> {
         let is_mariadb = !self.reset_loses_charset();
         let variable = if is_mariadb {
             "server_uid"
@@ -755,11 +755,21 @@ impl Connector {
         let question = format!(
             "SELECT @@{variable}, HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()"
         );
-        let asking = session.maintain(async |conn| conn.query_first(question).await);
-        let row: Row = asking.await.ok()??;
-        let (server, host): (String, String) = (column(&row, 0)?, column(&row, 1)?);
-        // Without a port it is the same for many.
-        host.contains(':').then_some(Identity { server, host })
+        let asking = session.maintain(async |conn| {
+            let answer: mysql_async::Result<Option<Row>> = conn.query_first(question).await;
+            match answer {
+                // An older server, or something between that knows fewer variables: nothing is killed there.
+                Err(error @ mysql_async::Error::Server(_)) if !ends_connection(&error) => Ok(None),
+                answer => answer,
+            }
+        });
+        let answer = asking.await;
+        let row = answer.map_err(|error| ConnectError::driver(ConnectPhase::Prove, error))?;
+        Ok(row.and_then(|row| {
+            let (server, host): (String, String) = (column(&row, 0)?, column(&row, 1)?);
+            // Without a port it is the same for many.
+            host.contains(':').then_some(Identity { server, host })
+        }))
     }
 
     fn note_success(&self, took: Duration) {

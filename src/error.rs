@@ -389,7 +389,9 @@ impl fmt::Display for ConnectError {
                     Brief(&error.message)
                 )?;
             }
-            Cause::Driver(mysql_async::Error::Io(IoError::Io(error))) => write!(f, "{error}")?,
+            Cause::Driver(mysql_async::Error::Io(IoError::Io(error))) => {
+                write!(f, "{}", Brief(error))?;
+            }
             Cause::Driver(error) => write!(f, "{}", Brief(error))?,
             Cause::TimedOut(after) => write!(f, "no answer within {}", Millis(*after))?,
             Cause::Credentials(error) => write!(f, "{error}")?,
@@ -408,6 +410,7 @@ impl<T: fmt::Display> fmt::Display for Brief<T> {
         let mut cut = Cut {
             f,
             left: LONGEST_TOLD,
+            is_over: false,
         };
         write!(cut, "{}", self.0)
     }
@@ -420,18 +423,21 @@ struct Cut<'a, 'b> {
     f: &'a mut fmt::Formatter<'b>,
     /// So many characters may follow.
     left: usize,
+    /// More came than that.
+    is_over: bool,
 }
 
 impl fmt::Write for Cut<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
-            match self.left.checked_sub(1) {
-                Some(left) => self.left = left,
-                None => return Ok(()),
-            }
-            if self.left == 0 {
-                self.f.write_str("...")?;
-            } else if character.is_control() {
+            let Some(left) = self.left.checked_sub(1) else {
+                if !std::mem::replace(&mut self.is_over, true) {
+                    self.f.write_str("...")?;
+                }
+                return Ok(());
+            };
+            self.left = left;
+            if character.is_control() {
                 write!(self.f, "{}", character.escape_default())?;
             } else {
                 self.f.write_char(character)?;

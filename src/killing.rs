@@ -44,28 +44,27 @@ pub(crate) async fn kill(connector: &Arc<Connector>, mut tending: Tending) {
         Some((turn, borrow(connector).await))
     });
     if let Ok(Some((turn, killer))) = at_once.await {
-        kill_on(connector, killer, vec![victim]).await;
+        let mut only = Some(victim);
+        kill_on(connector, killer, || only.take()).await;
         drop(turn);
         return goodbye::close(connector, tending, Reason::Cancelled).await;
     }
     goodbye::close(connector, tending, Reason::Cancelled).await;
-    let id = victim.id;
-    connector.abandoned().push(victim);
-    let found = timeout(LOOKED_FOR, async {
-        let turn = connector.killing.lock().await;
+    connector.abandoned().push(victim.clone());
+    // As long as the one before may take, at a server that does not answer.
+    let patience = connector.config.connect_timeout.saturating_add(LOOKED_FOR);
+    if let Ok(turn) = timeout(patience, connector.killing.lock()).await {
         // Who had its turn before may have taken this one along.
-        if connector.abandoned().is_empty() {
-            return None;
+        while !connector.abandoned().is_empty() {
+            let Ok(killer) = timeout(LOOKED_FOR, borrow(connector)).await else {
+                break;
+            };
+            // A killer that turns out to be dead costs one of them; the others are for the next.
+            kill_on(connector, killer, || connector.abandoned().pop()).await;
         }
-        Some((turn, borrow(connector).await))
-    });
-    if let Ok(Some((turn, killer))) = found.await {
-        let victims = std::mem::take(&mut *connector.abandoned());
-        kill_on(connector, killer, victims).await;
         drop(turn);
-    } else {
-        connector.abandoned().retain(|victim| victim.id != id);
     }
+    connector.abandoned().retain(|other| *other != victim);
 }
 
 /// Dropped while it waits, it leaves the queue.
@@ -83,18 +82,18 @@ async fn borrow(connector: &Arc<Connector>) -> Filled {
     take.await
 }
 
-async fn kill_on(connector: &Arc<Connector>, killer: Filled, victims: Vec<Victim>) {
+/// Kills one after the other, for as long as the killer lives.
+async fn kill_on(
+    connector: &Arc<Connector>,
+    killer: Filled,
+    mut next: impl FnMut() -> Option<Victim>,
+) {
     let mut tending = connector.slots.tend(killer);
-    for victim in victims {
-        let Some(session) = tending.session() else {
-            return;
-        };
-        match timeout(
-            connector.config.connect_timeout,
-            kill_if_certain(session, &victim),
-        )
-        .await
-        {
+    while let Some(session) = tending.session()
+        && let Some(victim) = next()
+    {
+        let killing = kill_if_certain(session, &victim);
+        match timeout(connector.config.connect_timeout, killing).await {
             Ok(Ok(killed)) => {
                 debug!(
                     pool = connector.name,

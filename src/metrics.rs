@@ -35,8 +35,9 @@ pub struct PoolMetrics {
     /// Attempts to open a connection that failed.
     pub failed_attempts: u64,
     /// Connections discarded, by reason: `cancelled` in the middle of a command, `lost` to the server or the
-    /// network, `misused` (the driver closed it at a mistake), `unproved`, `too_much_pending` rows, `asked` by
-    /// its user, `runtime_gone`, `closing`, `retired` at its age or by a refresh, `surplus`, `read_only`.
+    /// network, `misused` (the driver closed it at a mistake of its borrower's, or a transaction was leaked),
+    /// `unproved`, `too_much_pending` rows, `asked` by its user, `runtime_gone`, `closing`, `retired` at its age or by a
+    /// refresh, `surplus`, `read_only`.
     pub discarded: Vec<(&'static str, u64)>,
     /// Returned connections that were cleaned before they were idle again.
     pub cleaned: u64,

@@ -69,7 +69,7 @@ pub(crate) struct Identity {
 }
 
 /// A connection whose abandoned statement is to be ended on the server.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Victim {
     /// The server's number for it.
     pub(crate) id: u32,
@@ -177,7 +177,7 @@ impl Session {
         if follow.in_flight {
             return Verdict::Discard(Reason::Cancelled);
         }
-        if follow.guarded || self.conn.is_disconnected() && follow.misused {
+        if follow.guarded && !follow.ended || self.conn.is_disconnected() && follow.misused {
             return Verdict::Discard(Reason::Misused);
         }
         if self.conn.is_disconnected() || follow.ended {
@@ -391,7 +391,7 @@ struct Judgement {
 }
 
 impl Judged {
-    /// Longer texts are judged anew each time.
+    /// Longer texts are judged anew each time, and so are those with strings in them.
     const LONGEST: usize = 512;
 
     /// The effect of the text, and whether it may ask for a read-only transaction.
@@ -404,8 +404,11 @@ impl Judged {
             return (known.effect, known.read_only);
         }
         let (effect, read_only) = (sql::effect_of(text), asks_read_only(text));
+        // A text with strings in it may hold a secret, and comes again with others.
+        let is_kept =
+            text.len() <= Self::LONGEST && !text.iter().any(|b| matches!(b, b'\'' | b'"'));
         if let Some(place) = place
-            && text.len() <= Self::LONGEST
+            && is_kept
         {
             *place = Some(Judgement {
                 text: text.into(),

@@ -22,7 +22,9 @@ static NOWHERE: LazyLock<Option<Handle>> = LazyLock::new(|| {
 
 /// Drops it, and closes the sockets of the connections in it.
 pub(crate) fn sever<T>(holder: T) {
-    let _nowhere = NOWHERE.as_ref().map(Handle::enter);
+    // Where a thread is ending, no runtime can be entered; nor is there one for the driver to spawn on.
+    let is_ending = Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed());
+    let _nowhere = NOWHERE.as_ref().filter(|_| !is_ending).map(Handle::enter);
     drop(holder);
 }
 

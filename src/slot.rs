@@ -606,9 +606,28 @@ impl<S: Occupant> Tending<S> {
 impl<S: Occupant> Drop for Tending<S> {
     fn drop(&mut self) {
         if let Some(mut object) = self.object.take() {
-            if let Some(session) = object.0.session.take() {
+            let session = object.0.session.take();
+            // Closed before the slot is free; should that panic, the slot is not lost.
+            let _vacating = Vacating {
+                object: Some(object),
+                slots: &self.slots,
+            };
+            if let Some(session) = session {
                 session.sever();
             }
+        }
+    }
+}
+
+/// A slot in the pool's own hands with nothing in it any more. Dropping it makes it vacant.
+struct Vacating<'a, S: Occupant> {
+    object: Option<Object<SlotManager<S>>>,
+    slots: &'a Slots<S>,
+}
+
+impl<S: Occupant> Drop for Vacating<'_, S> {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
             let mut ledger = self.slots.ledger();
             ledger.tending = ledger.tending.saturating_sub(1);
             ledger.hold_back(object);
