@@ -286,7 +286,7 @@ fn a_pool_in_use_on_another_runtime_says_so_and_never_hangs() {
 #[test]
 fn what_comes_back_after_its_runtime_is_gone_has_nothing_opened_there() {
     let give_back: [fn(PooledConn); 3] = [drop, PooledConn::discard, |conn| {
-        drop(PooledConn::detach(conn))
+        drop(PooledConn::detach(conn));
     }];
     for give_back in give_back {
         let runtime = runtime();
