@@ -10,6 +10,11 @@ use std::{
 use tokio::sync::Notify;
 
 /// A signal given once; asking costs one load.
+///
+/// The one place in the crate where an atomic and a wake-up must agree. They do by `Notify`'s own lock, which both
+/// sides take in between: [`give`](Self::give) writes the flag and then takes it, [`wait`](Self::wait) takes it and then reads the flag.
+/// Whoever is first there, the other one sees it. All other atomics are counts, marks and times that stand for
+/// themselves: one that is read late makes a look, a line of log or an opening late, and never a wake-up lost.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     given: AtomicBool,

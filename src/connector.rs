@@ -886,8 +886,10 @@ impl Attempt {
                     drop(opening);
                 } else {
                     drop(opening.fill(session));
-                    if connector.due.load(Ordering::Relaxed) > 0 {
-                        // The one it replaces can go.
+                    if connector.due.load(Ordering::Relaxed) > 0
+                        || connector.trims_on_return.load(Ordering::Relaxed)
+                    {
+                        // The one it replaces can go; or it can itself, the limit being smaller than when it was begun.
                         connector.wake.notify_one();
                     }
                 }

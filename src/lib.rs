@@ -79,7 +79,10 @@
 //
 // - Limit. A connection occupies one of `size + overflow` slots from before its TCP connect until its socket is
 //   closed; counts are derived from where the slots are. `getting::the_server_never_sees_more_connections_than_the_limit`,
-//   `getting::status_is_consistent_in_every_snapshot_while_64_callers_hammer`.
+//   `getting::status_is_consistent_in_every_snapshot_while_64_callers_hammer`,
+//   `accounting::a_pool_keeps_its_accounts_whatever_happens_in_whatever_order`.
+// - First come, first served. Who sleeps in the queue is overtaken by nobody, and does not sleep beside an idle
+//   connection. `slot::tests::the_accounting_holds_whatever_happens_in_whatever_order`.
 // - Whichever comes first. A waiting caller takes a returned connection or a new one; opening and proving run in
 //   tasks of their own. `getting::a_waiting_caller_takes_a_returned_connection_before_a_slow_new_one`,
 //   `getting::a_caller_that_gives_up_wastes_no_connection`.

@@ -191,9 +191,14 @@ impl World {
         self.server.refuse(false);
         let (pool, server, highest) = (self.pool.clone(), &self.server, self.highest);
         let (waiting, served) = (&self.waiting, &self.served);
+        let is_over = || waiting.iter().all(|(_, asking)| asking.is_finished());
+        eventually(SOON, "as many are opened as are waited for", async || {
+            is_over() || pool.status().open >= pool.status().limit()
+        })
+        .await;
         eventually(SOON, "all are served", async || {
             served.lock().expect("no panic").clear();
-            waiting.iter().all(|(_, asking)| asking.is_finished())
+            is_over()
         })
         .await;
         served.lock().expect("no panic").clear();
@@ -288,7 +293,7 @@ fn runs(size: usize, overflow: usize, proves: bool, lingers: bool, steps: &[Step
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 200,
+        cases: 400,
         max_shrink_iters: 300,
         ..ProptestConfig::default()
     })]
