@@ -12,7 +12,7 @@ use std::{
 };
 
 use mysql_warm_pool::{
-    Error, Pool, PoolConfig, Readiness,
+    Error, OnCancel, Pool, PoolConfig, Readiness,
     mysql_async::{self, Row, prelude::Queryable},
 };
 use tokio::{
@@ -1079,4 +1079,31 @@ async fn a_panic_of_the_driver_over_an_answer_counts_as_a_lost_connection() {
     })
     .await;
     recovers(pool, &server, "after panics").await;
+}
+
+/// An older server, or a proxy, does not know what tells servers apart.
+#[tokio::test]
+async fn where_the_server_has_no_name_of_its_own_connections_are_as_good_and_nothing_is_killed() {
+    let server = Scripted::start().await;
+    server.play(|mut wire: Wire| async move {
+        wire.log_in().await?;
+        loop {
+            let question = wire.question().await?;
+            if question.text.contains("@@server_u") {
+                let refused = packet(1, &error(1193, "unknown system variable"));
+                wire.raw(&refused).await?;
+            } else {
+                wire.raw(&question.answer()).await?;
+            }
+        }
+    });
+    let pool = pool(settings(&server).on_cancel(OnCancel::Kill));
+    pool.warm_up().await.expect("warm");
+    let opened = pool.metrics().opened;
+    for _ in 0..10 {
+        let mut conn = pool.get().await.expect("a connection");
+        let answer: Option<u8> = conn.query_first("SELECT 7").await.expect("an answer");
+        assert_eq!(answer, Some(7));
+    }
+    assert_eq!(pool.metrics().opened, opened, "none was spoiled");
 }
