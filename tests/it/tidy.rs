@@ -530,7 +530,8 @@ fn is_test(name: &str) -> bool {
     let file = format!("{}/tests/{folder}/{module}.rs", env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(file).unwrap_or_default();
     let head = format!("fn {function}(");
-    let lines: Vec<_> = text.lines().collect();
+    // Inside of `proptest!` they are indented.
+    let lines: Vec<_> = text.lines().map(str::trim_start).collect();
     lines.iter().enumerate().any(|(number, line)| {
         let attributes = lines
             .iter()
