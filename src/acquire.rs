@@ -58,14 +58,12 @@ pub(crate) async fn get(
         AtOnce::Stale(filled) => Some(filled),
         AtOnce::None => None,
     };
-    let span = if is_traced {
-        span(connector)
+    let waiting = in_time(connector, limit, stale, got_at);
+    if is_traced {
+        Box::pin(waiting.instrument(span(connector))).await
     } else {
-        Span::none()
-    };
-    in_time(connector, limit, stale, got_at)
-        .instrument(span)
-        .await
+        waiting.await
+    }
 }
 
 #[cold]
@@ -198,6 +196,9 @@ async fn wait(
         return Err(Error::Closed);
     }
     let mut counted = stale.is_some();
+    // Kept if what it is given turns out to be dead: those who came later do not overtake.
+    let mut turn = connector.slots.turn();
+    turn.was_served = stale.is_some();
     loop {
         if let Some(filled) = stale.take() {
             trail.enter(Stage::Proving);
@@ -207,7 +208,7 @@ async fn wait(
                 return Ok(filled);
             }
         }
-        let mut take = pin!(connector.slots.take());
+        let mut take = pin!(connector.slots.take(&mut turn));
         let mut next = poll_fn(|cx| Poll::Ready(take.as_mut().poll(cx))).await;
         let mut patient = false;
         if next.is_pending() {

@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 
 /// A signal given once; asking costs one load.
 ///
-/// The one place in the crate where an atomic and a wake-up must agree. They do by `Notify`'s own lock, which both
-/// sides take in between: [`give`](Self::give) writes the flag and then takes it, [`wait`](Self::wait) takes it and then reads the flag.
-/// Whoever is first there, the other one sees it. All other atomics are counts, marks and times that stand for
+/// The one atomic in the crate that must agree with a wake-up. It does by a lock that both sides take in between, that of
+/// `Notify` or of a pulse's waker: whoever gives the signal writes the flag and then takes the lock, whoever waits for it
+/// takes the lock and then reads the flag. Whoever is first there, the other one sees it. All other atomics are counts, marks and times that stand for
 /// themselves: one that is read late makes a look, a line of log or an opening late, and never a wake-up lost.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {

@@ -26,7 +26,7 @@ async fn in_order(connector: &Arc<Connector>) -> CloseReport {
     } else {
         connector.slots.status().open
     };
-    connector.cut.give();
+    connector.cut_off();
     let drained = connector.discarded(Reason::Closing).saturating_sub(before);
     let report = CloseReport {
         drained: usize::try_from(drained).unwrap_or(usize::MAX),

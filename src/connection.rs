@@ -88,7 +88,9 @@ impl PooledConn {
         if options.readonly() == Some(true) {
             follow.note_read_only_transaction();
         }
-        let started = unless_cut(cut, conn.start_transaction(options)).await?;
+        let started = follow
+            .unless_cut(cut, conn.start_transaction(options))
+            .await?;
         follow.end_with_status(&started);
         Ok(Transaction {
             inner: started?,
@@ -249,7 +251,7 @@ impl<'a> Transaction<'a> {
             cut,
         } = self;
         follow.begin(&inner, cut)?;
-        let done = unless_cut(cut, inner.commit()).await?;
+        let done = follow.unless_cut(cut, inner.commit()).await?;
         follow.end_with_status(&done);
         // After an error the driver rolls back; the server's status tells how that went.
         follow.note_transaction(false);
@@ -272,7 +274,7 @@ impl<'a> Transaction<'a> {
             cut,
         } = self;
         follow.begin(&inner, cut)?;
-        let done = unless_cut(cut, inner.rollback()).await?;
+        let done = follow.unless_cut(cut, inner.rollback()).await?;
         follow.end_with_status(&done);
         follow.note_transaction(false);
         done
@@ -296,17 +298,6 @@ impl fmt::Debug for Transaction<'_> {
         f.debug_struct("Transaction")
             .field("id", &self.inner.id())
             .finish_non_exhaustive()
-    }
-}
-
-/// The outcome of a command; an error if the pool is cut off first. The command counts as in flight then.
-async fn unless_cut<T>(
-    cut: &Signal,
-    command: impl Future<Output = mysql_async::Result<T>>,
-) -> mysql_async::Result<mysql_async::Result<T>> {
-    match cut.unless(command).await {
-        Some(outcome) => Ok(outcome),
-        None => Err(Error::Closed.into()),
     }
 }
 
@@ -355,7 +346,7 @@ macro_rules! execute_statements {
                 follow.begin(conn, cut)?;
                 follow.note_executed(statement.text());
                 follow.note_prepare();
-                let outcome = unless_cut(cut, conn.exec_iter(statement, params)).await?;
+                let outcome = follow.unless_cut(cut, conn.exec_iter(statement, params)).await?;
                 follow.end_with_status(&outcome);
                 outcome
             }
@@ -381,7 +372,7 @@ macro_rules! execute_statements {
                 follow.begin(conn, cut)?;
                 follow.note_executed(statement.text());
                 follow.note_prepare();
-                let outcome = unless_cut(cut, conn.exec_batch(statement, params_iter)).await?;
+                let outcome = follow.unless_cut(cut, conn.exec_batch(statement, params_iter)).await?;
                 follow.end(&outcome);
                 outcome
             }
@@ -537,7 +528,7 @@ macro_rules! follow_commands {
                 let (conn, follow, cut) = self.parts();
                 Box::pin(async move {
                     follow.begin(conn, cut)?;
-                    let outcome = unless_cut(cut, conn.ping()).await?;
+                    let outcome = follow.unless_cut(cut, conn.ping()).await?;
                     follow.end_with_status(&outcome);
                     outcome
                 })
@@ -554,7 +545,7 @@ macro_rules! follow_commands {
                 Box::pin(async move {
                     follow.begin(conn, cut)?;
                     follow.note_text(&query.as_query());
-                    let outcome = unless_cut(cut, conn.query_iter(query)).await?;
+                    let outcome = follow.unless_cut(cut, conn.query_iter(query)).await?;
                     follow.end_with_status(&outcome);
                     outcome
                 })
@@ -569,7 +560,7 @@ macro_rules! follow_commands {
                     follow.begin(conn, cut)?;
                     follow.note_prepare();
                     let effect = sql::effect_of(&query.as_query());
-                    let outcome = unless_cut(cut, conn.prep(query)).await?;
+                    let outcome = follow.unless_cut(cut, conn.prep(query)).await?;
                     follow.end(&outcome);
                     if let Ok(statement) = &outcome {
                         follow.remember(statement, effect);
@@ -582,7 +573,7 @@ macro_rules! follow_commands {
                 let (conn, follow, cut) = self.parts();
                 Box::pin(async move {
                     follow.begin(conn, cut)?;
-                    let outcome = unless_cut(cut, conn.close(statement)).await?;
+                    let outcome = follow.unless_cut(cut, conn.close(statement)).await?;
                     follow.end(&outcome);
                     outcome
                 })
@@ -604,7 +595,9 @@ macro_rules! follow_commands {
                     // The driver's trait does not show what it is.
                     follow.note_unseen();
                     follow.note_prepare();
-                    let outcome = unless_cut(cut, conn.exec_iter(statement, params)).await?;
+                    let outcome = follow
+                        .unless_cut(cut, conn.exec_iter(statement, params))
+                        .await?;
                     follow.end_with_status(&outcome);
                     outcome
                 })
@@ -627,7 +620,9 @@ macro_rules! follow_commands {
                     // The driver's trait does not show what it is.
                     follow.note_unseen();
                     follow.note_prepare();
-                    let outcome = unless_cut(cut, conn.exec_batch(statement, params_iter)).await?;
+                    let outcome = follow
+                        .unless_cut(cut, conn.exec_batch(statement, params_iter))
+                        .await?;
                     follow.end(&outcome);
                     outcome
                 })

@@ -594,6 +594,12 @@ impl Connector {
         first
     }
 
+    /// What is still in use is cut off, commands under way too.
+    pub(crate) fn cut_off(&self) {
+        self.cut.give();
+        self.pulses.wake();
+    }
+
     /// One attempt, with nothing around it.
     async fn open(&self, generation: u64) -> Result<Session, ConnectError> {
         let mut phase = ConnectPhase::Credentials;

@@ -62,7 +62,7 @@
 // | `statement` | statements whose text can be seen |
 // | `sql` | pure: may this statement change the session? |
 // | `gate` | pure: how opening goes, and when the next attempt may be made |
-// | `pulse` | what can be seen of connections while they are lent |
+// | `pulse` | what can be seen of connections while they are lent, and how their commands are cut off |
 // | `schedule` | pure: ages, jitter, due times, the keeper's plan |
 // | `closing` | the signals for closing and for the cut |
 // | `trail` | where the time of one `get()` goes; tells of slow ones |
@@ -82,7 +82,8 @@
 //   `getting::status_is_consistent_in_every_snapshot_while_64_callers_hammer`,
 //   `accounting::a_pool_keeps_its_accounts_whatever_happens_in_whatever_order`.
 // - First come, first served. Who sleeps in the queue is overtaken by nobody, and does not sleep beside an idle
-//   connection. `slot::tests::the_accounting_holds_whatever_happens_in_whatever_order`.
+//   connection; who was given a dead one keeps its turn. `slot::tests::the_accounting_holds_whatever_happens_in_whatever_order`,
+//   `accounting::a_pool_keeps_its_accounts_whatever_happens_in_whatever_order`.
 // - Whichever comes first. A waiting caller takes a returned connection or a new one; opening and proving run in
 //   tasks of their own. `getting::a_waiting_caller_takes_a_returned_connection_before_a_slow_new_one`,
 //   `getting::a_caller_that_gives_up_wastes_no_connection`.
@@ -98,7 +99,7 @@
 // - Nothing lost at the end. `ending::the_last_handle_takes_idle_connections_and_tasks_with_it`.
 //
 // Locks, in the order they are taken: `connector.home`, `connector.gate`, `slots.ledger`, deadpool's own; alone, or
-// under the gate's: `pulses.all`. Alone: `connector.abandoned`.
+// under the gate's: `pulses.all`. Alone: `connector.abandoned`, a pulse's `waker`.
 
 mod acquire;
 mod cleaning;

@@ -1,9 +1,17 @@
-//! What can be seen of connections while they are lent: whether commands are under way, and whether answers come.
+//! What can be seen of connections while they are lent: whether commands are under way, and whether answers come;
+//! and how those commands are cut off.
 
-use std::sync::{
-    Arc, Mutex, PoisonError, Weak,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Poll, Waker},
 };
+
+use crate::closing::Signal;
 
 /// Beats at the beginning and at the end of each of a borrower's commands: odd while one is under way.
 ///
@@ -11,6 +19,8 @@ use std::sync::{
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
     beats: AtomicU64,
+    /// Wakes the task whose command is under way. Taken alone.
+    waker: Mutex<Option<Waker>>,
 }
 
 impl Pulse {
@@ -25,6 +35,43 @@ impl Pulse {
         let beats = self.beats.load(Ordering::Relaxed);
         self.beats
             .store((beats | 1).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// The outcome of a borrower's command, or `None` if the connection is cut off first.
+    ///
+    /// Whoever gives the signal then wakes all pulses: a place of its own for each connection costs a fraction of one in
+    /// a list that all share.
+    pub(crate) async fn unless_cut<T>(
+        &self,
+        cut: &Signal,
+        command: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut command = pin!(command);
+        let outcome = poll_fn(|cx| {
+            if let Poll::Ready(output) = command.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            let mut waker = self.waker();
+            match &mut *waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                None => *waker = Some(cx.waker().clone()),
+            }
+            drop(waker);
+            // Read after the waker is there: a signal given in between is not missed.
+            if cut.is_given() {
+                Poll::Ready(None)
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+        // A waker keeps its task's memory. (Dropped midway, the connection is discarded, and this with it.)
+        drop(self.waker().take());
+        outcome
+    }
+
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -54,6 +101,21 @@ impl Pulses {
         pulse
     }
 
+    /// Wakes those whose commands are under way, to see that they are cut off.
+    pub(crate) fn wake(&self) {
+        let all = self
+            .all
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        for pulse in all.iter().filter_map(Weak::upgrade) {
+            let waker = pulse.waker().take();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
     pub(crate) fn look(&self) -> Look {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let mut look = Look {
@@ -73,7 +135,27 @@ impl Pulses {
 
 #[cfg(test)]
 mod tests {
-    use super::Pulses;
+    use std::{future::pending, sync::Arc};
+
+    use super::{Pulses, Signal};
+
+    #[tokio::test]
+    async fn a_command_ends_by_itself_or_is_cut_off() {
+        let (pulses, cut) = (Pulses::default(), Arc::new(Signal::default()));
+        let pulse = pulses.begin();
+        assert_eq!(pulse.unless_cut(&cut, async { 1 }).await, Some(1));
+        let command = tokio::spawn({
+            let (pulse, cut) = (Arc::clone(&pulse), Arc::clone(&cut));
+            async move { pulse.unless_cut(&cut, pending::<()>()).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(cut.give());
+        pulses.wake();
+        assert_eq!(command.await.expect("no panic"), None);
+        assert!(pulse.waker().is_none(), "a task is kept");
+        assert_eq!(pulse.unless_cut(&cut, async { 1 }).await, Some(1));
+        assert_eq!(pulse.unless_cut(&cut, pending::<()>()).await, None);
+    }
 
     #[test]
     fn a_look_tells_commands_under_way_and_whether_any_was_answered() {

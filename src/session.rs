@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    future::Future,
     hash::{BuildHasher, RandomState},
     io,
     pin::pin,
@@ -459,6 +460,18 @@ impl Follow {
         self.pulse.begin();
         self.used = true;
         Ok(())
+    }
+
+    /// The outcome of a command; an error if the pool is cut off first. The command counts as in flight then.
+    pub(crate) async fn unless_cut<T>(
+        &self,
+        cut: &Signal,
+        command: impl Future<Output = mysql_async::Result<T>>,
+    ) -> mysql_async::Result<mysql_async::Result<T>> {
+        match self.pulse.unless_cut(cut, command).await {
+            Some(outcome) => Ok(outcome),
+            None => Err(Error::Closed.into()),
+        }
     }
 
     /// Marks the command as followed to its end.

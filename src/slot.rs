@@ -225,14 +225,28 @@ impl<S: Occupant> Slots<S> {
         }
     }
 
-    /// Waits for a connection, first come, first served.
+    /// Says who comes to wait now: first come, first served.
+    pub(crate) fn turn(&self) -> Turn {
+        Turn {
+            number: self.turns.fetch_add(1, Ordering::Relaxed),
+            was_served: false,
+        }
+    }
+
+    /// Waits for a connection, in turn. Who was served before, and has no use for what it was given, is served before
+    /// all who came later.
     ///
     /// # Cancel safety
     ///
     /// Dropped, it leaves the queue; a connection it was given meanwhile goes to the next.
-    pub(crate) async fn take(&self) -> Filled<S> {
-        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
-        let mut passed_over: Option<PassedOver<'_, S>> = None;
+    pub(crate) async fn take(&self, turn: &mut Turn) -> Filled<S> {
+        let filled = self.take_as(turn.number, turn.was_served).await;
+        turn.was_served = true;
+        filled
+    }
+
+    async fn take_as(&self, turn: u64, was_served: bool) -> Filled<S> {
+        let mut passed_over = was_served.then(|| self.pass_over(turn));
         loop {
             let next = self.pool.timeout_get(&WITHOUT_END);
             let next = match &mut passed_over {
@@ -263,8 +277,8 @@ impl<S: Occupant> Slots<S> {
         }
     }
 
-    /// A caller had its turn, and was given a new slot with nothing in it: the pool has just been made bigger. It is
-    /// to be served before all who came later.
+    /// A caller had its turn, and was given what is of no use: a new slot with nothing in it, as the pool has just been
+    /// made bigger, or a connection that gave no proof. It is to be served before all who came later.
     #[cold]
     fn pass_over(&self, turn: u64) -> PassedOver<'_, S> {
         let (give, given) = oneshot::channel();
@@ -481,6 +495,14 @@ impl<S: Occupant> fmt::Debug for Slots<S> {
     }
 }
 
+/// When a caller came, among all of them.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    number: u64,
+    /// It has had a connection.
+    pub(crate) was_served: bool,
+}
+
 /// The turn of a caller who was passed over, kept for as long as it waits.
 struct PassedOver<'a, S: Occupant> {
     slots: &'a Slots<S>,
@@ -674,6 +696,8 @@ mod tests {
         /// A waiting caller is gone, perhaps woken but not polled yet.
         GiveUp(usize),
         Return(usize),
+        /// What a caller was given turns out to be dead: it is closed, and the caller asks again, in its old turn.
+        AskAgain(usize),
         /// A connection is taken into the pool's own hands, from a caller.
         Tend(usize),
         /// A connection in the pool's own hands is as good as new.
@@ -699,6 +723,7 @@ mod tests {
             5 => n.clone().prop_map(Step::Run),
             1 => n.clone().prop_map(Step::GiveUp),
             4 => n.clone().prop_map(Step::Return),
+            1 => n.clone().prop_map(Step::AskAgain),
             2 => n.clone().prop_map(Step::Tend),
             2 => n.clone().prop_map(Step::Done),
             1 => n.clone().prop_map(Step::Close),
@@ -743,13 +768,16 @@ mod tests {
         open: Arc<AtomicUsize>,
         /// In the order they came.
         waiting: Vec<Caller>,
-        held: Vec<Filled<StandIn>>,
+        /// With the number of the caller, if it has waited.
+        held: Vec<(Option<usize>, Filled<StandIn>)>,
         /// With whether the connection is still in it.
         tending: Vec<(Tending<StandIn>, bool)>,
         opening: Vec<Opening<StandIn>>,
         asked: usize,
         /// The limit has been raised: callers may have been passed over.
         has_grown: bool,
+        /// A caller has asked again: it was passed over.
+        has_asked_again: bool,
         /// The highest limit so far.
         highest: usize,
     }
@@ -768,28 +796,25 @@ mod tests {
                 opening: Vec::new(),
                 asked: 0,
                 has_grown: false,
+                has_asked_again: false,
                 highest: size + overflow,
             }
         }
 
         fn happens(&mut self, step: &Step) {
             match *step {
-                Step::Ask => {
-                    let slots = Arc::clone(&self.slots);
-                    let woken = Arc::<Woken>::default();
-                    woken.0.store(true, Ordering::Relaxed);
-                    self.waiting.push(Caller {
-                        number: self.asked,
-                        take: Box::pin(async move { slots.take().await }),
-                        woken,
-                    });
-                    self.asked += 1;
-                    self.poll(self.waiting.len() - 1);
+                Step::Ask => self.ask(None),
+                Step::AskAgain(n) => {
+                    if let Some((number, filled)) = pick(&mut self.held, n) {
+                        drop(self.slots.tend(filled));
+                        self.has_asked_again = true;
+                        self.ask(number);
+                    }
                 }
                 Step::TryTake => {
                     if let Some(filled) = self.slots.try_take() {
                         self.is_served(self.asked);
-                        self.held.push(filled);
+                        self.held.push((None, filled));
                     }
                 }
                 Step::Run(n) => {
@@ -802,7 +827,7 @@ mod tests {
                 Step::GiveUp(n) => drop(pick(&mut self.waiting, n)),
                 Step::Return(n) => drop(pick(&mut self.held, n)),
                 Step::Tend(n) => {
-                    if let Some(filled) = pick(&mut self.held, n) {
+                    if let Some((_, filled)) = pick(&mut self.held, n) {
                         self.tending.push((self.slots.tend(filled), true));
                     }
                 }
@@ -870,6 +895,28 @@ mod tests {
             self.check();
         }
 
+        /// A caller comes to wait; with a number it comes again.
+        fn ask(&mut self, number: Option<usize>) {
+            let mut turn = match number {
+                Some(number) => Turn {
+                    number: number as u64,
+                    was_served: true,
+                },
+                None => self.slots.turn(),
+            };
+            let slots = Arc::clone(&self.slots);
+            let woken = Arc::<Woken>::default();
+            woken.0.store(true, Ordering::Relaxed);
+            let caller = Caller {
+                number: number.unwrap_or(self.asked),
+                take: Box::pin(async move { slots.take(&mut turn).await }),
+                woken,
+            };
+            self.asked += usize::from(number.is_none());
+            self.waiting.push(caller);
+            self.poll(self.waiting.len() - 1);
+        }
+
         fn poll(&mut self, at: usize) {
             let caller = &mut self.waiting[at];
             caller.woken.0.store(false, Ordering::Relaxed);
@@ -878,7 +925,7 @@ mod tests {
             if let Poll::Ready(filled) = polled {
                 let number = self.waiting.remove(at).number;
                 self.is_served(number);
-                self.held.push(filled);
+                self.held.push((Some(number), filled));
             }
         }
 
@@ -926,7 +973,8 @@ mod tests {
 
         fn check(&mut self) {
             let status = self.slots.status();
-            let given = if self.has_grown { self.woken() } else { 0 };
+            let passes_over = self.has_grown || self.has_asked_again;
+            let given = if passes_over { self.woken() } else { 0 };
             if !(0..=given).any(|given| self.status(given) == status) {
                 assert_eq!(status, self.status(0));
             }

@@ -1,6 +1,7 @@
 //! The accounting of a whole pool as a model: whatever can happen, in any order, against a server in process.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,6 +14,8 @@ use tokio::{runtime::Builder, task::JoinHandle};
 use crate::support::{Speaker, config, eventually, pool};
 
 const SOON: Duration = Duration::from_secs(5);
+/// The shortest that can be set.
+const RECYCLE: Duration = Duration::from_secs(1);
 
 /// What happens; a number chooses one among those it can happen to.
 #[derive(Clone, Debug)]
@@ -35,6 +38,8 @@ enum Step {
     Refresh,
     /// Things take their course for a while.
     Pass(u8),
+    /// Connections grow older; one in a few of these they reach their maximum age.
+    Age,
     Close,
 }
 
@@ -58,8 +63,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// The steps, and perhaps a close before the last of them.
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let steps = proptest::collection::vec(step(), 0..40);
+fn steps(step: impl Strategy<Value = Step>) -> impl Strategy<Value = Vec<Step>> {
+    let steps = proptest::collection::vec(step, 0..40);
     (steps, proptest::option::weighted(0.3, 0_usize..12)).prop_map(|(mut steps, close)| {
         if let Some(before_the_end) = close {
             let at = steps.len().saturating_sub(before_the_end);
@@ -71,6 +76,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// Callers who have theirs, with their numbers.
 type Served = Arc<Mutex<Vec<(usize, PooledConn)>>>;
+/// The numbers of callers who wait, with how many who came later have had theirs before them.
+type Overtaken = Arc<Mutex<BTreeMap<usize, usize>>>;
 
 struct World {
     server: Speaker,
@@ -82,6 +89,7 @@ struct World {
     /// In the order they came.
     waiting: Vec<(usize, JoinHandle<()>)>,
     served: Served,
+    overtaken: Overtaken,
     asked: usize,
     closing: Option<JoinHandle<()>>,
 }
@@ -91,10 +99,15 @@ impl World {
         match *step {
             Step::Ask => {
                 let (pool, served, number) = (self.pool.clone(), self.served.clone(), self.asked);
+                let overtaken = Arc::clone(&self.overtaken);
                 self.asked += 1;
+                overtaken.lock().expect("no panic").insert(number, 0);
                 let asking = tokio::spawn(async move {
                     match pool.get().await {
-                        Ok(conn) => served.lock().expect("no panic").push((number, conn)),
+                        Ok(conn) => {
+                            overtakes(&overtaken, number);
+                            served.lock().expect("no panic").push((number, conn));
+                        }
                         Err(error) => assert!(matches!(error, Error::Closed), "{error}"),
                     }
                 });
@@ -107,7 +120,9 @@ impl World {
             }
             Step::GiveUp(n) => {
                 if let Some(at) = n.checked_rem(self.waiting.len()) {
-                    self.waiting.remove(at).1.abort();
+                    let (number, asking) = self.waiting.remove(at);
+                    asking.abort();
+                    self.overtaken.lock().expect("no panic").remove(&number);
                 }
             }
             Step::Return(n) => drop(self.pick(n)),
@@ -155,6 +170,7 @@ impl World {
                     self.check();
                 }
             }
+            Step::Age => tokio::time::sleep(RECYCLE / 4).await,
             Step::Close => {
                 let pool = self.pool.clone();
                 self.closing = Some(tokio::spawn(async move { _ = pool.close().await }));
@@ -184,6 +200,10 @@ impl World {
         assert!(occupied <= self.most, "{status}");
         let held = self.served.lock().expect("no panic").len();
         assert!(status.in_use >= held, "{held} are held, but {status}");
+        // Whoever waits is passed by those at most who had a connection on its way to them before.
+        let overtaken = self.overtaken.lock().expect("no panic");
+        let most = overtaken.values().max().copied().unwrap_or_default();
+        assert!(most <= self.highest, "{most} overtook one: {overtaken:?}");
     }
 
     /// Whatever was under way ends, and everybody who waits has a connection, in time.
@@ -252,7 +272,27 @@ impl World {
     }
 }
 
-fn runs(size: usize, overflow: usize, proves: bool, lingers: bool, steps: &[Step]) {
+/// A caller is served: all who came before it and still wait are overtaken.
+fn overtakes(overtaken: &Overtaken, number: usize) {
+    let mut overtaken = overtaken.lock().expect("no panic");
+    overtaken.remove(&number);
+    for times in overtaken.range_mut(..number).map(|(_, times)| times) {
+        *times += 1;
+    }
+}
+
+/// What a pool is like.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    size: usize,
+    overflow: usize,
+    proves: bool,
+    lingers: bool,
+    ages: bool,
+}
+
+fn runs(settings: Settings, steps: &[Step]) {
+    let Settings { size, overflow, .. } = settings;
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     runtime.block_on(async {
@@ -261,8 +301,13 @@ fn runs(size: usize, overflow: usize, proves: bool, lingers: bool, steps: &[Step
             config(&server.url())
                 .size(size)
                 .overflow(overflow)
-                .overflow_linger(Duration::from_millis(if lingers { 5 } else { 0 }))
-                .prove_after_idle(Duration::from_millis(if proves { 0 } else { 1000 })),
+                .recycle(settings.ages.then_some(RECYCLE))
+                .overflow_linger(Duration::from_millis(if settings.lingers { 5 } else { 0 }))
+                .prove_after_idle(Duration::from_millis(if settings.proves {
+                    0
+                } else {
+                    1000
+                })),
         );
         let mut world = World {
             server,
@@ -271,6 +316,7 @@ fn runs(size: usize, overflow: usize, proves: bool, lingers: bool, steps: &[Step
             most: size + overflow,
             waiting: Vec::new(),
             served: Served::default(),
+            overtaken: Overtaken::default(),
             asked: 0,
             closing: None,
         };
@@ -291,6 +337,17 @@ fn runs(size: usize, overflow: usize, proves: bool, lingers: bool, steps: &[Step
     });
 }
 
+fn settings(ages: bool) -> impl Strategy<Value = Settings> {
+    let flags = (any::<bool>(), any::<bool>());
+    (1_usize..4, 0_usize..3, flags).prop_map(move |(size, overflow, (proves, lingers))| Settings {
+        size,
+        overflow,
+        proves,
+        lingers,
+        ages,
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 400,
@@ -300,8 +357,24 @@ proptest! {
 
     #[test]
     fn a_pool_keeps_its_accounts_whatever_happens_in_whatever_order(
-        size in 1_usize..4, overflow in 0_usize..3, proves: bool, lingers: bool, steps in steps(),
+        settings in settings(false), steps in steps(step()),
     ) {
-        runs(size, overflow, proves, lingers, &steps);
+        runs(settings, &steps);
+    }
+}
+
+proptest! {
+    // Real time passes in them.
+    #![proptest_config(ProptestConfig {
+        cases: 8,
+        max_shrink_iters: 30,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn a_pool_keeps_its_accounts_while_connections_reach_their_maximum_age(
+        settings in settings(true), steps in steps(prop_oneof![5 => step(), 1 => Just(Step::Age)]),
+    ) {
+        runs(settings, &steps);
     }
 }
