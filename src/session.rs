@@ -20,11 +20,11 @@ use mysql_async::{
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
-    closing::Signal,
     config::Reset,
     error::{Error, tells_of_loss, tells_read_only},
     pulse::Pulse,
     severing,
+    signal::Signal,
     sql::{self, Effect},
     statement::Text,
 };
@@ -171,7 +171,7 @@ impl Session {
         }
     }
 
-    /// What the connection needs now that its borrower has let go of it. Sends nothing.
+    /// What the connection needs now that its borrower has let go of it. Sends nothing, and reads nothing.
     pub(crate) fn verdict(&mut self, reset: Reset) -> Verdict {
         let follow = &mut self.follow;
         if follow.in_flight {
@@ -559,7 +559,7 @@ impl Follow {
         Ok(())
     }
 
-    /// Begins the next borrower's account.
+    /// Forgets what the last borrower did: the next one begins.
     pub(crate) fn turn(&mut self) {
         self.used = false;
         self.unfollowed = false;

@@ -1,4 +1,4 @@
-//! Two signals that are given once each: the pool is closing, and what is still in use is cut off.
+//! A signal that is given once. The pool has two: it is closing, and what is still in use is cut off.
 
 use std::{
     future::{Future, poll_fn},
@@ -11,10 +11,11 @@ use tokio::sync::Notify;
 
 /// A signal given once; asking costs one load.
 ///
-/// The one place in the crate where an atomic and a wake-up must agree. They do by `Notify`'s own lock, which both
-/// sides take in between: [`give`](Self::give) writes the flag and then takes it, [`wait`](Self::wait) takes it and then reads the flag.
-/// Whoever is first there, the other one sees it. All other atomics are counts, marks and times that stand for
-/// themselves: one that is read late makes a look, a line of log or an opening late, and never a wake-up lost.
+/// This is the one place in the crate where an atomic and a wake-up must agree. `Notify`'s own lock makes them:
+/// [`give`](Self::give) writes the flag before it takes that lock, and [`wait`](Self::wait) reads the flag after it has
+/// taken it. So if `give` has the lock first, `wait` sees the flag; and if `wait` has it first, `give` wakes it. All other
+/// atomics are counts, marks and times that stand for themselves: one that is read late makes a look, a line of log or an
+/// opening late, and never loses a wake-up.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     given: AtomicBool,
