@@ -535,7 +535,8 @@ async fn a_greeting_that_never_comes_or_comes_in_part_or_byte_by_byte_ends_at_co
 
 #[tokio::test]
 async fn a_greeting_that_makes_no_sense_is_an_error_or_no_matter() {
-    let greetings: [(&str, fn(&mut Greeting)); 16] = [
+    type Change = fn(&mut Greeting);
+    let greetings: [(&str, Change); 16] = [
         ("no capabilities", |g| g.capabilities = 0),
         ("all capabilities", |g| g.capabilities = u32::MAX),
         ("no protocol 4.1", |g| {
