@@ -241,7 +241,7 @@ async fn wait(
                     }
                     trail.enter(stage(proving, is_opening(connector)));
                 }
-                filled = &mut take => next = Poll::Ready(filled),
+                filled = &mut take => next = filled.into(),
                 _ = progress.changed() => {
                     if connector.closing.is_given() {
                         return Err(Error::Closed);

@@ -95,9 +95,9 @@ fn retire(connector: &Arc<Connector>, filled: Filled) {
     }
     // Lent or idle until there is one, which wakes the keeper. If none can be opened now, the gate says when
     // to try again: not at each return.
-    let is_first = connector.due.fetch_max(1, Ordering::Relaxed) == 0;
     drop(filled);
-    if is_first {
+    // After that: a sweep that begins in between sees the connection itself, or this.
+    if connector.due.fetch_max(1, Ordering::Relaxed) == 0 {
         connector.fill();
     }
 }
@@ -200,7 +200,7 @@ async fn clean(connector: Arc<Connector>, mut tending: Tending, needs: Needs) {
     };
     let reason = match outcome {
         Ok(Ok(())) => {
-            session.follow.turn();
+            session.follow.begin_borrower();
             session.follow.proved_at = Instant::now();
             connector.note_sign();
             connector.metrics.cleaned.add_one();
@@ -282,7 +282,7 @@ async fn reset(connector: &Connector, session: &mut Session, database: bool) -> 
         driver(Box::pin(session.conn.change_user(Default::default())).await)?;
         connector.metrics.databases.add_one();
     } else if driver(session.conn.reset().await)? {
-        if connector.reset_loses_charset() {
+        if connector.opener.reset_loses_charset() {
             driver(
                 session
                     .conn
@@ -299,6 +299,7 @@ async fn reset(connector: &Connector, session: &mut Session, database: bool) -> 
     }
     let mut phase = ConnectPhase::Connect;
     connector
+        .opener
         .set_up(session, &mut phase)
         .await
         .map_err(|error| {
@@ -320,6 +321,7 @@ async fn restore_database(connector: &Connector, session: &mut Session) -> Resul
             driver(Box::pin(session.conn.change_user(Default::default())).await)?;
             let mut phase = ConnectPhase::Connect;
             connector
+                .opener
                 .set_up(session, &mut phase)
                 .await
                 .map_err(|_told_as_unproved| Reason::Unproved)?;

@@ -39,82 +39,95 @@ const ONE_MS: Duration = Duration::from_millis(1);
 pub struct PoolConfig {
     opts: Opts,
 
-    /// Connections the pool keeps open, from its first use on. 1 to 100,000; default 20.
+    /// Connections the pool keeps open: from its first use on it opens them in the background, and replaces those that
+    /// are lost. 1 to 100,000; default 20.
     pub size: usize,
 
-    /// Further connections allowed while callers wait; closed again once idle
+    /// Further connections that may be opened while callers wait. Each is closed again once it has been idle
     /// for [`overflow_linger`](Self::overflow_linger). 0 to 100,000; default 30.
     ///
-    /// The server never sees more than `size + overflow` connections of this pool.
+    /// `size + overflow` is the limit: the server never sees more connections of this pool, those being opened or closed
+    /// included.
     pub overflow: usize,
 
-    /// How long one `get()` may take in all: waiting, opening and proving together.
+    /// How long one [`get()`](crate::Pool::get) may take in all: waiting, opening and proving together.
     /// 1 ms to 365 days; default 60 s.
     pub timeout: Duration,
 
-    /// The maximum age of a connection; `None` is never. Each connection's own deadline
-    /// lies up to 10 % earlier, at random, so that they do not all end together.
-    /// 1 s to 365 days; default 30 min. Keep it below the server's `wait_timeout`.
+    /// The maximum age of a connection, after which it is replaced; `None` is never. The replacement is opened
+    /// first, and no caller waits for it. Each connection's own deadline lies up to 10 % earlier, at random, so that they
+    /// are not all replaced together. 1 s to 365 days; default 30 min. Keep it below the server's `wait_timeout`.
     pub recycle: Option<Duration>,
 
-    /// How long the whole of `warm_up()` may take. 1 ms to 365 days; default 30 s.
+    /// How long the whole of [`warm_up()`](crate::Pool::warm_up) may take, with all its attempts.
+    /// 1 ms to 365 days; default 30 s.
     pub warm_up_timeout: Duration,
 
-    /// Proved connections that make the pool ready; `None` is [`size`](Self::size).
-    /// 1 to `size`; default `None`.
+    /// How many connections must be open and proved for the pool to be [`Ready`](crate::Readiness::Ready); `None` is
+    /// all of [`size`](Self::size). 1 to `size`; default `None`.
+    ///
+    /// Below it the pool is [`Degraded`](crate::Readiness::Degraded), which still serves. Where connections are often lost
+    /// and replaced, set it below `size`, so that not every lost connection shows as a change of readiness.
     pub ready_at: Option<usize>,
 
-    /// How long one attempt to open a connection may take, from TCP connect to the
-    /// last init statement and the proof. Also bounds every proof and every cleaning.
-    /// 1 ms to 365 days; default 10 s.
+    /// How long one attempt to open a connection may take: asking [`credentials`](Self::credentials), TCP, TLS, login,
+    /// [`init`](Self::init), [`prepare`](Self::prepare) and the proof together. Also how long one proof or one cleaning of
+    /// an open connection may take. 1 ms to 365 days; default 10 s.
     pub connect_timeout: Duration,
 
     /// Attempts to open a connection that may be in flight at once. More makes a pool
     /// ready sooner, and loads the server more while it starts. 1 to 1,000; default 8.
     pub max_connecting: usize,
 
-    /// A connection that has been idle longer is proved by a round trip before it is
-    /// handed out. 0 (always prove) to 365 days; default 1 s.
+    /// A connection whose last answer is older than this is proved before it is handed out: the pool asks the server for
+    /// a number and compares the answer, one round trip. 0 (always prove) to 365 days; default 1 s.
+    ///
+    /// A connection that died since its last answer, and is handed out within this time of it, shows that to the caller:
+    /// its first statement fails. With 0 that does not happen.
     pub prove_after_idle: Duration,
 
-    /// Idle connections are proved this often in the background; `None` is never.
-    /// 10 ms to 365 days; default 30 s. Keep it below the server's `wait_timeout`.
+    /// Idle connections are proved this often in the background, so that neither the server nor a firewall closes them
+    /// for being idle; `None` is never. 10 ms to 365 days; default 30 s. Keep it below the server's `wait_timeout`.
     pub keepalive: Option<Duration>,
 
     /// How long a connection beyond [`size`](Self::size) may be idle before it is closed;
-    /// 0 closes it on return. 0 to 365 days; default 5 s.
+    /// 0 closes it when it is returned and nobody waits. 0 to 365 days; default 5 s.
     pub overflow_linger: Duration,
 
     /// When a returned connection's session is reset. Default [`Reset::WhenChanged`].
     pub reset: Reset,
 
-    /// What becomes of a statement whose caller was cancelled. Default [`OnCancel::Close`].
+    /// What becomes of a statement whose caller was cancelled (its future dropped) before the answer was there.
+    /// Default [`OnCancel::Close`].
     pub on_cancel: OnCancel,
 
-    /// Statements prepared on every connection before it is handed out, and again after
-    /// each reset, so that their first execution costs one round trip. At most as many as the
-    /// driver's `stmt_cache_size` (32 unless set), none of them empty; default none. They stay prepared as long as
-    /// that cache has room for them beside what else is executed.
+    /// Statements prepared on every connection before it is handed out, and again after each reset, so that executing
+    /// them costs one round trip from the first time on. At most as many as the driver's `stmt_cache_size` (32 unless set),
+    /// none of them empty; default none.
+    ///
+    /// They are kept in the driver's cache of prepared statements. If other statements fill that, the ones used least
+    /// recently are prepared again when they are next executed.
     pub prepare: Vec<String>,
 
-    /// Statements run on every new connection and again after each reset, in the order
-    /// given, one statement in each. None of them empty; default none.
+    /// Statements run on every new connection, and again after each reset, in the order given. One statement in each
+    /// text, none of them empty; default none.
     pub init: Vec<String>,
 
-    /// Where user and password come from, asked at every opening; `None` takes those of
+    /// Where user and password come from, asked each time a connection is opened; `None` takes those of
     /// the URL. Default `None`.
     pub credentials: Option<CredentialsSource>,
 
-    /// A `get()` slower than this is logged, with its cause; `None` is never.
-    /// 1 ms to 365 days; default 1 s.
+    /// A `get()` slower than this is logged, with what its time went on; `None` is never. A warning once a second at
+    /// most, the others at level debug. 1 ms to 365 days; default 1 s.
     pub slow_get: Option<Duration>,
 
-    /// A connection held longer than this is logged once, with the line that got it, and again when it comes
-    /// back; `None` is never. Costs a timer for each `get()`.
+    /// A connection that its caller holds longer than this is logged once, with the source line that got it, and again
+    /// when it comes back; `None` is never. It is not taken away. Costs a timer for each `get()`.
     /// 1 ms to 365 days; default `None`.
     pub leak_after: Option<Duration>,
 
-    /// How long `close()` waits for connections in use. 0 to 365 days; default 10 s.
+    /// How long [`close()`](crate::Pool::close) waits for connections in use before it cuts them off.
+    /// 0 to 365 days; default 10 s.
     pub close_timeout: Duration,
 
     /// The pool's name in metrics and log events; `None` is `host:port/database`.
@@ -130,21 +143,28 @@ pub struct PoolConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reset {
-    /// Resets if something that may have changed the session was sent.
+    /// Resets if a statement was sent that may have changed the session.
     ///
-    /// That is judged by the statements' text: what cannot be shown to leave nothing behind counts as
-    /// changing. So does all that is sent on the bare [`Conn`](mysql_async::Conn), by `DerefMut` or as a
-    /// [`ToConnection`](mysql_async::prelude::ToConnection), and what code generic over
-    /// [`Queryable`](mysql_async::prelude::Queryable) *executes* (its text queries are judged): the driver's trait does not show the text
-    /// there. Text cannot show what a trigger, a stored function, a view or a column's default does to the
-    /// session: where those set user variables or take locks, use [`Always`](Self::Always). Not counted as
-    /// state: `LAST_INSERT_ID()`, `ROW_COUNT()`, `FOUND_ROWS()` and warnings, which belong to the last statement.
+    /// The pool reads each statement's text for that. Lookups, writes and transactions leave nothing behind and cause no
+    /// reset; `SET`, `CREATE TEMPORARY TABLE`, `GET_LOCK()` and everything the pool is not sure of do. Where it does not
+    /// see the text, it takes the session for changed:
+    ///
+    /// - what is sent on the bare [`Conn`](mysql_async::Conn), by `DerefMut` or as a
+    ///   [`ToConnection`](mysql_async::prelude::ToConnection);
+    /// - what code generic over the driver's [`Queryable`](mysql_async::prelude::Queryable) executes by `exec*`;
+    ///   [`Executable`](crate::Executable) is a bound that shows the text. `query*` shows it anyway.
+    ///
+    /// No text shows what a trigger, a stored function, a view or a column's default does. Where yours set user variables
+    /// or take locks, use [`Always`](Self::Always).
+    ///
+    /// `LAST_INSERT_ID()`, `ROW_COUNT()`, `FOUND_ROWS()` and warnings do not count as changes. They tell of the
+    /// statement that set them last, which may be another borrower's: read them only after one of your own.
     #[default]
     WhenChanged,
     /// Resets at every return after which something was sent.
     Always,
-    /// Never resets: what one borrower sets, the next one sees, a handler for LOCAL INFILE included. For services
-    /// that send nothing but lookups and transactions, and know it.
+    /// Never resets: what one borrower sets, the next one finds, a handler for `LOAD DATA LOCAL INFILE` included. Only
+    /// for services that are sure to send nothing but lookups, writes and transactions.
     Never,
 }
 
@@ -152,11 +172,15 @@ pub enum Reset {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnCancel {
-    /// The connection is closed; the server finishes the statement, and its changes happen.
+    /// The connection is closed, so that the answer reaches nobody else. The server finishes the statement, and its
+    /// changes happen.
     #[default]
     Close,
-    /// The statement is ended on the server (`KILL`), then the connection is closed. Only where it is certain that
-    /// the server's number still means that connection, which takes one round trip more at each opening.
+    /// The statement is ended on the server by `KILL`, then the connection is closed.
+    ///
+    /// `KILL` names a connection by its number, and behind a proxy the same number may be another connection on another
+    /// server. So the pool kills only where it is certain of both, and otherwise closes as with [`Close`](Self::Close).
+    /// To be able to tell, it asks one question more, and so needs one round trip more, whenever it opens a connection.
     Kill,
 }
 
@@ -417,7 +441,7 @@ impl PoolConfig {
         name(name: impl Into<String>) => Some(name.into());
     }
 
-    /// The driver's options: host, account, TLS and the like. Their own `Debug` shows the password.
+    /// The driver's options: host, account, TLS and the like. Do not print them: their `Debug` shows the password.
     #[must_use]
     pub const fn opts(&self) -> &Opts {
         &self.opts
@@ -840,41 +864,28 @@ fn parse_duration(text: &str) -> Option<Duration> {
 
 #[cfg(feature = "serde")]
 mod deserialize {
+    use std::collections::BTreeMap;
+
     use serde::Deserialize;
 
-    use super::{ConfigError, Error, PoolConfig, fault};
+    use super::{ConfigError, Error, FIELDS, PoolConfig, fault};
 
-    /// What a settings file may hold; each value as text or as a number.
+    /// What a settings file may hold.
     #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
     pub(super) struct Settings {
         url: String,
-        size: Option<Scalar>,
-        overflow: Option<Scalar>,
-        timeout: Option<Scalar>,
-        recycle: Option<Scalar>,
-        warm_up_timeout: Option<Scalar>,
-        ready_at: Option<Scalar>,
-        connect_timeout: Option<Scalar>,
-        max_connecting: Option<Scalar>,
-        prove_after_idle: Option<Scalar>,
-        keepalive: Option<Scalar>,
-        overflow_linger: Option<Scalar>,
-        reset: Option<Scalar>,
-        on_cancel: Option<Scalar>,
         #[serde(default)]
         prepare: Vec<String>,
         #[serde(default)]
         init: Vec<String>,
-        slow_get: Option<Scalar>,
-        leak_after: Option<Scalar>,
-        close_timeout: Option<Scalar>,
-        name: Option<Scalar>,
+        /// All the others by name, each value as text or as a number.
+        #[serde(flatten)]
+        values: BTreeMap<String, Option<Scalar>>,
     }
 
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Scalar {
+    pub(super) enum Scalar {
         Number(i64),
         Text(String),
     }
@@ -882,32 +893,13 @@ mod deserialize {
     impl TryFrom<Settings> for PoolConfig {
         type Error = Error;
 
-        fn try_from(settings: Settings) -> Result<Self, Error> {
+        fn try_from(mut settings: Settings) -> Result<Self, Error> {
             let mut faults = Vec::new();
             let mut config = Self::read_url("url", &settings.url, &mut faults);
-            let fields = [
-                ("size", settings.size),
-                ("overflow", settings.overflow),
-                ("timeout", settings.timeout),
-                ("recycle", settings.recycle),
-                ("warm_up_timeout", settings.warm_up_timeout),
-                ("ready_at", settings.ready_at),
-                ("connect_timeout", settings.connect_timeout),
-                ("max_connecting", settings.max_connecting),
-                ("prove_after_idle", settings.prove_after_idle),
-                ("keepalive", settings.keepalive),
-                ("overflow_linger", settings.overflow_linger),
-                ("reset", settings.reset),
-                ("on_cancel", settings.on_cancel),
-                ("slow_get", settings.slow_get),
-                ("leak_after", settings.leak_after),
-                ("close_timeout", settings.close_timeout),
-                ("name", settings.name),
-            ];
             let mut spare = Self::from_opts(mysql_async::OptsBuilder::default());
             let target = config.as_mut().unwrap_or(&mut spare);
-            for (field, value) in fields {
-                let text = match value {
+            for field in FIELDS {
+                let text = match settings.values.remove(*field).flatten() {
                     Some(Scalar::Number(number)) => number.to_string(),
                     Some(Scalar::Text(text)) => text,
                     None => continue,
@@ -918,6 +910,11 @@ mod deserialize {
             }
             target.prepare = settings.prepare;
             target.init = settings.init;
+            for unknown in settings.values.keys() {
+                // Not the value: who takes this for the place of a password has put one there.
+                let allowed = format!("one of url, prepare, init, {}", FIELDS.join(", "));
+                faults.push(fault(unknown, "not understood", allowed));
+            }
             match config {
                 Some(config) => Self::unless_faulty(Some(config), faults),
                 None => Err(ConfigError::new(faults).into()),
@@ -1162,14 +1159,14 @@ mod tests {
         assert_eq!(config.init.len(), 1);
 
         let error = serde_json::from_str::<PoolConfig>(
-            r#"{"url": "mysql://app:secret@db/shop", "size": "x", "recycle": "y"}"#,
+            r#"{"url": "mysql://app:secret@db/shop", "size": "x", "recycle": "y", "password": "secret"}"#,
         )
-        .expect_err("two faults")
+        .expect_err("three faults")
         .to_string();
-        assert!(
-            error.contains("size") && error.contains("recycle") && !error.contains("secret"),
-            "{error}"
-        );
+        for part in ["size is x", "recycle is y", "password is not understood"] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(!error.contains("secret"), "{error}");
     }
 
     proptest! {

@@ -17,11 +17,11 @@ use mysql_async::{
 
 use crate::{
     cleaning,
-    closing::Signal,
     connector::Connector,
     error::Error,
     leak::LeakWatch,
     session::{Follow, Reason},
+    signal::Signal,
     slot::Filled,
     sql,
     statement::{Executable, Text},
@@ -29,23 +29,27 @@ use crate::{
 
 /// A connection lent by the pool. Dropping it returns it.
 ///
-/// It is a [`Queryable`]: use it as the driver's [`Conn`]. Every statement sent that way is
-/// followed to its end, so that a connection whose caller was cancelled in the middle of a
-/// query is discarded, and never answers the next question with the old answer: after such a
-/// cancellation this handle refuses further commands (`ConnectionAborted`, nothing is sent).
+/// Use it as the driver's [`Conn`]: it is a [`Queryable`]. `exec*` are methods of its own; for `query*`, `prep` and
+/// `ping` import [`mysql_async::prelude`]. Where a function takes `&mut impl Queryable`, pass `&mut conn`; `&mut *conn` is
+/// the driver's bare [`Conn`], see below.
 ///
-/// `exec*` are methods of its own, which see the statement's text; for `query*`, `prep` and `ping` import
-/// [`mysql_async::prelude`]. Pass `&mut conn` on: `&mut *conn` is the driver's bare [`Conn`].
+/// # Cancelling
 ///
-/// It dereferences to [`Conn`], and `&mut PooledConn` is a
-/// [`ToConnection`](mysql_async::prelude::ToConnection). What is sent on the bare `Conn` is not
-/// followed: such a connection is proved by a round trip and reset before it is idle again.
+/// The pool follows every statement that is sent by these methods until its answer has been read. If the future of one
+/// is dropped before that (a time-out, `select!`, a client that has gone), the old answer is still on its way, and would
+/// be taken for the answer to the next question. So this handle then refuses further commands, with an I/O error of kind
+/// `ConnectionAborted` and without sending anything, and dropping it closes the connection instead of returning it.
+///
+/// # The bare `Conn`
+///
+/// It dereferences to [`Conn`], and `&mut PooledConn` is a [`ToConnection`](mysql_async::prelude::ToConnection). What is
+/// sent on the bare `Conn` is not followed. The next borrower is safe from it: such a connection is proved by a round trip
+/// and reset before it is idle again. But a command that you cancel there yourself may answer your own next one.
 ///
 /// # Dropping
 ///
-/// Returns the connection. That never blocks and never panics, and works outside a runtime: what
-/// has to be cleaned is cleaned in the background (pending rows, open transaction, changed
-/// session), and the connection is idle after that.
+/// Returns the connection. That never blocks and never panics, and works outside a runtime. What is left on it is put in
+/// order in the background: pending rows, an open transaction, a changed session. Only then is it idle.
 pub struct PooledConn {
     /// Taken by `drop` and the associated functions that consume the handle.
     filled: Option<Filled>,
@@ -101,8 +105,8 @@ impl PooledConn {
 
     /// Takes the connection out of the pool for good. The pool opens another in its place.
     ///
-    /// What becomes of it is yours: nothing is cleaned, and the limit does not count it any more. After a command
-    /// that was cancelled it is out of step: the driver would answer the next question with the old answer.
+    /// It is yours then, as it is: nothing is cleaned, and the limit does not count it any more. Do not detach a
+    /// connection after a command on it was cancelled: the driver would take the old answer for that of the next command.
     #[must_use]
     pub fn detach(mut this: Self) -> Conn {
         match this.filled.take() {
@@ -169,7 +173,7 @@ impl DerefMut for PooledConn {
     }
 }
 
-/// Lends the driver's bare `Conn`; after a command that was cancelled it refuses.
+/// Lends the driver's bare `Conn`. After a command that was cancelled it is an error instead.
 impl<'a> ToConnection<'a, 'static> for &'a mut PooledConn {
     fn to_connection(self) -> ToConnectionResult<'a, 'static> {
         let (conn, follow, cut) = self.parts();
@@ -180,7 +184,7 @@ impl<'a> ToConnection<'a, 'static> for &'a mut PooledConn {
     }
 }
 
-/// Shows the server's number for the connection; the driver's own text would show the password.
+/// Shows the pool's name and the server's number for the connection. The driver's `Debug` would show the password.
 impl fmt::Debug for PooledConn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PooledConn")
@@ -190,10 +194,15 @@ impl fmt::Debug for PooledConn {
     }
 }
 
-/// A transaction on a [`PooledConn`]; not the driver's own type, so that it is followed too.
+/// A transaction on a [`PooledConn`], made by [`start_transaction`](PooledConn::start_transaction).
 ///
-/// It is no [`ToConnection`](mysql_async::prelude::ToConnection): use its methods. Dropped without [`commit`](Self::commit), it is rolled back:
-/// by the next command, or else when the connection is returned.
+/// Use it like the connection: it is a [`Queryable`], with `exec*` as methods of its own. It is not the driver's type, so
+/// that its statements are followed too, and it is no [`ToConnection`](mysql_async::prelude::ToConnection).
+///
+/// # Dropping
+///
+/// Without [`commit`](Self::commit) it is rolled back: with the next command on the connection, or when the connection
+/// is returned.
 #[must_use = "a transaction that is not committed is rolled back"]
 pub struct Transaction<'a> {
     inner: mysql_async::Transaction<'a>,
@@ -201,9 +210,10 @@ pub struct Transaction<'a> {
     cut: &'a Signal,
 }
 
-/// Follows a connection for as long as the driver's guard of a transaction lives.
+/// Marks the session for as long as the driver's own `Transaction` lives.
 ///
-/// Without the end of that guard the driver believes for ever that the transaction is open, and refuses others.
+/// If that is leaked (`mem::forget`), the driver believes for ever that the transaction is open, and refuses to start
+/// another. This mark stays then as well, and tells that the connection must not be lent again.
 struct Guarded<'a>(&'a mut Follow);
 
 impl<'a> Guarded<'a> {
@@ -234,31 +244,21 @@ impl Drop for Guarded<'_> {
 }
 
 impl<'a> Transaction<'a> {
-    /// Commits.
+    /// Commits the transaction.
     ///
     /// # Errors
     ///
-    /// As [`mysql_async::Transaction::commit`]. If the connection was lost meanwhile, the
-    /// transaction may have been committed or not.
+    /// As [`mysql_async::Transaction::commit`]. If the connection was lost before the answer came, the transaction may
+    /// have been committed or not.
     ///
     /// # Cancel safety
     ///
     /// Dropped midway, the transaction may be committed or not; the connection is discarded.
     pub async fn commit(self) -> mysql_async::Result<()> {
-        let Self {
-            inner,
-            mut follow,
-            cut,
-        } = self;
-        follow.begin(&inner, cut)?;
-        let done = follow.unless_cut(cut, inner.commit()).await?;
-        follow.end_with_status(&done);
-        // After an error the driver rolls back; the server's status tells how that went.
-        follow.note_transaction(false);
-        done
+        self.end_by(mysql_async::Transaction::commit).await
     }
 
-    /// Rolls back.
+    /// Rolls the transaction back.
     ///
     /// # Errors
     ///
@@ -268,14 +268,25 @@ impl<'a> Transaction<'a> {
     ///
     /// Dropped midway, the connection is discarded, which rolls back too.
     pub async fn rollback(self) -> mysql_async::Result<()> {
+        self.end_by(mysql_async::Transaction::rollback).await
+    }
+
+    async fn end_by<F>(
+        self,
+        end: impl FnOnce(mysql_async::Transaction<'a>) -> F + Send,
+    ) -> mysql_async::Result<()>
+    where
+        F: Future<Output = mysql_async::Result<()>> + Send,
+    {
         let Self {
             inner,
             mut follow,
             cut,
         } = self;
         follow.begin(&inner, cut)?;
-        let done = follow.unless_cut(cut, inner.rollback()).await?;
+        let done = follow.unless_cut(cut, end(inner)).await?;
         follow.end_with_status(&done);
+        // After a failed commit the driver rolls back; the server's status tells how that went.
         follow.note_transaction(false);
         done
     }
@@ -301,7 +312,7 @@ impl fmt::Debug for Transaction<'_> {
     }
 }
 
-/// Numbers of prepared statements mean other statements on other connections.
+/// Refuses a statement that was prepared on another connection: its number means another statement here, or none.
 fn refuse_foreign(statement: &impl Executable, conn: &Conn) -> mysql_async::Result<()> {
     match statement.text() {
         Text::Prepared(prepared) if prepared.connection_id() != conn.id() => {
@@ -314,15 +325,16 @@ fn refuse_foreign(statement: &impl Executable, conn: &Conn) -> mysql_async::Resu
 /// What the driver's trait returns; its own name for it is private.
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = mysql_async::Result<T>> + Send + 'a>>;
 
-/// Executes statements whose text can be seen. The methods are those of the driver's `Queryable`, which they
-/// take precedence over.
+/// Executes statements whose text can be seen. An inherent method takes precedence over that of the driver's trait with
+/// the same name, so that callers need not know of these.
 macro_rules! execute_statements {
     ($type:ident $(<$lifetime:lifetime>)?) => {
-        /// Executing prepared statements, as the driver's [`Queryable`], which the names are of.
+        /// Executing statements: the `exec*` methods of the driver's [`Queryable`], which take precedence over those,
+        /// and which see the statement's text, to judge whether it changes the session ([`Reset`](crate::Reset)).
         ///
-        /// Dropped midway, the statement may have been executed or not.
+        /// If one is cancelled, its statement may have been executed or not.
         impl $(<$lifetime>)? $type $(<$lifetime>)? {
-            /// Executes, and gives the result to be read.
+            /// Executes a statement, and returns its result, to be read row by row.
             ///
             /// # Errors
             ///
@@ -351,7 +363,7 @@ macro_rules! execute_statements {
                 outcome
             }
 
-            /// Executes for each of the parameters.
+            /// Executes a statement once for each set of parameters.
             ///
             /// # Errors
             ///
@@ -377,7 +389,7 @@ macro_rules! execute_statements {
                 outcome
             }
 
-            /// Executes, and collects the first result set.
+            /// Executes a statement, and collects the rows of its first result set.
             ///
             /// # Errors
             ///
@@ -395,7 +407,7 @@ macro_rules! execute_statements {
                 self.exec_iter(statement, params).await?.collect_and_drop().await
             }
 
-            /// Executes, and gives the first row of the first result set.
+            /// Executes a statement, and returns the first row of its first result set, if there is one.
             ///
             /// # Errors
             ///
@@ -416,7 +428,7 @@ macro_rules! execute_statements {
                 Ok(row.map(mysql_async::from_row))
             }
 
-            /// Executes, and maps each row of the first result set.
+            /// Executes a statement, and maps each row of its first result set.
             ///
             /// # Errors
             ///
@@ -445,7 +457,7 @@ macro_rules! execute_statements {
                 self.exec_iter(statement, params).await?.reduce_and_drop(Vec::new(), collect).await
             }
 
-            /// Executes, and folds the first result set to one value.
+            /// Executes a statement, and folds the rows of its first result set into one value.
             ///
             /// # Errors
             ///
@@ -471,7 +483,7 @@ macro_rules! execute_statements {
                 self.exec_iter(statement, params).await?.reduce_and_drop(init, fold).await
             }
 
-            /// Executes, and drops the result.
+            /// Executes a statement whose result is not needed.
             ///
             /// # Errors
             ///
@@ -488,17 +500,17 @@ macro_rules! execute_statements {
                 self.exec_iter(statement, params).await?.drop_result().await
             }
 
-            /// Executes, and streams the first result set.
+            /// Executes a statement, and streams the rows of its first result set.
             ///
             /// # Errors
             ///
-            /// As [`Queryable::exec_stream`]; also where the statement has no result set, for which the driver's
-            /// panics.
+            /// As [`Queryable::exec_stream`]; and [`Error::NoResultSet`], as a [`mysql_async::Error::Other`], where the
+            /// statement has no result set: the driver's method panics there.
             ///
             /// # Cancel safety
             ///
             /// Dropped midway, the connection is discarded when it is returned. The stream itself may be dropped
-            /// at any time: what is left of it is read, or the connection closed, at the return.
+            /// at any time: at the return the pool reads what is left of it, or closes the connection if that is much.
             pub async fn exec_stream<T, Q, P>(
                 &mut self,
                 statement: Q,

@@ -1,11 +1,10 @@
-//! Fills vacant slots: gate, back-off, deadline, credentials, init, prepare, proof.
+//! Fills vacant slots: when another connection is opened, and for whom; judges by how that goes whether the pool is ready.
 //!
 //! Every opening runs in a task of its own, in a slot that is occupied from before the TCP connect:
 //! a caller who gives up wastes nothing, and waiting callers never multiply attempts.
 
 use std::{
     fmt,
-    ops::RangeInclusive,
     panic::Location,
     pin::pin,
     sync::{
@@ -15,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mysql_async::{Conn, Opts, OptsBuilder, Row, prelude::Queryable};
 use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
@@ -24,46 +22,39 @@ use tokio::{
 use tracing::{Instrument, Span, debug, debug_span, field::Empty, info, warn};
 
 use crate::{
-    closing::Signal,
-    config::{OnCancel, PoolConfig},
-    error::{Brief, ConnectError, ConnectPhase, Error, ends_connection},
+    config::PoolConfig,
+    error::{ConnectError, ConnectPhase, Error},
     export::{self, Registry},
     gate::{Gate, Mark, Pass, Since},
     holders::Holders,
     metrics::{Counter, Metrics, PoolMetrics},
+    opener::Opener,
     pulse::{Look, Pulses},
     readiness::{Board, Facts, GRACE, Health, Readiness},
-    report::{Flavor, ServerInfo},
-    schedule::{self, Age, Upkeep},
-    session::{Birth, Identity, ProofError, Reason, Session, Victim, column, random},
-    severing::Severed,
+    schedule::{Age, Upkeep},
+    session::{Reason, Session, Victim, random},
+    signal::Signal,
     slot::{Filled, Opening, Slots, Tending},
     status::PoolStatus,
     trail::SlowGets,
 };
 
-/// What the server is asked for when a connection is proved for the first time.
-const FACTS: &str = "@@version, @@max_allowed_packet, @@wait_timeout, @@max_connections, \
-                     @@max_user_connections, @@global.read_only";
-
-/// What `max_allowed_packet` can be on a server.
-const PACKETS_ALLOWED: RangeInclusive<usize> = 1024..=1_073_741_824;
-
 /// An attempt that takes longer is not waited for: another is made beside it.
 const HANGING: Duration = Duration::from_millis(300);
-/// Connections in use of which none has come back for so long are asked after.
+/// If none of the connections in use has come back for so long, the server is asked for a sign of life.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// Opens connections into slots, and knows how that goes.
+/// What all parts of a pool share. Opens connections into vacant slots, and knows how that goes.
 pub(crate) struct Connector {
-    pub(crate) config: PoolConfig,
+    pub(crate) config: Arc<PoolConfig>,
     pub(crate) name: String,
+    pub(crate) opener: Opener,
     pub(crate) slots: Arc<Slots>,
     pub(crate) upkeep: Upkeep,
     pub(crate) metrics: Metrics,
     pub(crate) slow_gets: SlowGets,
     pub(crate) board: Board,
-    /// Of all connections.
+    /// What can be seen of connections while they are lent.
     pulses: Pulses,
     /// No more connections: the pool is closed, or its last handle is gone.
     pub(crate) closing: Signal,
@@ -119,6 +110,7 @@ struct Home {
 
 impl Connector {
     pub(crate) fn new(config: PoolConfig) -> Arc<Self> {
+        let config = Arc::new(config);
         let name = config.display_name();
         let registry = Registry::of(&name);
         let metrics = Metrics::new(&registry);
@@ -131,6 +123,7 @@ impl Connector {
             slow_gets: SlowGets::default(),
             discarded,
             name,
+            opener: Opener::new(Arc::clone(&config)),
             slots: Slots::new(config.size, config.overflow),
             upkeep: Upkeep {
                 recycle: config.recycle,
@@ -313,14 +306,6 @@ impl Connector {
 
     pub(crate) fn last_error(&self) -> Option<ConnectError> {
         self.gate().error().cloned()
-    }
-
-    /// Whether a reset leaves another charset than the handshake set: MySQL's does, MariaDB's does not.
-    pub(crate) fn reset_loses_charset(&self) -> bool {
-        self.gate()
-            .server
-            .as_ref()
-            .is_none_or(|server| server.flavor == Flavor::MySql)
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -600,184 +585,6 @@ impl Connector {
         self.pulses.wake();
     }
 
-    /// One attempt, with nothing around it.
-    async fn open(&self, generation: u64) -> Result<Session, ConnectError> {
-        let mut phase = ConnectPhase::Credentials;
-        match timeout(
-            self.config.connect_timeout,
-            self.open_in_phases(&mut phase, generation),
-        )
-        .await
-        {
-            Ok(outcome) => outcome,
-            Err(_elapsed) => Err(ConnectError::timed_out(phase, self.config.connect_timeout)),
-        }
-    }
-
-    async fn open_in_phases(
-        &self,
-        phase: &mut ConnectPhase,
-        generation: u64,
-    ) -> Result<Session, ConnectError> {
-        let (opts, asks_settings) = self.options().await?;
-        // Dropped at the deadline, or by a closing pool, the half-open connection's socket is closed before the slot
-        // is free, and the driver does not go on reading what a server has still to say.
-        Severed::new(self.open_with(opts, asks_settings, phase, generation)).await
-    }
-
-    async fn open_with(
-        &self,
-        opts: Opts,
-        asks_settings: bool,
-        phase: &mut ConnectPhase,
-        generation: u64,
-    ) -> Result<Session, ConnectError> {
-        *phase = ConnectPhase::Connect;
-        let conn = Conn::new(opts)
-            .await
-            .map_err(|error| ConnectError::driver(*phase, error))?;
-        let opened_at = Instant::now();
-        let birth = Birth {
-            id: conn.id(),
-            opts: conn.opts().clone(),
-            runtime: Handle::current(),
-            expires_at: schedule::expires_at(opened_at, self.config.recycle, random()),
-            autocommit: true,
-            generation,
-            chance: random(),
-            identity: None,
-        };
-        let mut session = Session::new(conn, birth, self.pulses.begin());
-        match self.make_ready(&mut session, asks_settings, phase).await {
-            Ok(()) => Ok(session),
-            Err(error) => {
-                if error.code().is_some() {
-                    session.say_goodbye().await;
-                } else {
-                    session.sever();
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// `init`, `prepare` and the proof.
-    async fn make_ready(
-        &self,
-        session: &mut Session,
-        asks_settings: bool,
-        phase: &mut ConnectPhase,
-    ) -> Result<(), ConnectError> {
-        self.set_up(session, phase).await?;
-        *phase = ConnectPhase::Prove;
-        // A settings query that the driver asked for and had answered, as the last thing, is a proof too.
-        let proved = asks_settings && self.config.init.is_empty() && self.config.prepare.is_empty();
-        if self.config.on_cancel == OnCancel::Kill {
-            self.prove_with_facts(session).await?;
-            session.birth.identity = self.identify(session).await?;
-        } else if self.gate().claim_facts(Instant::now()) {
-            self.prove_with_facts(session).await?;
-        } else if !proved {
-            session.prove().await.map_err(unproved)?;
-        }
-        session.birth.autocommit = session.is_autocommit();
-        session.follow.turn();
-        Ok(())
-    }
-
-    /// The driver's options for one opening, and whether it will ask the server for its settings.
-    async fn options(&self) -> Result<(Opts, bool), ConnectError> {
-        let base = self.config.opts();
-        let mut builder = OptsBuilder::from_opts(base.clone()).prefer_socket(false);
-        let known = base
-            .max_allowed_packet()
-            .or_else(|| self.gate().max_allowed_packet);
-        if known.is_some() {
-            // Both known, the driver asks for neither. It uses the second in its own pool only.
-            builder = builder
-                .max_allowed_packet(known)
-                .wait_timeout(base.wait_timeout().or(Some(28_800)));
-        }
-        if let Some(source) = &self.config.credentials {
-            let credentials = source.ask().await.map_err(ConnectError::credentials)?;
-            builder = builder
-                .user(Some(credentials.user))
-                .pass(Some(credentials.password));
-        }
-        let opts = Opts::from(builder);
-        let asks_settings = opts.max_allowed_packet().is_none() || opts.wait_timeout().is_none();
-        Ok((opts, asks_settings))
-    }
-
-    /// Runs `init` and `prepare`: on a new connection, and after a reset.
-    pub(crate) async fn set_up(
-        &self,
-        session: &mut Session,
-        phase: &mut ConnectPhase,
-    ) -> Result<(), ConnectError> {
-        for (n, statement) in (1..).zip(&self.config.init) {
-            *phase = ConnectPhase::Init(n);
-            let done = session.conn.query_drop(statement.as_str()).await;
-            done.map_err(|error| ConnectError::driver(*phase, error))?;
-        }
-        for (n, statement) in (1..).zip(&self.config.prepare) {
-            *phase = ConnectPhase::Prepare(n);
-            let prepared = session.conn.prep(statement.as_str()).await;
-            drop(prepared.map_err(|error| ConnectError::driver(*phase, error))?);
-        }
-        Ok(())
-    }
-
-    /// Proves a new connection, and reads the server's facts in the same turn.
-    async fn prove_with_facts(&self, session: &mut Session) -> Result<(), ConnectError> {
-        let row = match session.prove_with(FACTS).await {
-            Ok(row) => row,
-            // Something that speaks the protocol and knows fewer variables.
-            Err(ProofError::Driver(mysql_async::Error::Server(_))) => {
-                return session.prove().await.map_err(unproved);
-            }
-            Err(error) => {
-                self.gate().disclaim_facts();
-                return Err(unproved(error));
-            }
-        };
-        let server = server_info(&row);
-        let mut gate = self.gate();
-        // Anything else is no answer to go by: with 0, say, no connection could be opened any more.
-        gate.max_allowed_packet = column(&row, 2).filter(|told| PACKETS_ALLOWED.contains(told));
-        gate.server = Some(server);
-        drop(gate);
-        Ok(())
-    }
-
-    /// What tells the connection from all others on all servers, where that can be known.
-    async fn identify(&self, session: &mut Session) -> Result<Option<Identity>, ConnectError> {
-        let is_mariadb = !self.reset_loses_charset();
-        let variable = if is_mariadb {
-            "server_uid"
-        } else {
-            "server_uuid"
-        };
-        let question = format!(
-            "SELECT @@{variable}, HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()"
-        );
-        let asking = session.maintain(async |conn| {
-            let answer: mysql_async::Result<Option<Row>> = conn.query_first(question).await;
-            match answer {
-                // An older server, or something between that knows fewer variables: nothing is killed there.
-                Err(error @ mysql_async::Error::Server(_)) if !ends_connection(&error) => Ok(None),
-                answer => answer,
-            }
-        });
-        let answer = asking.await;
-        let row = answer.map_err(|error| ConnectError::driver(ConnectPhase::Prove, error))?;
-        Ok(row.and_then(|row| {
-            let (server, host): (String, String) = (column(&row, 0)?, column(&row, 1)?);
-            // Without a port it is the same for many.
-            host.contains(':').then_some(Identity { server, host })
-        }))
-    }
-
     fn note_success(&self, took: Duration) {
         self.metrics.create_time.record(took);
         self.note_sign();
@@ -914,7 +721,7 @@ impl Attempt {
     /// Opens; meanwhile tells the gate if that takes so long that another attempt should be made beside it.
     async fn outcome(&mut self) -> Result<Session, ConnectError> {
         let connector = Arc::clone(&self.connector);
-        let mut opening = pin!(connector.open(self.generation));
+        let mut opening = pin!(connector.opener.open(&connector.pulses, self.generation));
         if let Ok(outcome) = timeout(HANGING, &mut opening).await {
             return outcome;
         }
@@ -948,36 +755,6 @@ fn trouble(gate: &Gate, status: &PoolStatus, now: Instant) -> Option<String> {
             status.in_use, status.waiting
         ))
     })
-}
-
-fn unproved(error: ProofError) -> ConnectError {
-    match error {
-        ProofError::Driver(error) => ConnectError::driver(ConnectPhase::Prove, error),
-        ProofError::OutOfStep => ConnectError::out_of_step(),
-    }
-}
-
-fn server_info(row: &Row) -> ServerInfo {
-    let told: String = column(row, 1).unwrap_or_default();
-    let version = Brief(told).to_string();
-    let flavor = if version.contains("MariaDB") {
-        Flavor::MariaDb
-    } else {
-        Flavor::MySql
-    };
-    // A number, or since MariaDB 12 a word.
-    let read_only = column::<u64>(row, 6).map_or_else(
-        || column::<String>(row, 6).is_some_and(|word| !word.eq_ignore_ascii_case("OFF")),
-        |flag| flag != 0,
-    );
-    ServerInfo {
-        version,
-        flavor,
-        max_connections: column(row, 4).unwrap_or_default(),
-        max_user_connections: column(row, 5).unwrap_or_default(),
-        wait_timeout: Duration::from_secs(column(row, 3).unwrap_or_default()),
-        read_only,
-    }
 }
 
 #[inline]

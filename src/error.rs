@@ -18,32 +18,33 @@ use crate::{
 
 /// Everything that can go wrong in this crate.
 ///
-/// No message, no `Debug` text and no source of it holds a password. It turns
-/// into a [`mysql_async::Error`] (as `Other`), so that a function which returns
-/// the driver's result can use `?` on [`Pool::get`](crate::Pool::get).
+/// [`is_transient`](Self::is_transient) says whether trying again may help. It turns into a [`mysql_async::Error`] (as
+/// `Other`), so that a function which returns the driver's result can use `?` on [`Pool::get`](crate::Pool::get).
+/// Neither message, `Debug` nor source holds a password.
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Settings that cannot work: every fault at once.
+    /// Settings that cannot work. Names every fault at once.
     #[error(transparent)]
     Config(#[from] ConfigError),
 
-    /// No connection could be had in time.
+    /// A [`get()`](crate::Pool::get) had no connection when its time was over.
     #[error("no connection within {}: {cause}; {status}{}{}", Millis(*.waited), HeldBy(.holders.as_deref()), Because(.source.as_ref()))]
     Timeout {
         /// What the time went on.
         cause: TimeoutCause,
         /// How long the call waited.
         waited: Duration,
-        /// The pool when the time was over.
+        /// The pool's connections at that moment.
         status: PoolStatus,
-        /// Who held the connections, where the cause is [`Exhausted`](TimeoutCause::Exhausted).
+        /// Who held the connections at that moment, where the cause is [`Exhausted`](TimeoutCause::Exhausted).
         holders: Option<Box<Holders>>,
-        /// Why connections could not be opened, if that was tried and failed lately.
+        /// Why connections cannot be opened, if the last attempt failed.
         source: Option<ConnectError>,
     },
 
-    /// A connection could not be opened, and trying again will not help.
+    /// No connection could be opened, for a reason that does not pass by itself, such as a wrong password; and none was
+    /// open.
     #[error("cannot open a connection: {0}")]
     Connect(#[source] ConnectError),
 
@@ -56,7 +57,9 @@ pub enum Error {
         source: Option<ConnectError>,
     },
 
-    /// The pool lives on another tokio runtime that is still there, or there is no tokio runtime here.
+    /// The pool is in use on another tokio runtime, or this was called outside of any.
+    ///
+    /// A pool belongs to the runtime of its first use for as long as that lives.
     #[error(
         "wrong runtime: the pool is in use on another tokio runtime, or this is not called from one; use one pool for each runtime"
     )]
@@ -66,11 +69,11 @@ pub enum Error {
     #[error("the pool is closed")]
     Closed,
 
-    /// A statement was to be executed that was prepared on another connection; nothing was sent.
+    /// A prepared statement was to be executed on another connection than it was prepared on. Nothing was sent.
     #[error("the statement was prepared on another connection, prepare it on this one")]
     ForeignStatement,
 
-    /// A stream was asked for of a statement that has no result set.
+    /// `exec_stream` was called with a statement that returns no rows.
     #[error("the statement has no result set to stream")]
     NoResultSet,
 }
@@ -78,8 +81,8 @@ pub enum Error {
 impl Error {
     /// Whether the same call may succeed when it is tried again later.
     ///
-    /// True for [`Timeout`](Self::Timeout), and for [`Connect`](Self::Connect) and
-    /// [`WarmUp`](Self::WarmUp) where their cause is a passing one.
+    /// True for [`Timeout`](Self::Timeout), and for [`Connect`](Self::Connect) and [`WarmUp`](Self::WarmUp) if the reason
+    /// that they name may pass by itself.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -112,13 +115,13 @@ impl From<Error> for mysql_async::Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimeoutCause {
-    /// All connections the limit allows were in use.
+    /// Every connection that the limit allows was in use.
     Exhausted,
     /// Connections were being opened, and the server had not answered yet.
     Connecting,
-    /// Connections could not be opened: the source says why.
+    /// Connections could not be opened. The source of the error says why.
     Unavailable,
-    /// A connection that had been idle was asked for a sign of life, and none had come.
+    /// An idle connection had to be proved before it could be handed out, and the server had not answered on it.
     Proving,
 }
 
@@ -210,9 +213,9 @@ impl fmt::Display for ConfigFault {
     }
 }
 
-/// Why one attempt to open a connection failed.
+/// Why an attempt to open a connection failed. Prints as one line: the step, the reason, and what to do about it.
 ///
-/// Cheap to clone: callers who waited for the same attempt share it.
+/// Cheap to clone: all callers who waited for the same attempt are told by it.
 #[derive(Clone)]
 pub struct ConnectError {
     inner: Arc<Failure>,
@@ -235,15 +238,15 @@ enum Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectPhase {
-    /// Asking the `credentials` source.
+    /// Asking the source of [`credentials`](field@crate::PoolConfig::credentials).
     Credentials,
-    /// Name, TCP, TLS, greeting and authentication.
+    /// Looking up the name, TCP, TLS, the server's greeting and the login.
     Connect,
-    /// The init statement of this number, counted from 1.
+    /// Running the statement of this number in `init`, counted from 1.
     Init(usize),
     /// Preparing the statement of this number in `prepare`, counted from 1.
     Prepare(usize),
-    /// The proof by a round trip.
+    /// The proof: asking for a number by a round trip, and comparing the answer.
     Prove,
 }
 
@@ -310,7 +313,7 @@ impl ConnectError {
         }
     }
 
-    /// Whether another attempt may succeed without anybody changing anything.
+    /// Whether another attempt may succeed without anybody changing anything. The pool then tries again by itself.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match &self.inner.cause {
@@ -517,13 +520,18 @@ impl StdError for ConnectError {}
 /// | 1836 | `READ_ONLY_MODE` | no | as 1290 |
 /// | 1874 | `INNODB_READ_ONLY` | no | as 1290 |
 ///
-/// Every other code: no. Of the other errors count: I/O errors, but for those that name a wrong setting (invalid input or
-/// data, permission denied, unsupported, out of memory, other; the end of a connection in the middle of a packet does
-/// count); a connection found closed; and this crate's own
-/// [`Error`] where its [`is_transient`](Error::is_transient) says so.
+/// Every other code of the server: no.
 ///
-/// At `COMMIT`, and at a write outside of a transaction, a lost connection counts as well and leaves open whether it was
-/// done: try again only what may be done twice, or look first.
+/// Of the errors that are not the server's, these count:
+///
+/// - I/O errors, except for those of the kinds `InvalidInput`, `InvalidData`, `PermissionDenied`, `Unsupported`,
+///   `OutOfMemory` and `Other`, which mostly come of a wrong setting. A connection that ends in the middle of a packet is
+///   of kind `Other` and counts nevertheless;
+/// - the driver's finding that a connection was closed;
+/// - this crate's own [`Error`], if its [`is_transient`](Error::is_transient) says so.
+///
+/// A connection lost at `COMMIT`, or at a write outside of a transaction, counts as well, and leaves open whether the
+/// change was made: try again only what may be done twice, or look first.
 #[must_use]
 pub fn is_transient(error: &mysql_async::Error) -> bool {
     match error {

@@ -1,14 +1,13 @@
-//! Pure: how opening connections goes, and when the next attempt may be made. Takes `now` and chance.
+//! Pure: how opening connections goes, and what may be done when: the next attempt, telling of an outage, asking for a sign
+//! of life, a refresh. Takes `now` and chance.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-use crate::{error::ConnectError, pulse::Look, report::ServerInfo, schedule};
+use crate::{error::ConnectError, pulse::Look, schedule};
 
-/// The server's facts are read again by an opening after this time.
-const FACTS_FRESH: Duration = Duration::from_secs(1);
 /// Between two refreshes because the server is read-only. A failover that is not over at the first is found by a later
 /// one, after at most about twice its own time; a server that is read-only for good is refreshed more and more rarely.
 const FIRST_REFRESH_PAUSE: Duration = Duration::from_millis(250);
@@ -28,7 +27,8 @@ const ALOUD_EVERY: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How opening connections goes: one gate for all attempts of a pool.
+/// How opening connections goes: one gate for all attempts of a pool. What it says rests on what was noted before, and on
+/// nothing else.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     /// A first fill was asked for.
@@ -51,11 +51,6 @@ pub(crate) struct Gate {
     failed: u64,
     /// How long the last openings took, each with its number among `ended`.
     times: VecDeque<(u64, Duration)>,
-    /// What the server said of itself last.
-    pub(crate) server: Option<ServerInfo>,
-    pub(crate) max_allowed_packet: Option<usize>,
-    /// When an opening last took it upon itself to read that.
-    facts_claimed_at: Option<Instant>,
     /// Since when fewer connections than `ready_at` are open.
     short_since: Option<Instant>,
     /// Since when nothing has answered while all of the limit is in use.
@@ -93,14 +88,15 @@ struct Asked {
     pause: Duration,
 }
 
-/// What an attempt knows of the gate it passed.
+/// What an attempt takes along from the gate, and shows when it has failed: of attempts that were in flight together the
+/// first failure counts, and the others are no further step of the back-off.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pass {
-    /// `None` once it has been counted as a failure itself.
+    /// Failures in a row when it began; `None` once it has been counted as one itself.
     failures_before: Option<u32>,
 }
 
-/// How far attempts had come at some moment.
+/// A moment, by how many attempts had ended: what happened [`since`](Gate::since) can be asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
     pub(crate) ended: u64,
@@ -113,7 +109,6 @@ pub(crate) struct Since {
     pub(crate) failed: u64,
     pub(crate) times: Vec<Duration>,
     pub(crate) last_error: Option<ConnectError>,
-    pub(crate) server: Option<ServerInfo>,
 }
 
 /// An outage that has ended, of which the beginning was told.
@@ -123,7 +118,8 @@ pub(crate) struct Outage {
 }
 
 impl Gate {
-    /// How many attempts may be in flight now, of `most` in good times; those that hang do not count.
+    /// How many attempts may be in flight now: `most` in good times, one after a failure, none during a pause. Those that
+    /// hang do not count.
     pub(crate) fn opens_for(&self, most: usize, now: Instant) -> usize {
         if self.retry_at.is_some_and(|at| now < at) {
             0
@@ -262,23 +258,7 @@ impl Gate {
                 .map(|(_, time)| *time)
                 .collect(),
             last_error: last_error.cloned(),
-            server: self.server.clone(),
         }
-    }
-
-    /// Whether it falls to this opening to read the server's facts: they are read again when they are not fresh.
-    pub(crate) fn claim_facts(&mut self, now: Instant) -> bool {
-        let claimed = self.facts_claimed_at;
-        let fresh = claimed.is_some_and(|at| now.saturating_duration_since(at) < FACTS_FRESH);
-        if !fresh {
-            self.facts_claimed_at = Some(now);
-        }
-        !fresh
-    }
-
-    /// The facts were not to be had: the next opening is to try.
-    pub(crate) fn disclaim_facts(&mut self) {
-        self.facts_claimed_at = None;
     }
 
     /// Notes whether the pool is short of connections; says for how long it has been.

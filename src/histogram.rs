@@ -32,13 +32,13 @@ const BOUNDS: [u64; 18] = [
 
 const BUCKETS: usize = BOUNDS.len() + 1;
 
-/// How often something took how long, since the pool was made.
+/// How often something took how long, since the pool was made: a copy of what had been recorded when
+/// [`Pool::metrics`](crate::Pool::metrics) was called.
 ///
-/// Read of the pool at one moment, with [`Pool::metrics`](crate::Pool::metrics). Times are sorted into buckets by
-/// [`BOUNDS`](Self::BOUNDS), so the memory it takes does not grow. A time that is being recorded at that moment may
-/// be in [`count`](Self::count) and not yet in [`sum`](Self::sum).
+/// Times are counted in buckets, by [`BOUNDS`](Self::BOUNDS), so the memory it takes does not grow. A time that was being
+/// recorded at that moment may be in [`count`](Self::count) and not yet in [`sum`](Self::sum).
 ///
-/// With feature `serde` it is `{"count", "sum", "bounds", "counts"}`, with the sum and the bounds in seconds.
+/// With feature `serde` it is serialised as `{"count", "sum", "bounds", "counts"}`, the sum and the bounds in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
     counts: [u64; BUCKETS],
@@ -46,10 +46,10 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// The upper bounds of the buckets, in seconds, smallest first: 0.1 ms to 60 s. A time equal to a bound lies below
-    /// it, and one further bucket holds what is above the last.
+    /// The upper bounds of the buckets, in seconds, smallest first: 0.1 ms to 60 s. A time that is equal to a bound is
+    /// counted in the bucket that ends with it. One further bucket counts what is above the last bound.
     ///
-    /// The same for all pools and versions of this kind, so an exporter can be set to them.
+    /// They are the same for all pools, so an exporter can be configured with them.
     pub const BOUNDS: [f64; BOUNDS.len()] = [
         0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
         5.0, 10.0, 30.0, 60.0,
@@ -73,10 +73,10 @@ impl Histogram {
         &self.counts
     }
 
-    /// What was recorded after `earlier` was read of the same pool: the difference, for the quantiles of the last
-    /// seconds.
+    /// What was recorded since `earlier`, a copy of the same histogram that was read before: for the quantiles of the last
+    /// minute, say.
     ///
-    /// Of another pool's histogram it says nothing of use; no count falls below 0.
+    /// With a histogram of another pool, or another field, the result means nothing; no count falls below 0.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut counts = self.counts;
@@ -98,11 +98,11 @@ impl Histogram {
         ))
     }
 
-    /// The time that the share `of` of all times does not exceed: 0.5 asks for the median, 0.99 for the time of the
-    /// slowest in a hundred. `None` where nothing was recorded, or `of` is no share.
+    /// The time within which this share of all recorded times lies: `quantile(0.5)` is the median, and
+    /// `quantile(0.99)` is exceeded by one time in a hundred. `None` where nothing was recorded, or `of` is not from 0 to 1.
     ///
-    /// An estimate: the times within a bucket are taken to lie evenly in it, so it is off by the width of that bucket
-    /// at most. Above the last bound it is the last bound.
+    /// An estimate: the times in a bucket are taken to be spread evenly over it, so it is off by the width of that bucket
+    /// at most. Where it lies above the last bound, it is the last bound.
     #[must_use]
     pub fn quantile(&self, of: f64) -> Option<Duration> {
         let all = self.count();

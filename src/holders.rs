@@ -4,18 +4,18 @@ use std::{cmp::Reverse, fmt, panic::Location, time::Duration};
 
 use crate::report::Millis;
 
-/// Who holds a pool's connections at one moment.
+/// Who holds a pool's connections at one moment: a part of [`Error::Timeout`](crate::Error::Timeout).
 ///
-/// Its `Display` is what a time-out says of them.
+/// Its `Display` is what the message of that error says of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holders {
     /// Connections that callers hold.
     pub count: usize,
-    /// How long the one has been held that has been held for longest; `None` where none is held.
+    /// The longest that one of them has been held by now; `None` where none is held.
     pub longest: Option<Duration>,
-    /// The source lines that got the connections held for longest: three lines at most, longest first. Empty unless
-    /// [`leak_after`](field@crate::PoolConfig::leak_after) is set.
+    /// The source lines whose connections have been held for longest: three lines at most, the longest first. Empty
+    /// unless [`leak_after`](field@crate::PoolConfig::leak_after) is set, as noting the line costs a little at each get.
     pub lines: Vec<HolderLine>,
 }
 
@@ -23,11 +23,11 @@ pub struct Holders {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HolderLine {
-    /// The call of `get()`, `get_within()` or `try_get()`.
+    /// Where `get()`, `get_within()` or `try_get()` was called.
     pub got_at: &'static Location<'static>,
-    /// Connections held that were got there.
+    /// How many connections that were got there are held now.
     pub count: usize,
-    /// How long the one of them has been held that has been held for longest.
+    /// The longest that one of them has been held by now.
     pub longest: Duration,
 }
 

@@ -82,7 +82,10 @@ async fn keep(pool: Weak<Connector>, _held: Arc<()>) {
 /// Looks after the idle connections; says when to look again.
 fn sweep(connector: &Arc<Connector>) -> Instant {
     let now = Instant::now();
-    let (aside, due, busy) = connector.slots.sweep(|pool, idle| {
+    // Counted anew, from nothing, and from here on only raised: a connection that comes back during the sweep and is too
+    // old raises it itself (`cleaning::retire`), and that must not be overwritten.
+    connector.due.store(0, Ordering::Relaxed);
+    let (aside, busy) = connector.slots.sweep(|pool, idle| {
         let ages: Vec<_> = idle.iter().map(|filled| connector.age(filled)).collect();
         let plan = connector.upkeep.plan(now, pool, &ages);
         let mut aside = Vec::new();
@@ -99,20 +102,13 @@ fn sweep(connector: &Arc<Connector>) -> Instant {
             .open
             .saturating_sub(ages.len())
             .saturating_sub(pool.cleaning);
-        (aside, plan.due, in_use > 0)
+        // While the slots' lock is held: an opening that ends after the sweep sees that it is a replacement.
+        connector.due.fetch_max(plan.due, Ordering::Relaxed);
+        (aside, in_use > 0)
     });
-    connector.due.store(due, Ordering::Relaxed);
     for (fate, filled) in aside {
         match fate {
-            Fate::Prove => {
-                let runtime = filled.birth.runtime.clone();
-                let tending = connector.slots.tend(filled);
-                let connector = Arc::clone(connector);
-                // Idle again, or gone: nobody waits for the outcome.
-                drop(
-                    runtime.spawn(async move { drop(cleaning::prove(&connector, tending).await) }),
-                );
-            }
+            Fate::Prove => prove(connector, filled),
             Fate::Retire => cleaning::discard(connector, filled, Reason::Retired),
             Fate::Close => cleaning::discard(connector, filled, Reason::Surplus),
             Fate::Keep => drop(filled),

@@ -14,7 +14,8 @@ use tracing::{info, warn};
 
 use crate::{connector::Connector, session::Session};
 
-/// Watches one holder. Dropped with what it holds, it tells that too, if the holder was told of.
+/// Watches how long one caller holds a connection. Dropped as the connection is returned, it tells that it came back, if it
+/// had told before that it was held for long.
 pub(crate) struct LeakWatch {
     connector: Arc<Connector>,
     id: u32,

@@ -1,6 +1,12 @@
 //! A warm, safe connection pool for MySQL and MariaDB: deadpool's managed pool around
 //! [`mysql_async`], with an explicit warm-up, and readiness as a fact.
 //!
+//! - **Warm.** [`Pool::warm_up`] opens and checks all connections before the first request needs one, and the pool
+//!   replaces them before they grow old. A caller never opens a connection itself.
+//! - **Readiness.** [`Pool::readiness`] says, without asking the server, whether the pool can serve.
+//! - **Safe.** A connection is lent again only if nothing of its last borrower is left on it: no answer that is still on
+//!   its way, no open transaction, no changed session.
+//!
 //! ```no_run
 //! use std::time::Duration;
 //!
@@ -25,6 +31,19 @@
 //! caller holds, [`Readiness`] for probes, [`Error`] for what can go wrong, [`Reset`] for what one borrower
 //! may leave to the next. The [guides](guide) tell of sizing, of what happens when
 //! something goes wrong, of threats, and of coming from SQLAlchemy, `mysql_async`'s pool, sqlx or deadpool.
+//!
+//! These words have one meaning throughout:
+//!
+//! | word | meaning |
+//! |---|---|
+//! | size, overflow | connections kept open; further ones allowed while callers wait |
+//! | limit | `size + overflow`: what the server sees at most, connections being opened or closed included |
+//! | get, return | a caller (the borrower) takes a connection; it drops it |
+//! | idle, in use | an open connection that nobody holds; one that a caller holds |
+//! | clean | make a returned connection as good as new, in the background: read what is pending, roll back, reset |
+//! | prove | learn by a round trip that a connection is alive and its answers in order: ask for a random number, and compare |
+//! | suspect | not proved since another connection was found dead; proved before it is lent |
+//! | discard, retire | close a connection instead of keeping it; replace one because of its age |
 // Marks in the docs what needs a feature; docs.rs sets it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
@@ -55,16 +74,17 @@
 // | `cleaning` | from returned to as good as new, or discarded |
 // | `killing` | ends abandoned statements on the server |
 // | `goodbye` | closes a connection and frees its slot |
-// | `connector` | fills vacant slots: credentials, init, prepare, proof; knows readiness |
+// | `connector` | fills vacant slots; joins what the pool knows of its connections to judge readiness |
+// | `opener` | opens one connection: credentials, login, init, prepare, proof |
 // | `slot` | the slots and deadpool's `Manager`; the ledger that `PoolStatus` is counted from |
 // | `session` | one physical connection: what was sent on it, its proof and its end |
 // | `severing` | closes a connection's socket without the driver's reading on |
 // | `statement` | statements whose text can be seen |
 // | `sql` | pure: may this statement change the session? |
-// | `gate` | pure: how opening goes, and when the next attempt may be made |
+// | `gate` | pure: how opening goes, and what may be done when: attempts, refreshes, signs of life |
 // | `pulse` | what can be seen of connections while they are lent, and how their commands are cut off |
 // | `schedule` | pure: ages, jitter, due times, the keeper's plan |
-// | `closing` | the signals for closing and for the cut |
+// | `signal` | a signal that is given once: to close, to cut off |
 // | `trail` | where the time of one `get()` goes; tells of slow ones |
 // | `metrics` | what has happened: counters, times; the gauges beside them |
 // | `histogram` | how long things took, recorded without a lock |
@@ -98,12 +118,13 @@
 // - One runtime. `ending::a_pool_in_use_on_another_runtime_says_so_and_never_hangs`.
 // - Nothing lost at the end. `ending::the_last_handle_takes_idle_connections_and_tasks_with_it`.
 //
-// Locks, in the order they are taken: `connector.home`, `connector.gate`, `slots.ledger`, deadpool's own; alone, or
-// under the gate's: `pulses.all`. Alone: `connector.abandoned`, a pulse's `waker`.
+// Locks. One is taken while another is held in these orders only: `connector.gate`, `slots.ledger`, deadpool's own or
+// `holds`; `connector.gate`, `pulses.all`; and the readiness board's own last of all. Each of the others is taken while
+// no other is held: `connector.home`, `connector.abandoned`, `opener.told`, a slot's `got_at`, a pulse's
+// `waker`. `connector.killing` is tokio's, and is held across awaits.
 
 mod acquire;
 mod cleaning;
-mod closing;
 mod closing_down;
 mod config;
 mod connection;
@@ -119,6 +140,7 @@ mod keeper;
 mod killing;
 mod leak;
 mod metrics;
+mod opener;
 mod pool;
 mod pulse;
 mod readiness;
@@ -126,6 +148,7 @@ mod report;
 mod schedule;
 mod session;
 mod severing;
+mod signal;
 mod slot;
 mod sql;
 mod statement;

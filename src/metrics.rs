@@ -11,10 +11,11 @@ use crate::{
     readiness::Readiness,
 };
 
-/// What has happened since the pool was made.
+/// What has happened since the pool was made; read by [`Pool::metrics`](crate::Pool::metrics).
 ///
-/// Counts are since creation, in the unit that their text begins with; times are histograms. What is so now is told by
-/// [`Pool::status`](crate::Pool::status). Each number is exact; together they are read while the pool works.
+/// Counts and histograms are since creation. What is so now is told by [`Pool::status`](crate::Pool::status). Each number
+/// is exact, but they are read one after the other while the pool works, so two of them may differ by what happened in
+/// between.
 ///
 /// The feature `metrics` hands the same numbers on to the `metrics` facade; the README names them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,21 +24,32 @@ use crate::{
 pub struct PoolMetrics {
     /// Connections handed out.
     pub gets: u64,
-    /// Calls that found no idle connection and waited.
+    /// Calls of `get()` that found no idle connection and waited.
     pub gets_waited: u64,
-    /// Calls that found no idle connection while fewer than `size` were in use or being cleaned: they
-    /// waited for an opening.
+    /// Those of them that waited although fewer than `size` connections were in use or being cleaned: they waited for a
+    /// connection to be opened, after a loss or on a cold pool.
     pub gets_waited_below_size: u64,
-    /// Calls that ended with a time-out.
+    /// Calls of `get()` that ended with a time-out.
     pub timeouts: u64,
     /// Connections opened.
     pub opened: u64,
     /// Attempts to open a connection that failed.
     pub failed_attempts: u64,
-    /// Connections discarded, by reason: `cancelled` in the middle of a command, `lost` to the server or the
-    /// network, `misused` (the driver closed it at a mistake of its borrower's, or a transaction was leaked),
-    /// `unproved`, `too_much_pending` rows, `asked` by its user, `runtime_gone`, `closing`, `retired` at its age or by a
-    /// refresh, `surplus`, `read_only`.
+    /// Connections closed instead of kept, by reason:
+    ///
+    /// | reason | the connection |
+    /// |---|---|
+    /// | `cancelled` | was returned in the middle of a command |
+    /// | `lost` | was ended by the server or the network |
+    /// | `misused` | was closed by the driver at a mistake of its borrower's, or a transaction on it was leaked, or its account was changed |
+    /// | `unproved` | gave no proof, or could not be cleaned |
+    /// | `too_much_pending` | had more unread rows than are worth reading |
+    /// | `asked` | was discarded or detached by its borrower |
+    /// | `runtime_gone` | belonged to a runtime that is gone |
+    /// | `closing` | was closed with the pool |
+    /// | `retired` | reached its maximum age, or was opened before a refresh |
+    /// | `surplus` | was one more than needed: overflow, or beyond a limit made smaller |
+    /// | `read_only` | was told by its server that that is read-only |
     pub discarded: Vec<(&'static str, u64)>,
     /// Returned connections that were cleaned before they were idle again.
     pub cleaned: u64,
@@ -52,13 +64,13 @@ pub struct PoolMetrics {
     pub suspects: u64,
     /// How long opening a connection took, from asking for credentials to the proof.
     pub create_time: Histogram,
-    /// How long the calls took that had a connection. One that was there at once is counted as no time, without a
-    /// look at the clock.
+    /// How long each `get()` took that had a connection. Where one was idle and fresh, that is counted as no time, without
+    /// a look at the clock.
     pub wait_time: Histogram,
-    /// How long connections were held, from get to return. Recorded where the feature `metrics` is on or
-    /// [`leak_after`](field@crate::PoolConfig::leak_after) is set: it takes a look at the clock at each return.
+    /// How long connections were held, from get to return. Recorded only with the feature `metrics`, or with
+    /// [`leak_after`](field@crate::PoolConfig::leak_after) set, as it costs a look at the clock at each return.
     pub use_time: Histogram,
-    /// How long the last warm-up took that opened connections; `None` before the first.
+    /// How long the last warm-up took, of those that opened connections; `None` before the first.
     pub warm_up_time: Option<Duration>,
     /// The readiness now, [as a number](Readiness::number).
     pub readiness: u8,
@@ -89,7 +101,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Registers with the recorder that is installed by now.
+    /// Registers with the recorder that is installed at this moment; one that comes later is not seen.
     pub(crate) fn new(registry: &Registry) -> Self {
         let counter = |metric| Counter::new(registry.counter(metric, None));
         let cleanings =
@@ -184,7 +196,7 @@ impl Metrics {
     }
 }
 
-/// Handles of what is told of a moment.
+/// Handles of the gauges: what is so at a moment, where counters tell what has happened.
 #[cfg(feature = "metrics")]
 #[derive(Debug)]
 struct Gauges {
@@ -289,23 +301,34 @@ mod tests {
     }
 
     #[test]
-    fn recording_a_get_and_its_return_takes_less_than_100_ns() {
-        const TIMES: u32 = 10_000;
+    fn recording_a_get_and_its_return_takes_at_most_three_times_what_the_facade_takes() {
         let registry = Registry::of("pool");
         let metrics = with_local_recorder(&Counting, || Metrics::new(&registry));
-        // The least of many: whatever else runs only adds to it.
-        let least = (0..100)
-            .map(|_| {
-                let begun = Instant::now();
-                for _ in 0..TIMES {
-                    // A get that finds an idle connection, and the return, with its look at the clock.
-                    black_box(&metrics).wait_time.record_none();
-                    black_box(&metrics).use_time.record(begun.elapsed());
-                }
-                begun.elapsed() / TIMES
-            })
-            .min();
-        println!("{least:?} for each get and return");
-        assert!(least.is_some_and(|least| least < Duration::from_nanos(100)));
+        let facade = [(); 2].map(|()| Histogram::from_arc(Arc::new(Count::default())));
+        let (mut ours, mut bare) = (Duration::MAX, Duration::MAX);
+        // The least of many, in turn: whatever else runs on the machine only adds to it.
+        for _ in 0..100 {
+            // A get that finds an idle connection, and the return, with its look at the clock.
+            ours = ours.min(time_for_each(|begun| {
+                black_box(&metrics).wait_time.record_none();
+                black_box(&metrics).use_time.record(begun.elapsed());
+            }));
+            bare = bare.min(time_for_each(|begun| {
+                let [waited, used] = black_box(&facade);
+                waited.record(0.0);
+                used.record(begun.elapsed());
+            }));
+        }
+        println!("{ours:?} for each get and return, by the facade alone {bare:?}");
+        assert!(ours <= bare * 3, "{ours:?}, by the facade alone {bare:?}");
+    }
+
+    fn time_for_each(mut record: impl FnMut(Instant)) -> Duration {
+        const TIMES: u32 = 10_000;
+        let begun = Instant::now();
+        for _ in 0..TIMES {
+            record(begun);
+        }
+        begun.elapsed() / TIMES
     }
 }

@@ -27,7 +27,8 @@ pub struct Pool {
     handle: Arc<LastHandle>,
 }
 
-/// What all clones share; dropped with the last of them.
+/// What all clones share; dropped with the last of them. The connector itself may live longer: the pool's tasks and
+/// connections in use hold it too.
 struct LastHandle {
     connector: Arc<Connector>,
 }
@@ -45,8 +46,9 @@ impl Drop for LastHandle {
 impl Pool {
     /// Makes a pool. Does no I/O and needs no runtime, so it can be a `static`.
     ///
-    /// Its first use, [`warm_up`](Self::warm_up) or [`get`](Self::get), binds it to the tokio runtime it is called
-    /// on, for as long as that runtime lives. That runtime needs I/O and time enabled (`enable_all`).
+    /// Its first use, [`warm_up`](Self::warm_up) or [`get`](Self::get), binds it to the tokio runtime on which that is
+    /// called, for as long as that runtime lives: connections belong to the runtime that opened them. The runtime needs
+    /// I/O and time enabled (`enable_all`).
     ///
     /// # Errors
     ///
@@ -62,16 +64,19 @@ impl Pool {
 
     /// Opens, initialises and proves [`size`](field@PoolConfig::size) connections.
     ///
-    /// Passing faults (refused, name not found, server full or starting) are tried again, with
-    /// back-off and jitter, until [`warm_up_timeout`](field@PoolConfig::warm_up_timeout). On a
-    /// warm pool it opens nothing and returns at once. Calls at the same time share the work, and
-    /// callers of [`get`](Self::get) are served meanwhile, as connections appear.
+    /// After it returns, the first request finds its connection open. Call it when the service starts; its report says what
+    /// was opened and what is likely to hurt later, and prints as one line.
+    ///
+    /// Faults that may pass (refused, name not found, server full or starting) are tried again, with back-off and jitter,
+    /// until [`warm_up_timeout`](field@PoolConfig::warm_up_timeout). On a warm pool it opens nothing and returns at once.
+    /// Calls at the same time share the work, and callers of [`get`](Self::get) are served meanwhile, as connections
+    /// appear.
     ///
     /// # Errors
     ///
-    /// - [`Error::WarmUp`], with the report inside: a fault that trying again does not mend (wrong
-    ///   password, unknown database, bad init statement), at once; or fewer connections than
-    ///   [`ready_at`](field@PoolConfig::ready_at) when the time was over. The pool goes on trying in the background.
+    /// - [`Error::WarmUp`], with the report inside: at once at a fault that trying again does not mend (wrong password,
+    ///   unknown database, bad `init` statement); or when the time is over and fewer connections than
+    ///   [`ready_at`](field@PoolConfig::ready_at) are open. Either way the pool goes on trying in the background.
     /// - [`Error::Closed`] and [`Error::WrongRuntime`].
     ///
     /// # Cancel safety
@@ -83,18 +88,22 @@ impl Pool {
 
     /// Gets a connection, within [`timeout`](field@PoolConfig::timeout).
     ///
-    /// A proved idle one at once; else whichever comes first, one that is returned or one that is
-    /// opened. Waiting callers are served in the order they came.
+    /// If one is idle, it is returned at once, or after one round trip if it has been idle for so long that it has to be
+    /// [proved](field@PoolConfig::prove_after_idle) first. If not, the caller waits for whichever comes first: a
+    /// connection that another caller returns, or a new one, which the pool opens in the background. Waiting callers are
+    /// served in the order they came.
     ///
     /// # Errors
     ///
-    /// - [`Error::Timeout`], with its cause, after the whole of the time;
-    /// - [`Error::Connect`] when nothing is open and the server refuses for a reason that lasts;
+    /// - [`Error::Timeout`] when the time is over, with what it went on;
+    /// - [`Error::Connect`] when no connection is open and the server refuses for a reason that does not pass by itself, such
+    ///   as a wrong password: waiting for the whole time would be of no use;
     /// - [`Error::Closed`] and [`Error::WrongRuntime`], at once.
     ///
     /// # Cancel safety
     ///
-    /// Safe: dropped, it leaves the queue. A connection it was about to get, or asked for, goes to the next.
+    /// Safe: dropped, it leaves the queue. A connection that it was about to get, or that is being opened for it, goes to
+    /// the next caller or becomes idle.
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<PooledConn, Error>> + Send + '_ {
         let timeout = self.connector().config.timeout;
@@ -118,28 +127,36 @@ impl Pool {
         acquire::get(self.connector(), timeout, Location::caller())
     }
 
-    /// Gets a proved idle connection, now or never. Costs no I/O.
+    /// Gets a connection if one is idle and can be handed out as it is; else `None`. Never waits, and does no I/O.
+    ///
+    /// An idle connection that must be [proved](field@PoolConfig::prove_after_idle) first is not handed out; it is
+    /// proved in the background, for whoever asks next. `None` is also the answer of a pool that is closed or lives on
+    /// another runtime.
     #[must_use]
     #[track_caller]
     pub fn try_get(&self) -> Option<PooledConn> {
         acquire::try_get(self.connector(), Location::caller())
     }
 
-    /// Whether the pool can serve. Costs no I/O.
+    /// Whether the pool can serve. Costs no I/O: the pool knows it.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         self.connector().board.standing().readiness
     }
 
-    /// Readiness, since when, the status, and the last error. Costs no I/O.
+    /// The readiness with what is needed to understand it: since when, the status, the last error. Costs no I/O.
+    ///
+    /// For a readiness probe: answer by [`is_serving`](Readiness::is_serving) of what it says.
     #[must_use]
     pub fn health(&self) -> Health {
         self.connector().health()
     }
 
-    /// Waits until the pool is ready; resolves also if it was for a moment meanwhile.
+    /// Waits until the pool is [`Ready`](Readiness::Ready). Also resolves if the pool was ready for a moment after the
+    /// call and is not any more.
     ///
-    /// Opens nothing by itself: that is for [`warm_up`](Self::warm_up) and [`get`](Self::get).
+    /// Opens nothing by itself: a pool that is never used, by [`warm_up`](Self::warm_up) or [`get`](Self::get), never
+    /// becomes ready.
     ///
     /// # Errors
     ///
@@ -152,7 +169,7 @@ impl Pool {
         self.connector().board.wait_ready().await
     }
 
-    /// Follows the readiness from now on.
+    /// Returns what follows the readiness from now on, to await its changes.
     #[must_use]
     pub fn watch(&self) -> ReadinessWatch {
         self.connector().board.watch()
@@ -164,7 +181,7 @@ impl Pool {
         self.connector().slots.status()
     }
 
-    /// What has happened since the pool was made.
+    /// What has happened since the pool was made: counters, and histograms of times.
     #[must_use]
     pub fn metrics(&self) -> PoolMetrics {
         self.connector().metrics()
@@ -172,11 +189,11 @@ impl Pool {
 
     /// Sets the gauges of the `metrics` facade to what is so now. Costs no I/O. Feature `metrics`.
     ///
-    /// For a handler that is asked for metrics. The pool does it by itself as well, as its keeper passes by: about once
-    /// a second, ten times where connections are in use. Counters and times need none of it, they are recorded as they
-    /// happen. What is recorded, and by which names, is in the README.
+    /// Call it where metrics are asked for, so that they are fresh. The pool does it by itself as well, in the
+    /// background: about once a second, ten times a second while connections are in use. Counters and times do not need
+    /// it; they are recorded as things happen. What is recorded, and by which names, is in the README.
     ///
-    /// The recorder must be installed before the pool is made: the pool registers with it then, once.
+    /// The recorder must be installed before the pool is made: the pool registers with it then, and only then.
     #[cfg(feature = "metrics")]
     pub fn publish_metrics(&self) {
         self.connector().publish_metrics();
@@ -197,9 +214,9 @@ impl Pool {
 
     /// Changes [`size`](field@PoolConfig::size) and [`overflow`](field@PoolConfig::overflow) while the pool is in use.
     ///
-    /// More is opened, and what is too many and idle is closed, in the background; connections in use beyond a
-    /// smaller limit are closed when they are returned. [`status`](Self::status) tells the values now,
-    /// [`config`](Self::config) those the pool was made with.
+    /// Happens in the background: missing connections are opened, idle ones that are too many are closed. Where more are
+    /// in use than a smaller limit allows, they are closed when they are returned. [`status`](Self::status) tells the values
+    /// now, [`config`](Self::config) those the pool was made with.
     ///
     /// # Errors
     ///
@@ -208,24 +225,25 @@ impl Pool {
         keeper::resize(self.connector(), size, overflow)
     }
 
-    /// Replaces every connection opened before now, in the background: each once its replacement is open, those in
-    /// use when they are returned. Openings that had begun are not used either.
+    /// Replaces every connection opened before now, in the background. An idle one is closed once its replacement is open,
+    /// one in use when it is returned. A connection that was being opened is not used either.
     ///
-    /// For new credentials, and for a name that is to be resolved anew. The pool calls it itself when a statement's
-    /// error says that the server has become read-only.
+    /// Call it after the password or the address behind the server's name has changed. The pool does it by itself when a
+    /// statement's error says that the server has become read-only, as after a failover.
     pub fn refresh(&self) {
         self.connector().refresh();
     }
 
-    /// Closes the pool: says goodbye to the server on each connection, and waits for it.
+    /// Closes the pool for good, and waits for its connections: each says goodbye to the server (`COM_QUIT`).
     ///
-    /// From its first poll on, every `get()` fails with [`Error::Closed`], those that wait too.
-    /// Connections in use are awaited up to [`close_timeout`](field@PoolConfig::close_timeout), then cut: a command that runs on
-    /// one, or is sent later, ends with an error, and its connection is closed when it is dropped.
+    /// As soon as the future is first polled, every [`get`](Self::get) fails with [`Error::Closed`], those that wait too.
+    /// Connections in use are awaited up to [`close_timeout`](field@PoolConfig::close_timeout), then cut off: a command that
+    /// runs on one of them, or is sent later, ends with an error, and the connection is closed when its handle is dropped.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the pool stays closed, but connections in use are not cut.
+    /// If this is dropped, the pool stays closed and idle connections still say goodbye, but connections in use are not
+    /// cut off.
     pub async fn close(&self) -> CloseReport {
         closing_down::close(self.connector()).await
     }

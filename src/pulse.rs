@@ -11,7 +11,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use crate::closing::Signal;
+use crate::signal::Signal;
 
 /// Beats at the beginning and at the end of each of a borrower's commands: odd while one is under way.
 ///

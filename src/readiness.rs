@@ -9,13 +9,26 @@ use tokio::sync::watch;
 
 use crate::{error::Error, status::PoolStatus};
 
-/// How long a pool may be short of connections that are being replaced before that shows.
+/// How long there may be fewer than `ready_at` connections, while they are being replaced, before that shows.
 ///
 /// A cancelled query costs a connection, and its replacement takes milliseconds: not a reason to
 /// be taken out of service.
 pub(crate) const GRACE: Duration = Duration::from_millis(500);
 
-/// Whether the pool can serve, as a fact it knows: asking costs no I/O.
+/// Whether the pool can serve. The pool knows it from what its connections do, so asking costs no I/O.
+///
+/// A readiness probe needs [`is_serving`](Self::is_serving) only. The difference between `Ready` and `Degraded` is for
+/// people and dashboards: both serve, and a pool may go from one to the other and back often.
+///
+/// - With [`ready_at`](field@crate::PoolConfig::ready_at) at its default, `size`, every connection counts: if one is
+///   lost and the next attempt to open another is refused, the pool is `Degraded` until an attempt succeeds. Where losses
+///   and refusals alternate, so do the two states.
+/// - What counts is how many connections there are, not how callers fare. If connections are lost as fast as they can be
+///   replaced (many callers cancelled, and a small [`max_connecting`](field@crate::PoolConfig::max_connecting)), the pool
+///   stays `Degraded` though every caller is served.
+///
+/// So raise an alarm when `Degraded` lasts, and set `ready_at` below `size` where single connections do not matter. Being
+/// busy is no trouble: a pool whose connections are all in use, and answering, is `Ready`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -24,18 +37,22 @@ pub(crate) const GRACE: Duration = Duration::from_millis(500);
 )]
 #[non_exhaustive]
 pub enum Readiness {
-    /// Built; nothing opened yet.
+    /// Nothing was asked of the pool yet, so it has opened nothing.
     Cold,
-    /// The first fill is under way.
+    /// The first connections are being opened.
     Warming,
-    /// At least `ready_at` connections are open and proved. Busy is ready too.
+    /// At least `ready_at` connections are open and proved, idle or in use.
     Ready,
-    /// Was ready; fewer connections than `ready_at` now, and replacing them fails or takes long. At least one works.
-    /// Or all are in use, callers wait, and none of them has answered for 0.7 s: slow queries, or a server that hangs.
+    /// The pool was ready and has fewer than `ready_at` connections that work now, but at least one; and the last attempt
+    /// to open another has failed, or there have been too few for more than 500 ms.
+    ///
+    /// Or: all connections that the limit allows are in use, callers wait, and none of the connections has answered for
+    /// 0.7 s. That may be slow queries, or a server that hangs.
     Degraded,
-    /// No connection works; [`Pool::health`](crate::Pool::health) says why.
+    /// No connection works, and opening one fails or takes long; [`Pool::health`](crate::Pool::health) says why. The pool
+    /// goes on trying.
     Unavailable,
-    /// Closed.
+    /// The pool was closed.
     Closed,
 }
 
@@ -74,20 +91,20 @@ impl fmt::Display for Readiness {
     }
 }
 
-/// Readiness with what is needed to understand it.
+/// The readiness of a pool, with what is needed to understand it; read by [`Pool::health`](crate::Pool::health).
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Health {
     /// Whether the pool can serve.
     pub readiness: Readiness,
-    /// Since when; as JSON, seconds since 1970.
+    /// Since when it has been so. With feature `serde`: seconds since 1970.
     #[cfg_attr(feature = "serde", serde(serialize_with = "unix_seconds"))]
     pub since: SystemTime,
     /// The pool's connections.
     pub status: PoolStatus,
-    /// The last failure to open a connection or to keep one, or that none of those in use answers; `None` once all
-    /// is well again.
+    /// Why connections cannot be opened, or that none of those in use answers; `None` once an attempt has succeeded, or
+    /// answers come, again. Holds no password, but perhaps hosts and users, in the server's own words: not for clients.
     pub last_error: Option<String>,
 }
 
@@ -146,10 +163,11 @@ impl ReadinessWatch {
         self.receiver.borrow().readiness
     }
 
-    /// Waits until the readiness is another than when this was last asked, and returns it.
+    /// Waits for the next change of the readiness, and returns what it has become. A change since this was made, or since
+    /// the last call, is returned at once.
     ///
-    /// States that came and went meanwhile are left out. After the pool is gone it returns
-    /// `Closed` at once.
+    /// Only the last of several changes is returned, so it may be the same state as before. Once the pool is gone it
+    /// returns `Closed` at once.
     ///
     /// # Cancel safety
     ///

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-/// What a warm-up did and found.
+/// What a [`warm_up()`](crate::Pool::warm_up) did and found.
 ///
 /// Its `Display` is one line: `20 of 20 connections ready in 41 ms (each 0.9 ms to 2.4 ms), MariaDB 10.11.6`,
 /// with failed attempts and warnings where there are any.
@@ -14,7 +14,7 @@ pub struct WarmUpReport {
     pub target: usize,
     /// Connections open and proved when it ended.
     pub open: usize,
-    /// Connections opened while it ran, by whoever asked for them.
+    /// Connections opened while it ran, for it or for callers. 0 on a pool that was warm already.
     pub opened: usize,
     /// Attempts to open a connection that ended while it ran.
     pub attempts: u64,
@@ -28,7 +28,7 @@ pub struct WarmUpReport {
     pub last_error: Option<String>,
     /// What the server says of itself; `None` until a connection was opened.
     pub server: Option<ServerInfo>,
-    /// What is likely to hurt later.
+    /// What was found that is likely to hurt later.
     pub warnings: Vec<Warning>,
 }
 
@@ -148,7 +148,7 @@ impl fmt::Display for ServerInfo {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Warning {
-    /// The pool may want more connections than the server still allows.
+    /// The pool's limit is higher than what the server still allows: under load, openings will be refused.
     LimitTooHigh {
         /// `size + overflow` of this pool.
         limit: usize,
@@ -157,14 +157,16 @@ pub enum Warning {
         /// Which setting of the server says so: `max_connections` or `max_user_connections`.
         setting: &'static str,
     },
-    /// `recycle` is not below the server's `wait_timeout`, or is never: age does not save a connection from it.
+    /// `recycle` is not below the server's `wait_timeout`, or is never: the server may close a connection for being idle
+    /// before the pool replaces it for its age.
     RecycleNotBelowWaitTimeout {
         /// The pool's `recycle`; `None` is never.
         recycle: Option<Duration>,
         /// The server's `wait_timeout`.
         wait_timeout: Duration,
     },
-    /// `keepalive` is not below the server's `wait_timeout`, or is never: idle connections will be closed by the server.
+    /// `keepalive` is not below the server's `wait_timeout`, or is never: the server will close idle connections before
+    /// the pool asks them for a sign of life.
     KeepaliveNotBelowWaitTimeout {
         /// The pool's `keepalive`; `None` is never.
         keepalive: Option<Duration>,
@@ -209,7 +211,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// What `close()` did with the connections.
+/// What [`close()`](crate::Pool::close) did with the connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -21,11 +21,11 @@ use mysql_async::{
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
-    closing::Signal,
     config::Reset,
     error::{Error, tells_of_loss, tells_read_only},
     pulse::Pulse,
     severing,
+    signal::Signal,
     sql::{self, Effect},
     statement::Text,
 };
@@ -172,7 +172,7 @@ impl Session {
         }
     }
 
-    /// What the connection needs now that its borrower has let go of it. Sends nothing.
+    /// What the connection needs now that its borrower has let go of it. Sends nothing, and reads nothing.
     pub(crate) fn verdict(&mut self, reset: Reset) -> Verdict {
         let follow = &mut self.follow;
         if follow.in_flight {
@@ -227,7 +227,7 @@ impl Session {
             database: follow.effect.database,
         };
         if needs == Needs::default() {
-            self.follow.turn();
+            self.follow.begin_borrower();
             Verdict::Good
         } else {
             Verdict::Clean(needs)
@@ -572,8 +572,8 @@ impl Follow {
         Ok(())
     }
 
-    /// Begins the next borrower's account.
-    pub(crate) fn turn(&mut self) {
+    /// Forgets what the last borrower did: the next one begins.
+    pub(crate) fn begin_borrower(&mut self) {
         self.used = false;
         self.unfollowed = false;
         self.in_transaction = false;

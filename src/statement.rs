@@ -4,12 +4,13 @@ use std::{borrow::Cow, sync::Arc};
 
 use mysql_async::{Statement, prelude::StatementLike};
 
-/// A statement to be executed whose text can be seen.
+/// A statement that can be executed, and whose text the pool can see: text, bytes, or a prepared
+/// [`Statement`].
 ///
-/// All that the driver takes as a [`StatementLike`] is one. The driver's own trait does not show
-/// the text, so that what code generic over [`Queryable`](mysql_async::prelude::Queryable) executes
-/// counts as changing the session; see [`Reset::WhenChanged`](crate::Reset::WhenChanged). Bound generic
-/// statements by this trait to have them judged by their text:
+/// The pool reads a statement's text to know whether it changes the session, and so needs a reset at the return
+/// ([`Reset::WhenChanged`](crate::Reset::WhenChanged)). The driver's own trait, [`StatementLike`], does not show the text.
+/// All types that the driver takes as that are `Executable` too. In functions generic over the statement use this bound
+/// instead of the driver's:
 ///
 /// ```no_run
 /// use mysql_warm_pool::{Executable, PooledConn, mysql_async};

@@ -4,23 +4,21 @@ use std::fmt;
 
 /// One consistent snapshot of the pool's connections.
 ///
-/// In every snapshot `open == idle + in_use + cleaning`, and
-/// `open + connecting <= size + overflow`, but for the excess that is still in
-/// use right after the pool was made smaller.
+/// In every snapshot `open == idle + in_use + cleaning`, and `open + connecting <= size + overflow`. Only right after
+/// [`resize()`](crate::Pool::resize) to a smaller limit there may be more, until those in use are returned.
 ///
-/// All numbers are gauges: they say what is so now, in connections (`waiting`:
-/// in callers). Its `Display` is the sentence that errors quote.
+/// All numbers say what is so now, in connections; `waiting` in callers. Its `Display` is the sentence that errors quote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PoolStatus {
-    /// Connections the pool keeps open.
+    /// The setting: connections the pool keeps open.
     pub size: usize,
-    /// Further connections allowed under load.
+    /// The setting: further connections allowed under load.
     pub overflow: usize,
     /// Connections open now: `idle + in_use + cleaning`.
     pub open: usize,
-    /// Open connections that a caller could have at once.
+    /// Open connections that nobody uses, ready to be handed out.
     pub idle: usize,
     /// Connections that callers hold.
     pub in_use: usize,

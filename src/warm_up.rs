@@ -43,7 +43,7 @@ async fn fill(connector: &Arc<Connector>) -> Result<WarmUpReport, Error> {
         return Err(Error::Closed);
     }
     let all = match &filled {
-        Ok(Ok(())) if leaves_room(connector, mark, counting).await => None,
+        Ok(Ok(())) if leaves_room(connector, counting).await => None,
         Ok(Ok(())) => count_all(connector).await,
         _ => None,
     };
@@ -142,8 +142,8 @@ fn report(
 ) -> WarmUpReport {
     let status = connector.slots.status();
     let since = connector.since(mark);
-    let warnings = since
-        .server
+    let server = connector.opener.server();
+    let warnings = server
         .as_ref()
         .map(|server| warnings(connector, server, threads_connected))
         .unwrap_or_default();
@@ -156,22 +156,18 @@ fn report(
         elapsed,
         connect_time: ConnectTime::of(since.times),
         last_error: since.last_error.map(|error| error.to_string()),
-        server: since.server,
+        server,
         warnings,
     }
 }
 
 /// Whether the server has room for the whole limit for certain, by a count made while connections were opened:
 /// then it need not be counted exactly, which takes a turn after the last one.
-async fn leaves_room(
-    connector: &Connector,
-    mark: Mark,
-    counting: Option<JoinHandle<Option<u64>>>,
-) -> bool {
+async fn leaves_room(connector: &Connector, counting: Option<JoinHandle<Option<u64>>>) -> bool {
     let Some(counting) = counting else {
         return false;
     };
-    let (Ok(Some(others)), Some(server)) = (counting.await, connector.since(mark).server) else {
+    let (Ok(Some(others)), Some(server)) = (counting.await, connector.opener.server()) else {
         return false;
     };
     let limit = u64::try_from(connector.slots.status().limit()).unwrap_or(u64::MAX);

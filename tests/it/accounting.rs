@@ -201,7 +201,7 @@ impl World {
         let held = self.served.lock().expect("no panic").len();
         assert!(status.in_use >= held, "{held} are held, but {status}");
         // Whoever waits is passed by those at most who had a connection on its way to them before.
-        let overtaken = self.overtaken.lock().expect("no panic");
+        let overtaken = self.overtaken.lock().expect("no panic").clone();
         let most = overtaken.values().max().copied().unwrap_or_default();
         assert!(most <= self.highest, "{most} overtook one: {overtaken:?}");
     }

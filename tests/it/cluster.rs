@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::{self, Write},
     path::Path,
     sync::{
         Arc,
@@ -14,7 +13,9 @@ use std::{
 use mysql_warm_pool::{Pool, mysql_async::prelude::Queryable};
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::support::{Flavor, Proxy, Server, config, eventually, free_port, warm};
+use crate::support::{
+    Flavor, Proxy, Server, config, eventually, free_port, skip, skip_for_lack_of, warm,
+};
 
 const SOON: Duration = Duration::from_secs(20);
 /// As Debian's `galera-4` installs it.
@@ -30,15 +31,16 @@ fn position(seqno: u64) -> String {
 /// Two nodes, the second of which keeps the quorum when they lose each other. `None`, told on standard error,
 /// where there is no Galera.
 async fn cluster() -> Option<[Server; 2]> {
-    let lacking = match Flavor::chosen() {
-        Flavor::MySql => Some("Galera is MariaDB's".to_owned()),
-        Flavor::MariaDb if Path::new(PROVIDER).exists() => None,
-        Flavor::MariaDb => Some(format!("no {PROVIDER} here: apt-get install galera-4")),
-    };
-    if let Some(lacking) = lacking {
-        // Not by the test's own macros, whose output nobody sees.
-        writeln!(io::stderr(), "SKIPPED: {lacking}").ok();
-        return None;
+    match Flavor::chosen() {
+        Flavor::MySql => {
+            skip("Galera is MariaDB's");
+            return None;
+        }
+        Flavor::MariaDb if Path::new(PROVIDER).exists() => {}
+        Flavor::MariaDb => {
+            skip_for_lack_of("galera-4 (apt-get install galera-4)");
+            return None;
+        }
     }
     let groups = [free_port(), free_port()];
     let transfers = [free_port(), free_port()];

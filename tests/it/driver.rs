@@ -253,7 +253,7 @@ async fn a_prepared_statement_knows_its_connection() {
 
 // mysql_async: opening
 
-/// `Connector::options` saves a turn so. What it gives as `wait_timeout` the driver uses in its own pool only.
+/// `Opener::options` saves a turn so. What it gives as `wait_timeout` the driver uses in its own pool only.
 #[tokio::test]
 async fn the_settings_query_is_sent_unless_both_answers_are_given() {
     let server = Scripted::start().await;
@@ -276,7 +276,7 @@ async fn the_settings_query_is_sent_unless_both_answers_are_given() {
     );
 }
 
-/// `Connector::options` turns it off: it would connect to a path that the server names, past every proxy.
+/// `Opener::options` turns it off: it would connect to a path that the server names, past every proxy.
 #[tokio::test]
 async fn a_socket_is_asked_for_and_preferred_unless_that_is_turned_off() {
     let server = Scripted::start().await;
@@ -289,7 +289,7 @@ async fn a_socket_is_asked_for_and_preferred_unless_that_is_turned_off() {
     );
 }
 
-/// Why `Connector::open` has a deadline.
+/// Why `Opener::open` has a deadline.
 #[tokio::test(start_paused = true)]
 async fn opening_has_no_deadline_of_its_own() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

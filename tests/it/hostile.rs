@@ -166,8 +166,7 @@ impl Misdeed {
             Self::RowsForOk | Self::TextForNumber => wire.raw(&text).await?,
             Self::TwoRows => {
                 let once = &["1", "1", "1", "1", "1", "1", "1"][..];
-                let nonce = question.text.trim_start_matches("SELECT ");
-                let nonce = nonce.split(',').next().unwrap_or("1");
+                let nonce = nonce_of(question);
                 let first = &[nonce, "1", "1", "1", "1", "1", "1"][..];
                 wire.raw(&rows(&[first, once, once])).await?;
             }
@@ -241,8 +240,7 @@ impl Misdeed {
             }
             Self::OldAnswer => wire.raw(&rows(&[&["4711"]])).await?,
             Self::AbsurdSettings => {
-                let nonce = question.text.trim_start_matches("SELECT ");
-                let nonce = nonce.split(',').next().unwrap_or("1");
+                let nonce = nonce_of(question);
                 let most = "18446744073709551615";
                 let absurd = [nonce, "", "0", most, most, most, "maybe"];
                 match question.moment() {
@@ -252,8 +250,7 @@ impl Misdeed {
                 }
             }
             Self::SettingsOfText => {
-                let nonce = question.text.trim_start_matches("SELECT ");
-                let nonce = nonce.split(',').next().unwrap_or("1");
+                let nonce = nonce_of(question);
                 match question.moment() {
                     Moment::Settings => wire.raw(&rows(&[&["many", "long"]])).await?,
                     Moment::Facts => {
@@ -266,6 +263,12 @@ impl Misdeed {
         }
         wire.serve().await
     }
+}
+
+/// The number that a proof asks for.
+fn nonce_of(question: &Question) -> &str {
+    let asked = question.text.trim_start_matches("SELECT ");
+    asked.split(',').next().unwrap_or("1")
 }
 
 /// A result of one column, with these payloads as its rows.
@@ -532,122 +535,40 @@ async fn a_greeting_that_never_comes_or_comes_in_part_or_byte_by_byte_ends_at_co
 
 #[tokio::test]
 async fn a_greeting_that_makes_no_sense_is_an_error_or_no_matter() {
-    let plain = Greeting::CAPABILITIES;
-    let greetings: [(&str, Greeting); 16] = [
-        (
-            "no capabilities",
-            Greeting {
-                capabilities: 0,
-                ..Greeting::default()
-            },
-        ),
-        (
-            "all capabilities",
-            Greeting {
-                capabilities: u32::MAX,
-                ..Greeting::default()
-            },
-        ),
-        (
-            "no protocol 4.1",
-            Greeting {
-                capabilities: plain & !(1 << 9),
-                ..Greeting::default()
-            },
-        ),
-        (
-            "no plug-ins",
-            Greeting {
-                capabilities: plain & !(1 << 19),
-                ..Greeting::default()
-            },
-        ),
-        (
-            "old ends of rows",
-            Greeting {
-                capabilities: plain & !(1 << 24),
-                ..Greeting::default()
-            },
-        ),
-        (
-            "another protocol",
-            Greeting {
-                protocol: 9,
-                ..Greeting::default()
-            },
-        ),
-        (
-            "no version",
-            Greeting {
-                version: Vec::new(),
-                ..Greeting::default()
-            },
-        ),
-        (
-            "a version of words",
-            Greeting {
-                version: b"the best".to_vec(),
-                ..Greeting::default()
-            },
-        ),
-        (
-            "a version of no text",
-            Greeting {
-                version: vec![0xFF, 0xC0, 0x80],
-                ..Greeting::default()
-            },
-        ),
-        (
-            "a version too large",
-            Greeting {
-                version: b"99999999999.99999.99999".to_vec(),
-                ..Greeting::default()
-            },
-        ),
-        (
-            "MariaDB too large",
-            Greeting {
-                version: b"5.5.5-99999.99999.99999-MariaDB".to_vec(),
-                ..Greeting::default()
-            },
-        ),
-        (
-            "a version of 3 MB",
-            Greeting {
-                version: vec![b'8'; 3 << 20],
-                ..Greeting::default()
-            },
-        ),
-        (
-            "a nonce of 128 bytes",
-            Greeting {
-                nonce_length: 128,
-                ..Greeting::default()
-            },
-        ),
-        (
-            "a nonce of 255 bytes",
-            Greeting {
-                nonce_length: 255,
-                ..Greeting::default()
-            },
-        ),
-        (
-            "an unknown plug-in",
-            Greeting {
-                plugin: b"hostile".to_vec(),
-                ..Greeting::default()
-            },
-        ),
-        (
-            "a plug-in of 3 MB",
-            Greeting {
-                plugin: vec![b'p'; 3 << 20],
-                ..Greeting::default()
-            },
-        ),
+    type Change = fn(&mut Greeting);
+    let greetings: [(&str, Change); 16] = [
+        ("no capabilities", |g| g.capabilities = 0),
+        ("all capabilities", |g| g.capabilities = u32::MAX),
+        ("no protocol 4.1", |g| {
+            g.capabilities = Greeting::CAPABILITIES & !(1 << 9);
+        }),
+        ("no plug-ins", |g| {
+            g.capabilities = Greeting::CAPABILITIES & !(1 << 19);
+        }),
+        ("old ends of rows", |g| {
+            g.capabilities = Greeting::CAPABILITIES & !(1 << 24);
+        }),
+        ("another protocol", |g| g.protocol = 9),
+        ("no version", |g| g.version = Vec::new()),
+        ("a version of words", |g| g.version = b"the best".to_vec()),
+        ("a version of no text", |g| {
+            g.version = vec![0xFF, 0xC0, 0x80];
+        }),
+        ("a version too large", |g| {
+            g.version = b"99999999999.99999.99999".to_vec();
+        }),
+        ("MariaDB too large", |g| {
+            g.version = b"5.5.5-99999.99999.99999-MariaDB".to_vec();
+        }),
+        ("a version of 3 MB", |g| g.version = vec![b'8'; 3 << 20]),
+        ("a nonce of 128 bytes", |g| g.nonce_length = 128),
+        ("a nonce of 255 bytes", |g| g.nonce_length = 255),
+        ("an unknown plug-in", |g| g.plugin = b"hostile".to_vec()),
+        ("a plug-in of 3 MB", |g| g.plugin = vec![b'p'; 3 << 20]),
     ];
-    for (what, greeting) in greetings {
+    for (what, spoil) in greetings {
+        let mut greeting = Greeting::default();
+        spoil(&mut greeting);
         let payload = Arc::new(greeting.payload());
         let outcome = opening(what, move |mut wire: Wire| {
             let payload = Arc::clone(&payload);

@@ -3,63 +3,29 @@
 
 use std::{fs, path::Path};
 
-/// From top to bottom. A file imports only from those below it.
-const ORDER: &[&str] = &[
-    "lib",
-    "pool",
-    "closing_down",
-    "warm_up",
-    "acquire",
-    "keeper",
-    "connection",
-    "leak",
-    "cleaning",
-    "killing",
-    "goodbye",
-    "connector",
-    "slot",
-    "session",
-    "severing",
-    "statement",
-    "sql",
-    "gate",
-    "pulse",
-    "schedule",
-    "closing",
-    "trail",
-    "metrics",
-    "histogram",
-    "export",
-    "readiness",
-    "config",
-    "error",
-    "holders",
-    "report",
-    "status",
-    "guide",
-];
-
 #[test]
-fn every_file_has_its_place_in_the_order() {
-    let without = sources()
-        .into_iter()
-        .filter(|source| rank(&source.module).is_none())
-        .map(|source| format!("{} has no place in ORDER", source.file()));
-    assert_none(without);
+fn the_module_map_lists_the_files_there_are_each_once() {
+    let mut mapped = module_map();
+    let mut modules: Vec<_> = sources().into_iter().map(|source| source.module).collect();
+    // The map stands in this one.
+    modules.retain(|module| module != "lib");
+    mapped.sort_unstable();
+    modules.sort_unstable();
+    assert_eq!(mapped, modules);
 }
 
 #[test]
-fn imports_point_down() {
+fn imports_point_down_the_module_map() {
+    let map = module_map();
+    let place = |module: &str| map.iter().position(|other| other == module);
     assert_none(sources().iter().flat_map(|source| {
-        let own = rank(&source.module);
-        source
-            .imports()
-            .into_iter()
-            .filter_map(move |(at, import)| {
-                // What is no module comes from the root.
-                let imported = rank(&import).or(Some(0));
-                (imported <= own).then(|| format!("{at}: crate::{import} is not below this file"))
-            })
+        let own = place(&source.module);
+        let up = source.imports().into_iter().filter(move |(_, import)| {
+            // What is no module comes from the root, which is above all.
+            own.is_some() && place(import) <= own
+        });
+        up.map(|(at, import)| format!("{at}: crate::{import} is not below this file"))
+            .collect::<Vec<_>>()
     }));
 }
 
@@ -153,6 +119,27 @@ fn every_guarantee_of_the_readme_names_tests_that_exist() {
         found.extend(missing.map(|name| format!("README.md: there is no test {name}")));
     }
     assert!(guarantees.contains("\n- "), "no guarantees found");
+    assert_none(found);
+}
+
+#[test]
+fn every_invariant_in_lib_names_tests_that_exist() {
+    let lib = read("src/lib.rs");
+    let (_, below) = lib.split_once("// Invariants, ").expect("invariants");
+    let (invariants, _) = below.split_once("// Locks").expect("what follows");
+    let mut found = Vec::new();
+    for invariant in invariants.split("\n// - ").skip(1) {
+        // `module::*` stands for all tests of a module.
+        let names = code_spans(invariant).filter(|span| span.contains("::"));
+        let names: Vec<_> = names.collect();
+        if names.is_empty() {
+            found.push(format!("src/lib.rs: no test is named for: {invariant}"));
+        }
+        let missing = names
+            .into_iter()
+            .filter(|name| !name.ends_with("::*") && !is_test(name));
+        found.extend(missing.map(|name| format!("src/lib.rs: there is no test {name}")));
+    }
     assert_none(found);
 }
 
@@ -376,8 +363,17 @@ fn assert_none(found: impl IntoIterator<Item = String>) {
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
-fn rank(module: &str) -> Option<usize> {
-    ORDER.iter().position(|name| *name == module)
+/// The files of the module map in `lib.rs`, from top to bottom.
+fn module_map() -> Vec<String> {
+    let lib = read("src/lib.rs");
+    let (_, map) = lib
+        .split_once("// | file | its one job |\n// |---|---|\n")
+        .expect("the module map");
+    let rows = map.lines().take_while(|line| line.starts_with("// | `"));
+    let files = rows.filter_map(|row| row.split(" | ").nth(1));
+    files
+        .flat_map(|files| code_spans(files).map(str::to_owned))
+        .collect()
 }
 
 fn first_word(text: &str) -> String {
@@ -516,18 +512,21 @@ fn is_path(span: &str) -> bool {
     span.contains("::") && span.chars().all(is_word)
 }
 
-/// Whether `module::function` is a test in `tests/it/`, `measured::module::function` one in `tests/measured/`, or
-/// `soak::function` the one in `tests/soak/`.
+/// Whether `module::function` is a test in `tests/it/`, `measured::module::function` one in `tests/measured/`,
+/// `soak::function` the one in `tests/soak/`, `service::module::function` one in `examples/service/tests/it/`, or
+/// `module::tests::function` one in `src/`.
 fn is_test(name: &str) -> bool {
     let (folder, name) = match name.split_once("::") {
-        Some(("measured", name)) => ("measured", name.to_owned()),
-        Some(("soak", function)) => ("soak", format!("main::{function}")),
-        _ => ("it", name.to_owned()),
+        _ if name.contains("::tests::") => ("src", name.replace("::tests::", "::")),
+        Some(("measured", name)) => ("tests/measured", name.to_owned()),
+        Some(("service", name)) => ("examples/service/tests/it", name.to_owned()),
+        Some(("soak", function)) => ("tests/soak", format!("main::{function}")),
+        _ => ("tests/it", name.to_owned()),
     };
     let Some((module, function)) = name.split_once("::") else {
         return false;
     };
-    let file = format!("{}/tests/{folder}/{module}.rs", env!("CARGO_MANIFEST_DIR"));
+    let file = format!("{}/{folder}/{module}.rs", env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(file).unwrap_or_default();
     let head = format!("fn {function}(");
     // Inside of `proptest!` they are indented.

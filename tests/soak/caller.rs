@@ -15,7 +15,7 @@ use std::{
 
 use futures_util::StreamExt;
 use mysql_warm_pool::{
-    Error, Pool, PooledConn,
+    Error, Pool, PooledConn, Transaction,
     mysql_async::{self, Conn, IoError, IsolationLevel, TxOpts, Value, prelude::*},
 };
 use tokio::{
@@ -564,12 +564,7 @@ impl Request<'_> {
             }
             Forgotten::Transaction => {
                 let mut transaction = conn.start_transaction(TxOpts::default()).await?;
-                let id = nonce % ACCOUNTS;
-                transaction
-                    .query_drop(format!(
-                        "UPDATE account SET balance = balance - 1 WHERE id = {id}"
-                    ))
-                    .await?;
+                take_one(&mut transaction, nonce).await?;
                 forget(transaction);
             }
             Forgotten::Command => {
@@ -619,12 +614,7 @@ impl Request<'_> {
                 PanicAt::Rest => ask(&mut conn, Way::Text, &shared).await?,
                 PanicAt::InTransaction => {
                     let mut transaction = conn.start_transaction(TxOpts::default()).await?;
-                    let id = nonce % ACCOUNTS;
-                    transaction
-                        .query_drop(format!(
-                            "UPDATE account SET balance = balance - 1 WHERE id = {id}"
-                        ))
-                        .await?;
+                    take_one(&mut transaction, nonce).await?;
                     panic_any(Deliberate);
                 }
                 PanicAt::InCommand => {
@@ -807,6 +797,13 @@ fn statements_of(change: Change, nonce: u64) -> Vec<String> {
         Change::PreparedByText => &["PREPARE left_over FROM 'SELECT 1'"],
     };
     texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+/// A change that must never be seen: whoever makes it does not commit.
+async fn take_one(transaction: &mut Transaction<'_>, nonce: u64) -> Done {
+    let id = nonce % ACCOUNTS;
+    let text = format!("UPDATE account SET balance = balance - 1 WHERE id = {id}");
+    transaction.query_drop(text).await
 }
 
 /// The future's output, unless it is dropped before that.

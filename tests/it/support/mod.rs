@@ -10,6 +10,7 @@
 //! | `pools.rs` | pools as the tests make them |
 //! | `ports.rs` | port numbers that nobody else is likely to take |
 //! | `seed.rs` | random choices that can be repeated |
+//! | `skips.rs` | tests that are skipped, and say so where it is seen |
 //! | `speaker.rs` | a server in process, for what takes thousands of runs |
 //! | `timing.rs` | two pieces of work timed side by side |
 
@@ -20,6 +21,7 @@ mod proxy;
 pub(crate) mod scripted;
 mod seed;
 mod server;
+mod skips;
 mod speaker;
 mod timing;
 
@@ -30,6 +32,7 @@ pub(crate) use ports::free_port;
 pub(crate) use proxy::Proxy;
 pub(crate) use seed::Seed;
 pub(crate) use server::{Flavor, Server};
+pub(crate) use skips::{skip, skip_for_lack_of};
 pub(crate) use speaker::Speaker;
 pub(crate) use timing::{median_of, side_by_side, timed};
 

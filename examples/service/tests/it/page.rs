@@ -31,16 +31,21 @@ async fn is(tab: &Tab, id: &str, text: &str) {
     until(tab, id, text, |said| said == text).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_page_follows_what_happens_in_the_pool() {
-    let server = Server::start().await;
+/// The page of a service that does not wait long for a server that is away.
+async fn page_for_an_outage(server: &Server) -> (Running, Browser, Tab) {
     let mut settings = settings(&server.url());
-    // What is asked for during the outage is not to take long.
     settings.request_timeout = Duration::from_secs(2);
     let running = Running::ready(settings).await;
     let browser = Browser::start();
     let tab = browser.open(running.client.address).await;
     is(&tab, "link", "live").await;
+    (running, browser, tab)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_follows_what_happens_in_the_pool() {
+    let server = Server::start().await;
+    let (running, browser, tab) = page_for_an_outage(&server).await;
     is(&tab, "readiness", "ready").await;
     is(&tab, "pool", running.pool.name()).await;
     is(&tab, "open", "5").await;
@@ -160,13 +165,7 @@ async fn what_the_page_shows_is_text_and_runs_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_can_be_read_on_light_and_dark_ground_and_needs_nothing_from_elsewhere() {
     let server = Server::start().await;
-    let mut settings = settings(&server.url());
-    // What is asked for during the outage is not to take long.
-    settings.request_timeout = Duration::from_secs(2);
-    let running = Running::ready(settings).await;
-    let browser = Browser::start();
-    let tab = browser.open(running.client.address).await;
-    is(&tab, "link", "live").await;
+    let (running, browser, tab) = page_for_an_outage(&server).await;
     let held = [running.pool.get().await, running.pool.get().await];
     is(&tab, "in-use", "2").await;
     // So that there is an error to be read too.

@@ -1,4 +1,4 @@
-//! Two signals that are given once each: the pool is closing, and what is still in use is cut off.
+//! A signal that is given once. The pool has two: it is closing, and what is still in use is cut off.
 
 use std::{
     future::{Future, poll_fn},
@@ -11,10 +11,11 @@ use tokio::sync::Notify;
 
 /// A signal given once; asking costs one load.
 ///
-/// The one atomic in the crate that must agree with a wake-up. It does by a lock that both sides take in between, that of
-/// `Notify` or of a pulse's waker: whoever gives the signal writes the flag and then takes the lock, whoever waits for it
-/// takes the lock and then reads the flag. Whoever is first there, the other one sees it. All other atomics are counts, marks and times that stand for
-/// themselves: one that is read late makes a look, a line of log or an opening late, and never a wake-up lost.
+/// This is the one atomic in the crate that must agree with a wake-up. A lock that both sides take makes them: that of
+/// `Notify`, or of a pulse's waker. Whoever gives the signal writes the flag before it takes that lock, and whoever waits
+/// for it reads the flag after it has taken it. So if the giver has the lock first, the other one sees the flag; and if
+/// the other one has it first, it is woken. All other atomics are counts, marks and times that stand for themselves: one
+/// that is read late makes a look, a line of log or an opening late, and never loses a wake-up.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     given: AtomicBool,
