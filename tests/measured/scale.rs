@@ -137,8 +137,8 @@ async fn asking_how_the_pool_is_does_not_stall_callers() {
     };
     let (mut asked, mut left_alone) = (Vec::new(), Vec::new());
     for _ in 0..9 {
-        asked.push(p999_of_gets(&pool, ask.clone()).await);
-        left_alone.push(p999_of_gets(&pool, spin).await);
+        asked.push(p999_of_gets(&pool, 10_000, ask.clone()).await);
+        left_alone.push(p999_of_gets(&pool, 10_000, spin).await);
     }
     let (asked, left_alone) = (median(asked), median(left_alone));
     println!(
@@ -150,8 +150,43 @@ async fn asking_how_the_pool_is_does_not_stall_callers() {
     );
 }
 
-/// In microseconds, with a thread beside it that does something over and over.
-async fn p999_of_gets(pool: &Pool, beside: impl Fn() + Send + 'static) -> f64 {
+/// So often that more than one `get()` of a thousand meets a pass: the p99.9 is what a pass costs who meets it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_keepers_pass_does_not_stall_callers() {
+    const BETWEEN_PASSES: Duration = Duration::from_micros(100);
+
+    let _turn = alone().await;
+    let server = Server::start().await;
+    let pool = warm(config(&server.url()).size(50).overflow(0)).await;
+    let pass = {
+        let pool = pool.clone();
+        move || {
+            // Changes nothing, and wakes the keeper.
+            pool.resize(50, 0).expect("a good size");
+            thread::sleep(BETWEEN_PASSES);
+        }
+    };
+    let rest = || thread::sleep(BETWEEN_PASSES);
+    let (mut passed, mut left_alone, mut met, mut unmet) = (Vec::new(), Vec::new(), 0, 0);
+    for _ in 0..9 {
+        let before = pool.metrics().gets_waited;
+        left_alone.push(p999_of_gets(&pool, 500, rest).await);
+        let between = pool.metrics().gets_waited;
+        passed.push(p999_of_gets(&pool, 500, pass.clone()).await);
+        unmet += between - before;
+        met += pool.metrics().gets_waited - between;
+    }
+    let (passed, left_alone) = (median(passed), median(left_alone));
+    println!(
+        "p99.9 of get and return: {passed:.2} µs while the keeper passes all the time ({met} met it), else \
+         {left_alone:.2} µs ({unmet} met it)"
+    );
+    assert!(met > 1_000, "{met} met a pass, else {unmet}");
+    assert!(passed <= 100.0, "{passed} µs, else {left_alone} µs");
+}
+
+/// In microseconds, with a thread beside it that does something over and over, so many times at least.
+async fn p999_of_gets(pool: &Pool, least: u64, beside: impl Fn() + Send + 'static) -> f64 {
     let is_over = Arc::new(AtomicBool::new(false));
     let times = Arc::new(AtomicU64::new(0));
     let beside = thread::spawn({
@@ -165,7 +200,7 @@ async fn p999_of_gets(pool: &Pool, beside: impl Fn() + Send + 'static) -> f64 {
     });
     let mut latencies = Vec::new();
     // Where processors are few, the other may have to wait for its turn.
-    while latencies.len() < 100_000 || times.load(Ordering::Relaxed) < 10_000 {
+    while latencies.len() < 100_000 || times.load(Ordering::Relaxed) < least {
         let start = Instant::now();
         drop(pool.get().await.expect("a connection"));
         latencies.push(start.elapsed());
