@@ -60,7 +60,9 @@ impl Database {
             name,
             _turn: turn,
         };
-        let mut conn = database.open().await;
+        let mut conn = Conn::new(database.opts.clone())
+            .await
+            .expect("a connection");
         for statement in SCHEMA {
             let statement = statement.replace("{db}", &database.name);
             let is_known = database.flavor == Flavor::MariaDb || !statement.contains("SEQUENCE");
@@ -68,25 +70,23 @@ impl Database {
                 panic!("{statement}: {error}");
             }
         }
+        conn.disconnect().await.expect("a goodbye");
+        database.tidy().await.expect("rows");
         database
     }
 
     pub(super) async fn drop(self) {
         let drop = format!("DROP DATABASE {}", self.name);
-        let dropped = self.open().await.query_drop(drop).await;
-        dropped.expect("the database is gone");
-    }
-
-    async fn open(&self) -> Conn {
-        Conn::new(self.opts.clone()).await.expect("a connection")
+        let mut conn = self.connect().await.expect("a connection");
+        conn.query_drop(drop).await.expect("the database is gone");
     }
 
     /// Opens a connection to this database, on which nothing waits long.
-    pub(super) async fn connect(&self) -> Conn {
-        let mut conn = self.open().await;
-        let set_up = format!("USE {}; {SETTINGS}", self.name);
-        conn.query_drop(set_up).await.expect("a session set up");
-        conn
+    pub(super) async fn connect(&self) -> Result<Conn, Error> {
+        let mut conn = Conn::new(self.opts.clone()).await?;
+        conn.query_drop(format!("USE {}; {SETTINGS}", self.name))
+            .await?;
+        Ok(conn)
     }
 
     /// All listed statements, with this database's name where they have one.
@@ -99,34 +99,33 @@ impl Database {
             .collect()
     }
 
-    /// Takes out what statements have put into the tables.
-    pub(super) async fn tidy(&self) {
-        let mut conn = self.open().await;
-        let tidied = conn.query_drop(format!(
-            "USE {}; DELETE FROM item WHERE id > 2; DELETE FROM orders WHERE id > 2; DELETE FROM emptied",
-            self.name
-        ));
-        tidied.await.expect("the tables as they were");
-        conn.disconnect().await.expect("a goodbye");
+    /// Makes the rows of the tables what they were.
+    pub(super) async fn tidy(&self) -> Result<(), Error> {
+        let mut conn = self.connect().await?;
+        let empty = "DELETE FROM item; DELETE FROM orders; DELETE FROM emptied";
+        conn.query_drop(format!("{empty}; {ROWS}")).await?;
+        conn.disconnect().await
     }
 
-    pub(super) async fn session(&self, mode: &str) -> Fresh {
-        let mut conn = self.connect().await;
+    pub(super) async fn session(&self, mode: &str) -> Result<Fresh, Error> {
+        let mut conn = self.connect().await?;
         // Not every server has every mode.
         run(&mut conn, set_mode(mode).as_bytes()).await.ok();
-        let fingerprint = Fingerprint::of(&mut conn, &self.listing).await;
-        let fingerprint = fingerprint.expect("a session at its beginning");
+        let fingerprint = Fingerprint::of(&mut conn, &self.listing).await?;
         for seen in ["variable: autocommit=", "account: ", "hidden table: "] {
             assert!(fingerprint.has(seen), "{fingerprint:#?}");
         }
-        assert!(!fingerprint.has("["), "{fingerprint:#?}");
-        Fresh { conn, fingerprint }
+        assert!(!fingerprint.has("not told"), "{fingerprint:#?}");
+        Ok(Fresh { conn, fingerprint })
     }
 
     /// Runs a text on a connection of its own and in an SQL mode, and fails if it changed what
     /// [`sql::effect_of`] says it does not.
     pub(super) async fn check(&self, mode: &str, text: &[u8]) -> Ran {
-        let fresh = self.session(mode).await;
+        let fresh = self
+            .session(mode)
+            .await
+            .expect("a session at its beginning");
         let (ran, _) = self.check_on(fresh, text).await;
         if let Err(told) = ran.is_as_foretold(text) {
             panic!("in the mode {mode:?}: {told}");
@@ -214,6 +213,10 @@ async fn server() -> &'static Server {
         .await
 }
 
+const ROWS: &str = r#"
+    INSERT INTO item (id, name, price, parent) VALUES (1, 'one', 1, NULL), (2, 'two', 2, 1);
+    INSERT INTO orders (id, item_id, data) VALUES (1, 1, '{"a": [1, 2]}'), (2, 2, NULL)"#;
+
 const SCHEMA: &[&str] = &[
     "DROP DATABASE IF EXISTS {db}",
     "CREATE DATABASE {db}",
@@ -228,8 +231,6 @@ const SCHEMA: &[&str] = &[
     "CREATE TABLE bystander (a INT)",
     "CREATE TABLE temporary_one (a INT)",
     "CREATE VIEW named AS SELECT id, name FROM item WHERE name IS NOT NULL",
-    "INSERT INTO item (id, name, price, parent) VALUES (1, 'one', 1, NULL), (2, 'two', 2, 1)",
-    r#"INSERT INTO orders (item_id, data) VALUES (1, '{"a": [1, 2]}'), (2, NULL)"#,
     "CREATE FUNCTION traced (x INT) RETURNS INT NO SQL BEGIN SET @traced = x; RETURN x; END",
     "CREATE FUNCTION `count` (x INT) RETURNS INT NO SQL BEGIN SET @traced = x; RETURN x; END",
     "CREATE FUNCTION `trim` (x INT) RETURNS INT NO SQL BEGIN SET @traced = x; RETURN x; END",

@@ -224,7 +224,8 @@ impl Listing {
         };
         if let Err(error) = listed.await {
             let code = server_code(&error).ok_or(error)?;
-            writeln!(lines, "{:?}: error {code}", labels.as_slice()).expect("it can be written to");
+            let next = labels.next().unwrap_or(&"more");
+            writeln!(lines, "not told from {next} on: error {code}").expect("it can be written to");
         }
         Ok(lines)
     }

@@ -1,7 +1,7 @@
 //! Statements built from fragments, as strategies: what fails shrinks to the fewest and first of them.
 //!
 //! A fragment is a template with holes, `{e}` for an expression and `{q}` for a query. Those in [`LEAVES`],
-//! [`EXPRESSIONS`], [`QUERIES`] and [`STATEMENTS`] leave nothing behind, whatever neutral fragments they are filled
+//! [`EXPRESSIONS`], [`QUERIES`], [`STATEMENTS`] and [`SHOWS`] leave nothing behind, whatever neutral fragments they are filled
 //! with, and most of what comes of them is accepted by a server. [`CHANGING`] is what does leave something
 //! behind where it is read as code, and [`HIDING`] are places, strings and comments above all, to hide it in.
 
@@ -60,14 +60,14 @@ pub(super) fn fragments(
 }
 
 /// A text built from fragments.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub(super) struct Sql {
     pieces: Vec<Piece>,
     /// The kinds of its fragments.
     pub(super) kinds: BTreeSet<&'static str>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Piece {
     Frame(String),
     /// An expression without holes: any other may take its place.
@@ -138,6 +138,12 @@ impl Sql {
     }
 }
 
+impl fmt::Debug for Sql {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
+    }
+}
+
 /// A text that need be neither SQL nor UTF-8.
 #[derive(Clone)]
 pub(super) struct Text {
@@ -155,12 +161,14 @@ impl fmt::Debug for Text {
 /// A statement of which nothing leaves anything behind; of those that one server knows, or of all.
 pub(super) fn neutral_statement(flavor: Option<Flavor>) -> impl Strategy<Value = Sql> {
     let template = select(fragments(STATEMENTS, flavor));
-    let queries = vec(query(flavor), 2);
-    (template, space(), vec(expression(flavor), 3), queries).prop_map(
-        |(template, space, expressions, queries)| {
+    let holes = (vec(expression(flavor), 3), vec(query(flavor), 1));
+    let filled =
+        (template, space(), holes).prop_map(|(template, space, (expressions, queries))| {
             Sql::filled(template, space, expressions, queries)
-        },
-    )
+        });
+    let shows = (select(fragments(SHOWS, flavor)), space(), leaf(flavor))
+        .prop_map(|(template, space, leaf)| Sql::filled(template, space, [leaf], []));
+    prop_oneof![8 => query(flavor).boxed(), 8 => filled.boxed(), 1 => shows.boxed()]
 }
 
 fn query(flavor: Option<Flavor>) -> impl Strategy<Value = Sql> {
@@ -170,13 +178,16 @@ fn query(flavor: Option<Flavor>) -> impl Strategy<Value = Sql> {
 }
 
 fn expression(flavor: Option<Flavor>) -> impl Strategy<Value = Sql> + Clone {
-    let leaf = select(fragments(LEAVES, flavor)).prop_map(Sql::leaf);
-    leaf.prop_recursive(3, 16, 3, move |inner| {
+    leaf(flavor).prop_recursive(3, 16, 3, move |inner| {
         let template = select(fragments(EXPRESSIONS, flavor));
         (template, space(), vec(inner, 3)).prop_map(|(template, space, expressions)| {
             Sql::filled(template, space, expressions, [])
         })
     })
+}
+
+fn leaf(flavor: Option<Flavor>) -> impl Strategy<Value = Sql> + Clone {
+    select(fragments(LEAVES, flavor)).prop_map(Sql::leaf)
 }
 
 fn space() -> impl Strategy<Value = &'static str> + Clone {
@@ -327,7 +338,7 @@ pub(super) const EXPRESSIONS: &[Kind] = &[
         "(SELECT GROUP_CONCAT(DISTINCT {e} ORDER BY {e} SEPARATOR ',') FROM item)", "(SELECT SUM({e}) FROM item HAVING {e} LIMIT 1)",
         "(SELECT JSON_ARRAYAGG({e}) FROM item)", "(SELECT BIT_OR({e}) FROM item)",
     ]),
-    both("window", &["(SELECT RANK() OVER (ORDER BY {e}) LIMIT 1)", "(SELECT SUM({e}) OVER (PARTITION BY {e}) FROM item LIMIT 1)"]),
+    both("window", &["(SELECT RANK() OVER (ORDER BY CONCAT({e})) LIMIT 1)", "(SELECT SUM({e}) OVER (PARTITION BY CONCAT({e})) FROM item LIMIT 1)"]),
     both("search", &["(SELECT MATCH (note) AGAINST ('a') FROM item LIMIT 1)"]),
 ];
 
@@ -358,13 +369,13 @@ pub(super) const QUERIES: &[Kind] = &[
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3) SELECT i, {e} FROM n",
     ]),
     both("windows", &[
-        "SELECT ROW_NUMBER() OVER (PARTITION BY {e} ORDER BY {e}) FROM item", "SELECT SUM({e}) OVER w, LAG(id) OVER w FROM item WINDOW w AS (ORDER BY CONCAT({e}))",
-        "SELECT AVG({e}) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM item", "SELECT FIRST_VALUE({e}) OVER (PARTITION BY {e}) FROM item",
+        "SELECT ROW_NUMBER() OVER (PARTITION BY CONCAT({e}) ORDER BY COALESCE({e})) FROM item", "SELECT SUM({e}) OVER w, LAG(id) OVER w FROM item WINDOW w AS (ORDER BY CONCAT({e}))",
+        "SELECT AVG({e}) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM item", "SELECT FIRST_VALUE({e}) OVER (PARTITION BY CONCAT({e})) FROM item",
     ]),
     both("locking", &["SELECT {e} FROM item WHERE {e} FOR UPDATE", "SELECT {e} FROM item LOCK IN SHARE MODE", "SELECT {e} FROM item FOR UPDATE NOWAIT", "SELECT {e} FROM item FOR UPDATE SKIP LOCKED"]),
     both("hints", &[
         "SELECT /*+MAX_EXECUTION_TIME(1000)*/ {e}", "SELECT /*+NO_INDEX_MERGE(item)*/ {e} FROM item", "SELECT {e} FROM item USE INDEX (by_parent) WHERE {e}",
-        "SELECT {e} FROM item FORCE INDEX FOR ORDER BY (by_parent), orders IGNORE KEY (PRIMARY)", "SELECT SQL_BIG_RESULT SQL_BUFFER_RESULT {e} FROM item", "SELECT HIGH_PRIORITY {e} FROM item",
+        "SELECT {e} FROM item FORCE INDEX FOR ORDER BY (by_parent), orders IGNORE KEY (PRIMARY)", "SELECT SQL_BUFFER_RESULT SQL_BIG_RESULT {e} FROM item", "SELECT HIGH_PRIORITY {e} FROM item",
     ]),
     both("catalogue", &["SELECT {e} FROM information_schema.SCHEMATA LIMIT 1", "SELECT COUNT(*) FROM performance_schema.threads WHERE {e}"]),
     only(MySql, "locking, MySQL's", &["SELECT {e} FROM item FOR SHARE", "SELECT {e} FROM item i, orders FOR UPDATE OF i SKIP LOCKED"]),
@@ -403,10 +414,6 @@ pub(super) const STATEMENTS: &[Kind] = &[
         "DELETE QUICK FROM orders USING orders JOIN item USING (id) WHERE ({e}) AND orders.id > 1000",
     ]),
     both("do", &["DO {e}", "DO {e}, {e}"]),
-    both("show", &[
-        "SHOW TABLES WHERE {e}", "SHOW COLUMNS FROM item WHERE {e}", "SHOW INDEX FROM item WHERE {e}", "SHOW VARIABLES WHERE {e} AND Variable_name = 'port'",
-        "SHOW COLLATION WHERE {e}", "SHOW SESSION STATUS WHERE Variable_name = 'Uptime' AND {e}", "SHOW DATABASES WHERE {e}", "SHOW TABLE STATUS WHERE {e}",
-    ]),
     both("show, plain", &["SHOW WARNINGS", "SHOW ERRORS LIMIT 1", "SHOW COUNT(*) WARNINGS", "SHOW CREATE TABLE item", "SHOW FULL PROCESSLIST", "SHOW ENGINES", "SHOW GRANTS", "SHOW TABLES FROM sys", "SHOW COLUMNS FROM processlist FROM sys"]),
     both("of a table", &["DESCRIBE item", "DESC item name", "TRUNCATE TABLE emptied", "ANALYZE TABLE item", "EXPLAIN item"]),
     only(MySql, "explain, MySQL's", &["EXPLAIN ANALYZE {q}", "EXPLAIN FORMAT=TREE {q}"]),
@@ -421,6 +428,15 @@ pub(super) const STATEMENTS: &[Kind] = &[
     only(MariaDb, "returning, MariaDB's", &[
         "INSERT INTO item (name) VALUES ({e}) RETURNING id, {e}", "REPLACE INTO emptied (a) VALUES (1) RETURNING {e}", "DELETE FROM item WHERE ({e}) AND id > 1000 RETURNING ({e})",
         "INSERT INTO item (name) SELECT {e} FROM item LIMIT 1 RETURNING (id)",
+    ]),
+];
+
+/// Statements with holes for leaves only: a common table expression in the `WHERE` of a `SHOW` makes MariaDB 10.11 crash.
+#[rustfmt::skip]
+pub(super) const SHOWS: &[Kind] = &[
+    both("show", &[
+        "SHOW TABLES WHERE {e}", "SHOW COLUMNS FROM item WHERE {e}", "SHOW INDEX FROM item WHERE {e}", "SHOW VARIABLES WHERE {e} AND Variable_name = 'port'",
+        "SHOW COLLATION WHERE {e}", "SHOW SESSION STATUS WHERE Variable_name = 'Uptime' AND {e}", "SHOW DATABASES WHERE {e}", "SHOW TABLE STATUS WHERE {e}",
     ]),
 ];
 
