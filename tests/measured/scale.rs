@@ -73,6 +73,9 @@ async fn handing_over(pool: &Pool, callers: u32) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_connection_takes_at_most_a_tenth_more_memory_than_a_bare_one() {
+    /// Bytes that a pool takes once, for its keeper, counters and histograms.
+    const OF_A_POOL: f64 = 6_000.0;
+
     let _turn = alone().await;
     let server = Server::builder().max_connections(1_100).start().await;
     // What is allocated once, by anybody.
@@ -97,9 +100,11 @@ async fn an_idle_connection_takes_at_most_a_tenth_more_memory_than_a_bare_one() 
         let ratio = ours / bare;
         println!("{count} connections: {ours:.0} bytes for each, bare {bare:.0}, ratio {ratio:.3}");
         // Of a single one, the pool itself is a part that shows.
-        if count >= 20 {
-            assert!(ratio <= 1.1, "{count}: {ours} bytes, bare {bare}");
-        }
+        let pool = if count == 1 { OF_A_POOL } else { 0.0 };
+        assert!(
+            ours <= bare * 1.1 + pool,
+            "{count}: {ours} bytes, bare {bare}"
+        );
     }
 }
 
@@ -167,21 +172,17 @@ async fn the_keepers_pass_does_not_stall_callers() {
         }
     };
     let rest = || thread::sleep(BETWEEN_PASSES);
-    let (mut passed, mut left_alone, mut met, mut unmet) = (Vec::new(), Vec::new(), 0, 0);
+    let (mut passed, mut left_alone) = (Vec::new(), Vec::new());
     for _ in 0..9 {
-        let before = pool.metrics().gets_waited;
-        left_alone.push(p999_of_gets(&pool, 500, rest).await);
-        let between = pool.metrics().gets_waited;
         passed.push(p999_of_gets(&pool, 500, pass.clone()).await);
-        unmet += between - before;
-        met += pool.metrics().gets_waited - between;
+        left_alone.push(p999_of_gets(&pool, 500, rest).await);
     }
     let (passed, left_alone) = (median(passed), median(left_alone));
     println!(
-        "p99.9 of get and return: {passed:.2} µs while the keeper passes all the time ({met} met it), else \
-         {left_alone:.2} µs ({unmet} met it)"
+        "p99.9 of get and return: {passed:.2} µs while the keeper passes all the time, else {left_alone:.2} µs"
     );
-    assert!(met > 1_000, "{met} met a pass, else {unmet}");
+    // Or else too few met a pass to tell.
+    assert!(passed > left_alone, "{passed} µs, else {left_alone} µs");
     assert!(passed <= 100.0, "{passed} µs, else {left_alone} µs");
 }
 
