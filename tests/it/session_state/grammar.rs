@@ -380,8 +380,9 @@ pub(super) const QUERIES: &[Kind] = &[
     both("catalogue", &["SELECT {e} FROM information_schema.SCHEMATA LIMIT 1", "SELECT COUNT(*) FROM performance_schema.threads WHERE {e}"]),
     only(MySql, "locking, MySQL's", &["SELECT {e} FROM item FOR SHARE", "SELECT {e} FROM item i, orders FOR UPDATE OF i SKIP LOCKED"]),
     only(MySql, "values, MySQL's", &["VALUES ROW({e},1), ROW(2,{e})", "TABLE item ORDER BY CONCAT({e}) LIMIT 1", "SELECT * FROM (VALUES ROW({e},1)) AS x (a, b)", "SELECT * FROM (SELECT {e}, 1) AS x (a, b)"]),
-    only(MariaDb, "values, MariaDB's", &["VALUES ({e},1), (2,{e})"]),
-    only(MariaDb, "rows, MariaDB's", &["SELECT {e} FROM item ORDER BY id FETCH FIRST 1 ROWS ONLY", "SELECT {e} FROM item LIMIT ROWS EXAMINED 1000"]),
+    only(MariaDb, "query, MariaDB's", &[
+        "VALUES ({e},1), (2,{e})", "VALUES ({e})", "SELECT {e} FROM item ORDER BY id FETCH FIRST 1 ROWS ONLY", "SELECT {e} FROM item LIMIT ROWS EXAMINED 1000",
+    ]),
 ];
 
 #[rustfmt::skip]
