@@ -190,10 +190,10 @@ fn changes_as_word(word: &[u8], last: Token<'_>, target: Target) -> bool {
 }
 
 /// Tells whether what stands before a parenthesis cannot be a function for what comes before that:
-/// an alias or a type (`AS t (a, b)`, `(SELECT ..) t (a, b)`, `CAST(x AS t(5))`), a common table
-/// expression (`WITH t (a, b) AS`), `MATCH (a) AGAINST (b)`.
+/// a statement's first word (`DO (1)`), an alias or a type (`AS t (a, b)`, `(SELECT ..) t (a, b)`,
+/// `CAST(x AS t(5))`), a common table expression (`WITH t (a, b) AS`), `MATCH (a) AGAINST (b)`.
 fn follows_no_operator(before: Token<'_>) -> bool {
-    matches!(before, Token::Byte(b')')) || before.is_any(&["AS", "WITH", "RECURSIVE"])
+    matches!(before, Token::Byte(b')' | b';')) || before.is_any(&["AS", "WITH", "RECURSIVE"])
 }
 
 /// Tells whether a parenthesis after the tokens `before` and `last` opens the arguments of a
@@ -216,9 +216,27 @@ fn changes_as_call(
         Token::Word(name) if is(name, "LAST_INSERT_ID") => {
             !matches!(arguments.clone().next(), Some(Token::Byte(b')')))
         }
-        Token::Word(_) => true,
+        Token::Word(_) => !are_no_arguments(arguments.clone()),
         _ => false,
     }
+}
+
+/// Tells whether what stands in a parenthesis, and behind it, cannot be a function's arguments: a
+/// query without a parenthesis of its own (`EXPLAIN FORMAT=JSON (SELECT ..)`), or the columns of a
+/// common table expression that is not the first (`WITH a AS (..), b (x, y) AS (..)`).
+///
+/// It looks no further than the next parenthesis, so that each token is looked at once.
+fn are_no_arguments(mut within: Tokens<'_>) -> bool {
+    match within.next() {
+        Some(first) if first.is_any(&["SELECT", "WITH"]) => return true,
+        Some(Token::Word(_) | Token::Quoted(_)) => {}
+        _ => return false,
+    }
+    let end = within
+        .find(|token| !matches!(token, Token::Word(_) | Token::Quoted(_) | Token::Byte(b',')));
+    matches!(end, Some(Token::Byte(b')')))
+        && within.next_is(&["AS"])
+        && matches!(within.next(), Some(Token::Open { .. }))
 }
 
 /// How far the table of an `INSERT` or `REPLACE` has been read: right after it, a parenthesis holds
@@ -478,11 +496,11 @@ const OF_SESSION: &[&str] = &["PREPARE", "DEALLOCATE", "LOCK", "UNLOCK", "HANDLE
 pub(super) const KEYWORDS: &[&str] = &[
     "ALL", "AND", "ANY", "AS", "BETWEEN", "BIGINT", "BINARY", "BIT", "BY", "CASE", "CHARACTER",
     "DATETIME", "DEC", "DECIMAL", "DISTINCT", "DISTINCTROW", "DIV", "DOUBLE", "ELSE", "EXCEPT",
-    "EXISTS", "FLOAT", "FROM", "HAVING", "IN", "INDEX", "INT", "INTEGER", "INTERSECT", "JOIN",
-    "KEY", "LIKE", "MEDIUMINT", "NCHAR", "NOT", "NUMERIC", "ON", "OR", "OVER", "PARTITION", "REAL",
-    "REGEXP", "RETURNING", "RLIKE", "ROW", "SELECT", "SMALLINT", "SOME", "STRAIGHT_JOIN", "TEXT",
-    "THEN", "TINYINT", "UNION", "USING", "VALUE", "VALUES", "VARBINARY", "VARCHAR", "VARCHARACTER",
-    "WHEN", "WHERE", "XOR",
+    "EXISTS", "FLOAT", "FROM", "HAVING", "HIGH_PRIORITY", "IN", "INDEX", "INT", "INTEGER",
+    "INTERSECT", "JOIN", "KEY", "LIKE", "MEDIUMINT", "NCHAR", "NOT", "NUMERIC", "ON", "OR", "OVER",
+    "PARTITION", "REAL", "REGEXP", "RETURNING", "RLIKE", "ROW", "SELECT", "SMALLINT", "SOME",
+    "SQL_BIG_RESULT", "SQL_SMALL_RESULT", "STRAIGHT_JOIN", "TEXT", "THEN", "TINYINT", "UNION",
+    "USING", "VALUE", "VALUES", "VARBINARY", "VARCHAR", "VARCHARACTER", "WHEN", "WHERE", "XOR",
 ];
 
 /// Functions that are built into MariaDB (from 10.11) *and* MySQL (from 8.0), and leave nothing
@@ -716,7 +734,12 @@ mod tests {
         "SELECT * FROM t WHERE MATCH (a) AGAINST ('word' IN BOOLEAN MODE)",
         "SELECT CASE WHEN (a) THEN (b) ELSE (c) END FROM t AS t1 WHERE a = ANY (SELECT 1)",
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL (SELECT i + 1 FROM n)) SELECT * FROM n",
+        "WITH a AS (SELECT 1), b (x, `y`) AS (SELECT 2, 3), c (z) AS (SELECT 4) SELECT * FROM a, b",
         "(SELECT 1) UNION (SELECT 2)",
+        "DO (1), (SELECT 2)",
+        "EXPLAIN (SELECT 1) UNION (SELECT 2)",
+        "EXPLAIN FORMAT=JSON (SELECT 1)",
+        "SELECT * FROM a JOIN LATERAL (SELECT a.id) AS b ON TRUE",
         "SELECT * FROM (SELECT 1) AS t (a)",
         "SELECT a FROM t WHERE id = 1 FOR UPDATE",
         "SELECT @@sql_mode, @@session.time_zone, @@global.max_connections",
@@ -774,6 +797,11 @@ mod tests {
         "UPDATE t SET a = b, c = stored(1)",
         "SELECT t.replace, stored(1) FROM t",
         "WITH t AS (SELECT stored(1)) SELECT 1",
+        "WITH a AS (SELECT 1), b (x) AS (SELECT stored(2)) SELECT 3",
+        "SELECT (1), stored(a) AS b",
+        "SELECT (1), stored(a, b) FROM t",
+        "SELECT (1), stored((SELECT 2)) AS b",
+        "SELECT CAST(stored(a) AS CHAR(5))",
         "SELECT * FROM t WHERE a IN (1) AND stored(1)",
         "SELECT * FROM sys.processlist",
         "SELECT * FROM `sys`.`processlist`",

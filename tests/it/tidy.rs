@@ -526,8 +526,10 @@ fn is_test(name: &str) -> bool {
     let Some((module, function)) = name.split_once("::") else {
         return false;
     };
-    let file = format!("{}/{folder}/{module}.rs", env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(file).unwrap_or_default();
+    let module = format!("{}/{folder}/{module}", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(format!("{module}.rs"))
+        .or_else(|_| fs::read_to_string(format!("{module}/mod.rs")))
+        .unwrap_or_default();
     let head = format!("fn {function}(");
     // Inside of `proptest!` they are indented.
     let lines: Vec<_> = text.lines().map(str::trim_start).collect();
