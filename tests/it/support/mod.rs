@@ -11,6 +11,7 @@
 //! | `ports.rs` | port numbers that nobody else is likely to take |
 //! | `seed.rs` | random choices that can be repeated |
 //! | `speaker.rs` | a server in process, for what takes thousands of runs |
+//! | `tls.rs` | certificates, and whether all is to go over TLS |
 //! | `timing.rs` | two pieces of work timed side by side |
 
 mod background;
@@ -22,6 +23,7 @@ mod seed;
 mod server;
 mod speaker;
 mod timing;
+pub(crate) mod tls;
 
 use std::time::{Duration, Instant};
 
