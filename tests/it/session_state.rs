@@ -11,6 +11,8 @@ use mysql_warm_pool::mysql_async::consts::StatusFlags;
 use mysql_warm_pool::mysql_async::prelude::Queryable;
 use mysql_warm_pool::mysql_async::{Conn, Opts, OptsBuilder, Row, Value};
 
+use tokio::sync::OnceCell;
+
 use crate::support::{Seed, Server};
 
 #[path = "../../src/sql.rs"]
@@ -20,14 +22,17 @@ use sql::Effect;
 
 /// Of an account that may do anything, since each test makes databases of its own.
 async fn database_url() -> String {
-    let server = Server::shared().await;
+    static SERVER: OnceCell<Server> = OnceCell::const_new();
+    // Without it MySQL shows no user variables.
+    let builder = Server::builder().option("--performance-schema=ON");
+    let server = SERVER.get_or_init(|| builder.start()).await;
     server
         .execute("CREATE USER IF NOT EXISTS anything@'%' IDENTIFIED BY 'x'")
         .await;
     server
         .execute("GRANT ALL ON *.* TO anything@'%' WITH GRANT OPTION")
         .await;
-    format!("mysql://anything:x@127.0.0.1:{}/test", server.port())
+    server.url_as("anything", "x")
 }
 
 #[tokio::test]
@@ -50,6 +55,14 @@ async fn no_statement_called_neutral_changes_its_session() {
         count >= 130,
         "a fingerprint that shows {count}: {noticed:#?}"
     );
+}
+
+#[tokio::test]
+async fn a_user_variable_shows_whatever_its_name() {
+    let database = Database::make("variable").await;
+    let ran = database.check("", b"SET @of_any_name = 1").await;
+    database.drop().await;
+    assert!(!ran.changes.session.is_empty(), "{ran:?}");
 }
 
 #[tokio::test]
