@@ -27,13 +27,8 @@ pub(crate) const EXPIRED: &str = "expired";
 pub(crate) fn is_required() -> bool {
     match env::var(TLS).unwrap_or_default().as_str() {
         "" => false,
-        "required" => {
-            assert!(
-                cfg!(any(feature = "rustls", feature = "native-tls")),
-                "{TLS} needs the feature rustls or native-tls"
-            );
-            true
-        }
+        "required" if cfg!(any(feature = "rustls", feature = "native-tls")) => true,
+        "required" => panic!("{TLS} needs the feature rustls or native-tls"),
         other => panic!("{TLS} is {other}, and can be: required"),
     }
 }
