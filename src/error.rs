@@ -357,10 +357,25 @@ impl ConnectError {
             Cause::Driver(mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer)) => {
                 "turn TLS on at the server, or do not require it"
             }
-            Cause::Driver(_) | Cause::Panicked => "look at the server's log",
+            Cause::Driver(mysql_async::Error::Driver(DriverError::UnknownAuthPlugin {
+                ..
+            })) => {
+                // MySQL asks in ways of its own choice for the password of a user that does not exist.
+                "check the user's name, or give the account an authentication plugin that the driver knows"
+            }
+            Cause::Driver(mysql_async::Error::Driver(DriverError::MysqlOldPasswordDisabled)) => {
+                UNKNOWN_PLUGIN
+            }
+            Cause::Driver(_) => "look at the server's log",
+            // Of what an honest server may ask for, only these two ways to log in make it panic.
+            Cause::Panicked => {
+                "look at what it printed; an account that logs in by ed25519 or parsec needs the driver's feature for it"
+            }
         }
     }
 }
+
+const UNKNOWN_PLUGIN: &str = "give the account an authentication plugin that the driver knows";
 
 fn advice_for_code(code: u16) -> &'static str {
     match code {
@@ -371,7 +386,7 @@ fn advice_for_code(code: u16) -> &'static str {
         1049 => "check the database's name, or create it",
         1129 => "unblock this host on the server (FLUSH HOSTS)",
         1130 => "allow the account to connect from this host",
-        1251 | 1524 => "give the account an authentication plugin that the driver knows",
+        1251 | 1275 | 1524 => UNKNOWN_PLUGIN,
         1820 | 1862 => "set a new password for the account: it has expired",
         3118 | 4151 => "unlock the account",
         3159 => "turn TLS on: the server requires it (`require_ssl=true`)",

@@ -173,10 +173,9 @@ async fn never_resetting_keeps_variables_and_still_restores_database_and_transac
 #[tokio::test]
 async fn without_a_database_of_its_own_the_session_goes_back_to_none() {
     let server = Server::start().await;
-    let url = server.url();
-    let (no_database, _) = url.rsplit_once('/').expect("a database");
+    let no_database = server.url().replace("/test", "");
     for reset in [Reset::Always, Reset::WhenChanged, Reset::Never] {
-        let pool = pool_of_one(config(no_database).reset(reset).init(["SET @here = 1"])).await;
+        let pool = pool_of_one(config(&no_database).reset(reset).init(["SET @here = 1"])).await;
         let mut conn = pool.get().await.expect("a connection");
         conn.query_drop("USE test").await.expect("a database");
         let mut next = next_borrower(&pool, conn).await;

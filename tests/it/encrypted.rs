@@ -1,115 +1,90 @@
 //! Over TLS all is as without; a certificate that cannot be trusted ends the warm-up at once and says why.
 
 use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::{self, Command},
-    sync::OnceLock,
+    fs,
     time::{Duration, Instant},
 };
 
 use mysql_warm_pool::{
-    PoolConfig, Reset,
-    mysql_async::{Opts, OptsBuilder, SslOpts, prelude::*},
+    Credentials, CredentialsSource, Error, PoolConfig, Reset,
+    mysql_async::{Conn, Opts, OptsBuilder, prelude::*},
 };
 
-use crate::support::{Flavor, Proxy, Server, eventually, pool, warm};
+use crate::support::{Flavor, Proxy, Server, config, eventually, pool, tls, warm};
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// Certificates of an authority of their own, made by `openssl` once for each run.
-struct Certificates(PathBuf);
-
-impl Certificates {
-    fn made() -> &'static Self {
-        static MADE: OnceLock<Certificates> = OnceLock::new();
-        MADE.get_or_init(|| {
-            let folder = format!("certificates-{}", process::id());
-            let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
-            fs::remove_dir_all(&folder).ok();
-            fs::create_dir_all(&folder).expect("a folder");
-            let made = Self(folder);
-            for authority in ["authority", "another-authority"] {
-                made.openssl(&format!(
-                    "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
-                     -subj /CN={authority} -keyout {authority}.key -out {authority}.pem"
-                ));
-            }
-            made.sign("here", "IP:127.0.0.1", 30);
-            made.sign("elsewhere", "DNS:elsewhere.example", 30);
-            made.sign("expired", "IP:127.0.0.1", -1);
-            made
-        })
-    }
-
-    fn sign(&self, name: &str, alternative: &str, days: i32) {
-        self.openssl(&format!(
-            "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN={name} \
-             -keyout {name}.key -out {name}.csr"
-        ));
-        fs::write(
-            self.0.join("extensions"),
-            format!("subjectAltName={alternative}\n"),
-        )
-        .expect("a file");
-        self.openssl(&format!(
-            "x509 -req -in {name}.csr -CA authority.pem -CAkey authority.key -CAcreateserial \
-             -extfile extensions -days {days} -out {name}.pem"
-        ));
-    }
-
-    fn openssl(&self, arguments: &str) {
-        let output = Command::new("openssl")
-            .args(arguments.split_whitespace())
-            .current_dir(&self.0)
-            .output()
-            .expect("openssl can be run: apt-get install openssl");
-        assert!(
-            output.status.success(),
-            "openssl {arguments}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.0.join(file)
-    }
-}
-
 /// A server with that certificate, which takes callers over TLS only.
 async fn server(certificate: &str) -> Server {
-    let made = Certificates::made();
-    let path = |file: String| made.path(&file).display().to_string();
-    let server = Server::builder()
-        .option(&format!("--ssl-ca={}", path("authority.pem".into())))
-        .option(&format!(
-            "--ssl-cert={}",
-            path(format!("{certificate}.pem"))
-        ))
-        .option(&format!("--ssl-key={}", path(format!("{certificate}.key"))))
-        .start()
-        .await;
+    let mut builder = Server::builder().without_required_tls();
+    for option in tls::options(certificate) {
+        builder = builder.option(&option);
+    }
+    let server = builder.start().await;
     server.execute("ALTER USER app@'%' REQUIRE SSL").await;
     server
 }
 
 /// Trusts what that authority signed.
 fn trusting(authority: &str, url: &str) -> PoolConfig {
-    let root = Certificates::made().path(&format!("{authority}.pem"));
-    let ssl = SslOpts::default()
-        .with_root_certs(vec![root.into()])
-        .with_disable_built_in_roots(true);
     let opts = Opts::from_url(url).expect("a URL");
-    PoolConfig::from_opts(OptsBuilder::from_opts(opts).ssl_opts(ssl))
+    PoolConfig::from_opts(OptsBuilder::from_opts(opts).ssl_opts(tls::trusting(authority)))
         .timeout(SOON)
         .warm_up_timeout(SOON)
 }
 
+/// With `TEST_TLS=required` the rest of the suite says of TLS what it says without; this makes sure that it is TLS.
+#[tokio::test]
+async fn the_suites_own_connections_are_over_tls_where_it_is_required_and_there_only() {
+    async fn cipher(conn: &mut impl Queryable) -> String {
+        let status: Option<(String, String)> = conn
+            .query_first("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+            .await
+            .expect("an answer");
+        status.expect("a status of that name").1
+    }
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let direct = warm(config(&server.url()).size(2)).await;
+    let by_proxy = warm(config(&server.url_via(proxy.port())).size(2)).await;
+    let mut ciphers = Vec::new();
+    for pool in [&direct, &by_proxy] {
+        for mut conn in [pool.get().await, pool.get().await].map(|conn| conn.expect("one of two")) {
+            ciphers.push(cipher(&mut conn).await);
+        }
+    }
+    for opts in [server.opts(), server.opts_via(proxy.port())] {
+        ciphers.push(cipher(&mut Conn::new(opts).await.expect("a connection")).await);
+    }
+    ciphers.push(cipher(&mut server.admin().await).await);
+    println!("{ciphers:?}");
+    let over_tls = ciphers.iter().filter(|cipher| !cipher.is_empty()).count();
+    assert_eq!(over_tls, if tls::is_required() { ciphers.len() } else { 0 });
+
+    // MariaDB does not say why.
+    let code = match server.flavor() {
+        Flavor::MariaDb => "1045",
+        Flavor::MySql => "3159",
+    };
+    let plain = OptsBuilder::from_opts(server.opts()).ssl_opts(None);
+    let refused = Conn::new(plain).await.err().map(|error| error.to_string());
+    assert_eq!(
+        refused.as_ref().is_some_and(|error| error.contains(code)),
+        tls::is_required(),
+        "{refused:?}"
+    );
+    if tls::is_required() {
+        // What `config` makes of the URL trusts nobody else.
+        let wrong = trusting(tls::ANOTHER_AUTHORITY, &server.url());
+        pool(wrong).warm_up().await.expect_err("no trust");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_is_as_without() {
-    let server = server("here").await;
+    let server = server(tls::GOOD).await;
     let proxy = Proxy::start(server.port()).await;
-    let settings = trusting("authority", &server.url_via(proxy.port()))
+    let settings = trusting(tls::AUTHORITY, &server.url_via(proxy.port()))
         .size(4)
         .overflow(0)
         .reset(Reset::Always)
@@ -171,12 +146,16 @@ async fn all_is_as_without() {
 async fn a_certificate_that_cannot_be_trusted_ends_the_warm_up_at_once_and_says_why() {
     for (certificate, authority, words) in [
         (
-            "here",
-            "another-authority",
+            tls::GOOD,
+            tls::ANOTHER_AUTHORITY,
             ["UnknownIssuer", "self-signed certificate"],
         ),
-        ("elsewhere", "authority", ["not valid for name", "mismatch"]),
-        ("expired", "authority", ["Expired", "expired"]),
+        (
+            tls::ELSEWHERE,
+            tls::AUTHORITY,
+            ["not valid for name", "mismatch"],
+        ),
+        (tls::EXPIRED, tls::AUTHORITY, ["Expired", "expired"]),
     ] {
         let server = server(certificate).await;
         let before = server.status_value("Connections").await;
@@ -198,6 +177,44 @@ async fn a_certificate_that_cannot_be_trusted_ends_the_warm_up_at_once_and_says_
     }
 }
 
+/// Also with `credentials`, where each opening has options of its own: what the driver makes of the certificates is
+/// shared by all that were made from the same. To trust others takes another pool.
+#[tokio::test]
+async fn whom_to_trust_is_read_once_for_a_pool() {
+    let server = server(tls::GOOD).await;
+    let trusted = server.folder().join("trusted.pem");
+    let settings = || {
+        let opts = OptsBuilder::from_opts(Opts::from_url(&server.url()).expect("a URL"))
+            .ssl_opts(tls::trusting_those_in(trusted.clone()));
+        PoolConfig::from_opts(opts).size(2).overflow(0)
+    };
+    let account = server.opts();
+    let (user, password) = (account.user(), account.pass());
+    let credentials = Credentials::new(user.expect("a user"), password.expect("a password"));
+    let source = CredentialsSource::new(move || {
+        let credentials = credentials.clone();
+        async { Ok::<_, Error>(credentials) }
+    });
+    for settings in [settings(), settings().credentials(source)] {
+        fs::copy(tls::certificate_of(tls::AUTHORITY), &trusted).expect("a file");
+        let pool = warm(settings).await;
+        fs::copy(tls::certificate_of(tls::ANOTHER_AUTHORITY), &trusted).expect("a file");
+        let old: Vec<_> = [pool.get().await, pool.get().await]
+            .map(|conn| conn.expect("one of two").id())
+            .into();
+        pool.refresh();
+        eventually(SOON, "both are replaced", async || {
+            let status = pool.status();
+            status.idle == 2 && pool.metrics().opened == 4
+        })
+        .await;
+        assert_eq!(pool.metrics().failed_attempts, 0);
+        let new = pool.get().await.expect("a connection").id();
+        assert!(!old.contains(&new), "{new} is one of {old:?}");
+    }
+    pool(settings()).warm_up().await.expect_err("read anew");
+}
+
 #[tokio::test]
 async fn a_server_without_tls_is_told_where_tls_is_required() {
     // No version of TLS: MariaDB reads an empty list as all of them, and has an option of its own.
@@ -205,8 +222,12 @@ async fn a_server_without_tls_is_told_where_tls_is_required() {
         Flavor::MariaDb => "--skip-ssl",
         Flavor::MySql => "--tls-version=",
     };
-    let server = Server::builder().option(off).start().await;
-    let error = pool(trusting("authority", &server.url()))
+    let server = Server::builder()
+        .without_required_tls()
+        .option(off)
+        .start()
+        .await;
+    let error = pool(trusting(tls::AUTHORITY, &server.url()))
         .warm_up()
         .await
         .expect_err("no TLS there");
@@ -216,8 +237,8 @@ async fn a_server_without_tls_is_told_where_tls_is_required() {
 
 #[tokio::test]
 async fn an_account_that_requires_tls_is_refused_without() {
-    let server = server("here").await;
-    let error = pool(crate::support::config(&server.url()))
+    let server = server(tls::GOOD).await;
+    let error = pool(config(&server.url()))
         .warm_up()
         .await
         .expect_err("refused");

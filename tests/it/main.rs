@@ -1,6 +1,19 @@
 //! Tests against real servers, which `support` starts for them.
 //!
 //! One binary, a module for each subject; the names are sentences.
+//!
+//! Against what they run is said from outside, for all of them:
+//!
+//! | variable | value | does |
+//! |---|---|---|
+//! | `TEST_MYSQLD` | a path to `mysqld` | the servers are MySQL, as `scripts/with-database --mysql` has it; else MariaDB |
+//! | `TEST_TLS` | `required` | the servers take nobody without TLS, and pools and connections check the certificate; needs the feature `rustls` or `native-tls` |
+//!
+//! ```sh
+//! TEST_TLS=required scripts/with-database --mysql cargo test --features native-tls --test it
+//! ```
+//!
+//! `encrypted` makes sure that it is TLS. Scripted servers (`hostile`, `accounting`, parts of `driver`) speak without.
 
 mod accounting;
 mod cleaned;

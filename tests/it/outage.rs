@@ -389,9 +389,7 @@ async fn a_password_that_was_changed() {
         .execute("CREATE USER other@'%' IDENTIFIED BY 'first'")
         .await;
     server.execute("GRANT ALL ON test.* TO other@'%'").await;
-    let url = server.url();
-    let (_, place) = url.split_once('@').expect("an account");
-    let pool = warm(settings(&format!("mysql://other:first@{place}"))).await;
+    let pool = warm(settings(&server.url_as("other", "first"))).await;
     outage(
         &pool,
         &["1045"],

@@ -145,17 +145,11 @@ async fn a_lasting_fault_ends_it_within_one_attempt_and_says_what_to_do() {
         .execute("GRANT ALL ON no_such_place.* TO 'app'@'%'")
         .await;
     let url = server.url();
-    let (account, rest) = url.split_once('@').expect("an account");
-    let (user, _) = account.rsplit_once(':').expect("a password");
-    let wrong_password = format!("{user}:wr0ng-s3cret@{rest}");
-    let (server_only, _) = url.rsplit_once('/').expect("a database");
+    let wrong_password = server.url_as("app", "wr0ng-s3cret");
+    let wrong_database = url.replace("/test", "/no_such_place");
     let faults = [
         (config(&wrong_password), "1045", "password"),
-        (
-            config(&format!("{server_only}/no_such_place")),
-            "1049",
-            "database",
-        ),
+        (config(&wrong_database), "1049", "database"),
         (
             config(&url).init(["SET @a = 1", "SELECT FROM nothing"]),
             "1064",

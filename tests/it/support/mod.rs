@@ -12,6 +12,7 @@
 //! | `seed.rs` | random choices that can be repeated |
 //! | `skips.rs` | tests that are skipped, and say so where it is seen |
 //! | `speaker.rs` | a server in process, for what takes thousands of runs |
+//! | `tls.rs` | certificates, and whether all is to go over TLS |
 //! | `timing.rs` | two pieces of work timed side by side |
 
 mod background;
@@ -24,6 +25,7 @@ mod server;
 mod skips;
 mod speaker;
 mod timing;
+pub(crate) mod tls;
 
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,17 @@
 //! Pools as the tests make them.
 
-use mysql_warm_pool::{Pool, PoolConfig};
+use mysql_warm_pool::{Pool, PoolConfig, mysql_async::OptsBuilder};
 
-/// Settings for the server behind this URL.
+use super::tls;
+
+/// Settings for the server behind this URL. Where it asks for TLS, they check the server's certificate.
 pub(crate) fn config(url: &str) -> PoolConfig {
-    PoolConfig::from_url(url).expect("a good URL")
+    let config = PoolConfig::from_url(url).expect("a good URL");
+    if config.opts().ssl_opts().is_none() {
+        return config;
+    }
+    let opts = OptsBuilder::from_opts(config.opts().clone());
+    PoolConfig::from_opts(opts.ssl_opts(tls::trusting(tls::AUTHORITY)))
 }
 
 pub(crate) fn pool(config: PoolConfig) -> Pool {

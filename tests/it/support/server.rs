@@ -19,6 +19,7 @@ use tokio::sync::OnceCell;
 
 use super::background::Background;
 use super::ports::free_port;
+use super::tls;
 
 /// Names `MySQL`'s program, for tests against it.
 const MYSQLD: &str = "TEST_MYSQLD";
@@ -43,6 +44,8 @@ pub(crate) struct Server {
     flavor: Flavor,
     port: u16,
     admin_port: u16,
+    /// Nobody gets in without it, the tests' own questions included.
+    tls_required: bool,
     /// Holds `data` and `log`.
     folder: PathBuf,
     watchdog: Arc<Mutex<Watchdog>>,
@@ -68,6 +71,7 @@ impl Server {
         Builder {
             flavor: Flavor::chosen(),
             port: None,
+            tls_required: tls::is_required(),
             options: Vec::new(),
         }
     }
@@ -87,13 +91,30 @@ impl Server {
     }
 
     /// For the tests' user and the database `test`.
+    ///
+    /// Where TLS is required, it asks for it. It cannot name whom to trust, so that whoever uses it as it is checks no
+    /// certificate; `config` does.
     pub(crate) fn url(&self) -> String {
         self.url_via(self.port)
     }
 
     /// The same through a proxy at that port.
     pub(crate) fn url_via(&self, port: u16) -> String {
-        format!("mysql://{USER}:{PASSWORD}@{HOST}:{port}/test")
+        self.url_of(USER, PASSWORD, port)
+    }
+
+    /// The same for another user.
+    pub(crate) fn url_as(&self, user: &str, password: &str) -> String {
+        self.url_of(user, password, self.port)
+    }
+
+    fn url_of(&self, user: &str, password: &str, port: u16) -> String {
+        let query = if self.tls_required {
+            "?require_ssl=true&verify_ca=false"
+        } else {
+            ""
+        };
+        format!("mysql://{user}:{password}@{HOST}:{port}/test{query}")
     }
 
     /// What [`Server::url`] says, and always over TCP.
@@ -102,12 +123,12 @@ impl Server {
     }
 
     pub(crate) fn opts_via(&self, port: u16) -> Opts {
-        opts(port, USER, PASSWORD)
+        self.opts_of(port, USER, PASSWORD)
     }
 
     /// Opens a connection with all rights, through the second port.
     pub(crate) async fn admin(&self) -> Conn {
-        Conn::new(opts(self.admin_port, ADMIN, ADMIN_PASSWORD))
+        Conn::new(self.admin_opts())
             .await
             .expect("an administrator's connection")
     }
@@ -267,14 +288,15 @@ impl Server {
         self.order("start").await;
         let log = self.log();
         let data = self.data();
-        let opts = opts(self.admin_port, ADMIN, ADMIN_PASSWORD);
+        let opts = self.admin_opts();
+        let tls_required = self.tls_required;
         let started = self
             .background
             .run(async move {
                 let deadline = Instant::now() + START_WITHIN;
                 while Instant::now() < deadline {
                     match Conn::new(opts.clone()).await {
-                        Ok(conn) => return first_look(conn, &data).await,
+                        Ok(conn) => return first_look(conn, &data, tls_required).await,
                         Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
                     }
                     if log_since(&log, log_start)
@@ -300,6 +322,26 @@ impl Server {
         }
     }
 
+    fn admin_opts(&self) -> Opts {
+        self.opts_of(self.admin_port, ADMIN, ADMIN_PASSWORD)
+    }
+
+    fn opts_of(&self, port: u16, user: &str, password: &str) -> Opts {
+        let base = if self.tls_required {
+            tls::client()
+        } else {
+            Opts::default()
+        };
+        OptsBuilder::from_opts(base)
+            .ip_or_hostname(HOST)
+            .tcp_port(port)
+            .user(Some(user))
+            .pass(Some(password))
+            .db_name(Some("test"))
+            .prefer_socket(false)
+            .into()
+    }
+
     fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
@@ -319,6 +361,7 @@ impl Drop for Server {
 pub(crate) struct Builder {
     flavor: Flavor,
     port: Option<u16>,
+    tls_required: bool,
     options: Vec<String>,
 }
 
@@ -338,6 +381,14 @@ impl Builder {
     /// Listens on that port instead of a free one.
     pub(crate) fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
+        self
+    }
+
+    /// Has the tests' own connections go without TLS, whatever `TEST_TLS` says: this test is about TLS and says itself
+    /// who uses it.
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    pub(crate) fn without_required_tls(mut self) -> Self {
+        self.tls_required = false;
         self
     }
 
@@ -363,6 +414,7 @@ impl Builder {
         let flavor = self.flavor;
         let port = self.port.unwrap_or_else(free_port);
         let admin_port = free_port();
+        let tls_required = self.tls_required;
         let options = self.options.clone();
         let (folder, watchdog) = background
             .block(move || {
@@ -374,6 +426,10 @@ impl Builder {
                 // Holds the name of its own by which MySQL tells itself from others; it makes another.
                 fs::remove_file(data.join("auto.cnf")).ok();
                 let mut command = flavor.command(&data, port, admin_port);
+                if tls_required {
+                    command.extend(tls::options(tls::GOOD).map(OsString::from));
+                    command.push("--require-secure-transport=ON".into());
+                }
                 command.extend(options.into_iter().map(OsString::from));
                 let watchdog = Watchdog::start(&folder, &command);
                 (folder, watchdog)
@@ -383,6 +439,7 @@ impl Builder {
             flavor,
             port,
             admin_port,
+            tls_required,
             folder,
             watchdog: Arc::new(Mutex::new(watchdog)),
             observer: Arc::default(),
@@ -636,25 +693,16 @@ impl Drop for Watchdog {
     }
 }
 
-fn opts(port: u16, user: &str, password: &str) -> Opts {
-    OptsBuilder::default()
-        .ip_or_hostname(HOST)
-        .tcp_port(port)
-        .user(Some(user))
-        .pass(Some(password))
-        .db_name(Some("test"))
-        .prefer_socket(false)
-        .into()
-}
-
 /// Makes sure that it is this server that answers, as another could have taken the port in the meantime,
-/// and that the connection may stay idle.
-async fn first_look(mut conn: Conn, data: &Path) -> Option<Conn> {
-    let found: Option<String> = conn.query_first("SELECT @@datadir").await.ok()?;
+/// that it lets nobody in without TLS if none is to go without, and that the connection may stay idle.
+async fn first_look(mut conn: Conn, data: &Path, tls_required: bool) -> Option<Conn> {
+    let facts = "SELECT @@datadir, @@require_secure_transport";
+    let (found, requires_tls): (String, bool) = conn.query_first(facts).await.ok()??;
+    assert_eq!(requires_tls, tls_required, "TLS");
     conn.query_drop("SET SESSION wait_timeout = 28800")
         .await
         .ok()?;
-    (Path::new(&found?) == data).then_some(conn)
+    (Path::new(&found) == data).then_some(conn)
 }
 
 fn find(program: &str) -> PathBuf {
