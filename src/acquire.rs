@@ -196,10 +196,9 @@ async fn wait(
         return Err(Error::Closed);
     }
     let mut counted = stale.is_some();
-    // Kept if what it is given turns out to be dead: those who came later do not overtake.
     let mut turn = connector.slots.turn();
-    turn.was_served = stale.is_some();
-    loop {
+    let mut was_served = stale.is_some();
+    'again: loop {
         if let Some(filled) = stale.take() {
             trail.enter(Stage::Proving);
             proving.push(begin_proof(connector, filled));
@@ -208,7 +207,10 @@ async fn wait(
                 return Ok(filled);
             }
         }
-        let mut take = pin!(connector.slots.take(&mut turn));
+        // Who was given what turned out to be dead is not overtaken by those who came later. Who only waits for a proof is
+        // in no hurry: with precedence it would collect one connection after the other, to prove them all.
+        turn.was_served = was_served && proving.is_empty();
+        let mut take = pin!(connector.slots.take(turn));
         let mut next = poll_fn(|cx| Poll::Ready(take.as_mut().poll(cx))).await;
         let mut patient = false;
         if next.is_pending() {
@@ -240,6 +242,7 @@ async fn wait(
                         return Ok(filled);
                     }
                     trail.enter(stage(proving, is_opening(connector)));
+                    continue 'again;
                 }
                 filled = &mut take => next = filled.into(),
                 _ = progress.changed() => {
@@ -261,6 +264,7 @@ async fn wait(
                 }
             }
         };
+        was_served = true;
         if filled.birth.runtime.id() != Handle::current().id() {
             // Opened before the pool moved here.
             cleaning::discard(connector, filled, Reason::RuntimeGone);

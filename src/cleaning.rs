@@ -78,9 +78,8 @@ pub(crate) async fn until_gone(connector: &Arc<Connector>) {
         if status.open == 0 && status.connecting == 0 {
             return;
         }
-        let mut turn = connector.slots.turn();
         tokio::select! {
-            filled = connector.slots.take(&mut turn) => discard(connector, filled, Reason::Closing),
+            filled = connector.slots.take(connector.slots.turn()) => discard(connector, filled, Reason::Closing),
             _ = vacated.changed() => {}
         }
     }

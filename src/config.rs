@@ -864,28 +864,41 @@ fn parse_duration(text: &str) -> Option<Duration> {
 
 #[cfg(feature = "serde")]
 mod deserialize {
-    use std::collections::BTreeMap;
-
     use serde::Deserialize;
 
-    use super::{ConfigError, Error, FIELDS, PoolConfig, fault};
+    use super::{ConfigError, Error, PoolConfig, fault};
 
-    /// What a settings file may hold.
+    /// What a settings file may hold; each value as text or as a number.
     #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
     pub(super) struct Settings {
         url: String,
+        size: Option<Scalar>,
+        overflow: Option<Scalar>,
+        timeout: Option<Scalar>,
+        recycle: Option<Scalar>,
+        warm_up_timeout: Option<Scalar>,
+        ready_at: Option<Scalar>,
+        connect_timeout: Option<Scalar>,
+        max_connecting: Option<Scalar>,
+        prove_after_idle: Option<Scalar>,
+        keepalive: Option<Scalar>,
+        overflow_linger: Option<Scalar>,
+        reset: Option<Scalar>,
+        on_cancel: Option<Scalar>,
         #[serde(default)]
         prepare: Vec<String>,
         #[serde(default)]
         init: Vec<String>,
-        /// All the others by name, each value as text or as a number.
-        #[serde(flatten)]
-        values: BTreeMap<String, Option<Scalar>>,
+        slow_get: Option<Scalar>,
+        leak_after: Option<Scalar>,
+        close_timeout: Option<Scalar>,
+        name: Option<Scalar>,
     }
 
     #[derive(Deserialize)]
     #[serde(untagged)]
-    pub(super) enum Scalar {
+    enum Scalar {
         Number(i64),
         Text(String),
     }
@@ -893,13 +906,32 @@ mod deserialize {
     impl TryFrom<Settings> for PoolConfig {
         type Error = Error;
 
-        fn try_from(mut settings: Settings) -> Result<Self, Error> {
+        fn try_from(settings: Settings) -> Result<Self, Error> {
             let mut faults = Vec::new();
             let mut config = Self::read_url("url", &settings.url, &mut faults);
+            let fields = [
+                ("size", settings.size),
+                ("overflow", settings.overflow),
+                ("timeout", settings.timeout),
+                ("recycle", settings.recycle),
+                ("warm_up_timeout", settings.warm_up_timeout),
+                ("ready_at", settings.ready_at),
+                ("connect_timeout", settings.connect_timeout),
+                ("max_connecting", settings.max_connecting),
+                ("prove_after_idle", settings.prove_after_idle),
+                ("keepalive", settings.keepalive),
+                ("overflow_linger", settings.overflow_linger),
+                ("reset", settings.reset),
+                ("on_cancel", settings.on_cancel),
+                ("slow_get", settings.slow_get),
+                ("leak_after", settings.leak_after),
+                ("close_timeout", settings.close_timeout),
+                ("name", settings.name),
+            ];
             let mut spare = Self::from_opts(mysql_async::OptsBuilder::default());
             let target = config.as_mut().unwrap_or(&mut spare);
-            for field in FIELDS {
-                let text = match settings.values.remove(*field).flatten() {
+            for (field, value) in fields {
+                let text = match value {
                     Some(Scalar::Number(number)) => number.to_string(),
                     Some(Scalar::Text(text)) => text,
                     None => continue,
@@ -910,11 +942,6 @@ mod deserialize {
             }
             target.prepare = settings.prepare;
             target.init = settings.init;
-            for unknown in settings.values.keys() {
-                // Not the value: who takes this for the place of a password has put one there.
-                let allowed = format!("one of url, prepare, init, {}", FIELDS.join(", "));
-                faults.push(fault(unknown, "not understood", allowed));
-            }
             match config {
                 Some(config) => Self::unless_faulty(Some(config), faults),
                 None => Err(ConfigError::new(faults).into()),
@@ -1159,11 +1186,11 @@ mod tests {
         assert_eq!(config.init.len(), 1);
 
         let error = serde_json::from_str::<PoolConfig>(
-            r#"{"url": "mysql://app:secret@db/shop", "size": "x", "recycle": "y", "password": "secret"}"#,
+            r#"{"url": "mysql://app:secret@db/shop", "size": "x", "recycle": "y"}"#,
         )
-        .expect_err("three faults")
+        .expect_err("two faults")
         .to_string();
-        for part in ["size is x", "recycle is y", "password is not understood"] {
+        for part in ["size is x", "recycle is y"] {
             assert!(error.contains(part), "{error}");
         }
         assert!(!error.contains("secret"), "{error}");

@@ -35,10 +35,11 @@ use crate::{
 ///
 /// # Cancelling
 ///
-/// The pool follows every statement that is sent by these methods until its answer has been read. If the future of one
-/// is dropped before that (a time-out, `select!`, a client that has gone), the old answer is still on its way, and would
+/// The pool follows every statement that is sent by these methods until its answer is there. If the future of one is
+/// dropped before that (a time-out, `select!`, a client that has gone), the old answer is still on its way, and would
 /// be taken for the answer to the next question. So this handle then refuses further commands, with an I/O error of kind
-/// `ConnectionAborted` and without sending anything, and dropping it closes the connection instead of returning it.
+/// `ConnectionAborted` and without sending anything, and dropping it closes the connection instead of returning it. Rows
+/// that are left of an answer that has begun are read by the next command, or at the return.
 ///
 /// # The bare `Conn`
 ///

@@ -28,7 +28,7 @@ use crate::{
     gate::{Gate, Mark, Pass, Since},
     holders::Holders,
     metrics::{Counter, Metrics, PoolMetrics},
-    opener::Opener,
+    opener::{NotOpened, Opener},
     pulse::{Look, Pulses},
     readiness::{Board, Facts, GRACE, Health, Readiness},
     schedule::{Age, Upkeep},
@@ -708,8 +708,11 @@ impl Attempt {
                 }
                 connector.note_end();
             }
-            Err(error) => {
-                connector.note_failure(self.pass, error);
+            Err(not_opened) => {
+                // Told before the goodbye, which a server may be slow to take, and in the slot until its socket is closed.
+                connector.note_failure(self.pass, not_opened.error.clone());
+                connector.note_end();
+                let _closing = connector.closing.unless(not_opened.say_goodbye()).await;
                 drop(opening);
                 connector.note_end();
             }
@@ -719,7 +722,7 @@ impl Attempt {
     }
 
     /// Opens; meanwhile tells the gate if that takes so long that another attempt should be made beside it.
-    async fn outcome(&mut self) -> Result<Session, ConnectError> {
+    async fn outcome(&mut self) -> Result<Session, NotOpened> {
         let connector = Arc::clone(&self.connector);
         let mut opening = pin!(connector.opener.open(&connector.pulses, self.generation));
         if let Ok(outcome) = timeout(HANGING, &mut opening).await {

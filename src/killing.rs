@@ -72,8 +72,7 @@ async fn borrow(connector: &Arc<Connector>) -> Filled {
     if let Some(filled) = connector.slots.try_take() {
         return filled;
     }
-    let mut turn = connector.slots.turn();
-    let take = connector.slots.take(&mut turn);
+    let take = connector.slots.take(connector.slots.turn());
     tokio::pin!(take);
     // Counted among those who wait from its first poll on.
     if let Ok(filled) = timeout(Duration::ZERO, &mut take).await {

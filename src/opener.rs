@@ -88,22 +88,11 @@ impl Opener {
         &self,
         pulses: &Pulses,
         generation: u64,
-    ) -> Result<Session, ConnectError> {
+    ) -> Result<Session, NotOpened> {
         let mut phase = ConnectPhase::Credentials;
         let limit = self.config.connect_timeout;
         let opened = timeout(limit, self.open_in_phases(&mut phase, pulses, generation)).await;
-        match opened {
-            Ok(Ok(session)) => Ok(session),
-            Ok(Err(NotOpened { error, session })) => {
-                // Outside of the time limit: a server that is slow to take the goodbye must not turn the error that it
-                // answered with into a time-out, which is tried again where that error would not be.
-                if let Some(session) = session {
-                    Severed::new(session.say_goodbye()).await;
-                }
-                Err(error)
-            }
-            Err(_elapsed) => Err(ConnectError::timed_out(phase, limit)),
-        }
+        opened.unwrap_or_else(|_elapsed| Err(ConnectError::timed_out(phase, limit).into()))
     }
 
     async fn open_in_phases(
@@ -280,10 +269,19 @@ impl Opener {
     }
 }
 
-/// Why a connection was not opened, and what there is of it to say goodbye on.
-struct NotOpened {
-    error: ConnectError,
+/// Why a connection was not opened, and what there is of it.
+pub(crate) struct NotOpened {
+    pub(crate) error: ConnectError,
     session: Option<Box<Session>>,
+}
+
+impl NotOpened {
+    /// Says goodbye to a server that has answered with an error of its own. Dropped midway, the socket is closed.
+    pub(crate) async fn say_goodbye(self) {
+        if let Some(session) = self.session {
+            Severed::new(session.say_goodbye()).await;
+        }
+    }
 }
 
 impl From<ConnectError> for NotOpened {

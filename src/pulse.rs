@@ -47,16 +47,21 @@ impl Pulse {
         command: impl Future<Output = T>,
     ) -> Option<T> {
         let mut command = pin!(command);
-        let outcome = poll_fn(|cx| {
+        // However it ends: a waker keeps its task's memory.
+        let _forgetting = Forgetting(self);
+        poll_fn(|cx| {
             if let Poll::Ready(output) = command.as_mut().poll(cx) {
                 return Poll::Ready(Some(output));
             }
             let mut waker = self.waker();
-            match &mut *waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                None => *waker = Some(cx.waker().clone()),
-            }
+            let is_there = matches!(&*waker, Some(waker) if waker.will_wake(cx.waker()));
+            let old = if is_there {
+                None
+            } else {
+                waker.replace(cx.waker().clone())
+            };
             drop(waker);
+            drop(old);
             // Read after the waker is there: a signal given in between is not missed.
             if cut.is_given() {
                 Poll::Ready(None)
@@ -64,14 +69,22 @@ impl Pulse {
                 Poll::Pending
             }
         })
-        .await;
-        // A waker keeps its task's memory. (Dropped midway, the connection is discarded, and this with it.)
-        drop(self.waker().take());
-        outcome
+        .await
     }
 
     fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
         self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has a pulse forget whom it wakes.
+struct Forgetting<'a>(&'a Pulse);
+
+impl Drop for Forgetting<'_> {
+    fn drop(&mut self) {
+        let waker = self.0.waker().take();
+        // With no lock held: what is dropped with a task may be anything.
+        drop(waker);
     }
 }
 

@@ -233,19 +233,17 @@ impl<S: Occupant> Slots<S> {
         }
     }
 
-    /// Waits for a connection, in turn. Who was served before, and has no use for what it was given, is served before
+    /// Waits for a connection, in turn. Who was served before, and had no use for what it was given, is served before
     /// all who came later.
     ///
     /// # Cancel safety
     ///
     /// Dropped, it leaves the queue; a connection it was given meanwhile goes to the next.
-    pub(crate) async fn take(&self, turn: &mut Turn) -> Filled<S> {
-        let filled = self.take_as(turn.number, turn.was_served).await;
-        turn.was_served = true;
-        filled
-    }
-
-    async fn take_as(&self, turn: u64, was_served: bool) -> Filled<S> {
+    pub(crate) async fn take(&self, turn: Turn) -> Filled<S> {
+        let Turn {
+            number: turn,
+            was_served,
+        } = turn;
         let mut passed_over = was_served.then(|| self.pass_over(turn));
         loop {
             let next = self.pool.timeout_get(&WITHOUT_END);
@@ -496,10 +494,10 @@ impl<S: Occupant> fmt::Debug for Slots<S> {
 }
 
 /// When a caller came, among all of them.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Turn {
     number: u64,
-    /// It has had a connection.
+    /// It has had a connection, which was of no use.
     pub(crate) was_served: bool,
 }
 
@@ -897,7 +895,7 @@ mod tests {
 
         /// A caller comes to wait; with a number it comes again.
         fn ask(&mut self, number: Option<usize>) {
-            let mut turn = match number {
+            let turn = match number {
                 Some(number) => Turn {
                     number: number as u64,
                     was_served: true,
@@ -909,7 +907,7 @@ mod tests {
             woken.0.store(true, Ordering::Relaxed);
             let caller = Caller {
                 number: number.unwrap_or(self.asked),
-                take: Box::pin(async move { slots.take(&mut turn).await }),
+                take: Box::pin(async move { slots.take(turn).await }),
                 woken,
             };
             self.asked += usize::from(number.is_none());

@@ -316,3 +316,26 @@ async fn the_server_never_sees_more_connections_than_the_limit() {
     let peak = proxy.peak().await;
     assert!(peak <= 10, "{peak} of 10");
 }
+
+#[tokio::test]
+async fn callers_who_wait_for_proofs_do_not_collect_connections() {
+    const CALLERS: u64 = 40;
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let settings = config(&server.url_via(proxy.port())).size(5).overflow(0);
+    let pool = warm(settings.prove_after_idle(Duration::ZERO).keepalive(None)).await;
+    // A proof takes longer than a caller waits for it alone.
+    proxy.delay(Duration::from_millis(15));
+    let before = pool.metrics();
+    let callers = (0..CALLERS).map(|_| async {
+        let conn = pool.get().await.expect("a connection");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        drop(conn);
+    });
+    join_all(callers).await;
+    let proofs = pool.metrics().proofs - before.proofs;
+    assert!(
+        proofs <= CALLERS * 3 / 2,
+        "{proofs} proofs for {CALLERS} callers"
+    );
+}
