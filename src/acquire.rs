@@ -6,7 +6,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use mysql_async::Conn;
@@ -23,6 +23,7 @@ use crate::{
     connector::Connector,
     error::{Error, TimeoutCause},
     keeper,
+    moment::Moment,
     session::Reason,
     slot::Filled,
     trail::{Stage, Trail},
@@ -87,15 +88,21 @@ async fn in_time(
     stale: Option<Filled>,
     got_at: &'static Location<'static>,
 ) -> Result<PooledConn, Error> {
-    let mut trail = Trail::begin(Instant::now());
+    let begun = Moment::now();
+    let mut trail = Trail::begin(begun);
     let mut proving = Vec::new();
-    let waiting = wait(connector, stale, &mut proving, &mut trail);
-    let outcome = timeout(limit, waiting).await;
-    let ended = Instant::now();
+    let outcome = {
+        // Out of the queue again before the pool is looked at.
+        let waiting = pin!(wait(connector, stale, &mut proving, &mut trail));
+        connector.deadlines.timeout(begun, limit, waiting).await
+    };
+    let ended = match &outcome {
+        Some(Ok((_, had_at))) => *had_at,
+        _ => Moment::now(),
+    };
     let spent = trail.end(ended);
     let waited = spent.all();
-    let now = connector.moment(ended);
-    let outcome = outcome.unwrap_or_else(|_elapsed| {
+    let outcome = outcome.unwrap_or_else(|| {
         connector.metrics.timeouts.add_one();
         let status = connector.slots.status();
         let source = connector.last_error();
@@ -122,12 +129,17 @@ async fn in_time(
     if connector.config.slow_get.is_some_and(|slow| waited > slow) {
         let (name, status) = (&connector.name, connector.slots.status());
         let slow = &connector.slow_gets;
-        slow.tell(name, spent, status, outcome.as_ref().err(), now);
+        slow.tell(name, spent, status, outcome.as_ref().err(), ended);
     }
-    let filled = outcome?;
+    let (filled, _) = outcome?;
     connector.metrics.wait_time.record(waited);
     tell_lent(connector, &filled.conn, waited);
-    Ok(PooledConn::new(filled, Arc::clone(connector), now, got_at))
+    Ok(PooledConn::new(
+        filled,
+        Arc::clone(connector),
+        ended,
+        got_at,
+    ))
 }
 
 /// A proved idle connection, now or never.
@@ -167,7 +179,7 @@ fn at_once(
         keeper::enter(connector)?;
         return Ok(AtOnce::None);
     }
-    let now = connector.moment(Instant::now());
+    let now = Moment::now();
     if connector.needs_proof(&filled, now) {
         return Ok(AtOnce::Stale(filled));
     }
@@ -182,17 +194,17 @@ fn at_once(
 
 /// Waits for whichever comes first: a connection returned, newly opened, or proved.
 ///
-/// Dropped at any await, it leaves the queue; what it asked for becomes idle.
+/// Dropped at any await, it leaves the queue; what it asked for becomes idle. Says also when it had what it has.
 async fn wait(
     connector: &Arc<Connector>,
     mut stale: Option<Filled>,
     proving: &mut Vec<oneshot::Receiver<Filled>>,
     trail: &mut Trail,
-) -> Result<Filled, Error> {
-    let mark = connector.mark();
-    let mut progress = connector.progress();
+) -> Result<(Filled, Moment), Error> {
+    let ended = connector.ended();
+    let mut news = connector.deadlines.news();
     if connector.closing.is_given() {
-        // Given before the progress was followed: nothing would tell of it.
+        // Given before the news were counted: nothing would tell of it.
         return Err(Error::Closed);
     }
     let mut counted = stale.is_some();
@@ -204,7 +216,7 @@ async fn wait(
             proving.push(begin_proof(connector, filled));
             // Usually it is there in a moment. If not, it may be dead: the next is tried beside it.
             if let Ok(Some(filled)) = timeout(PATIENCE, first_of(proving)).await {
-                return Ok(filled);
+                return Ok((filled, Moment::now()));
             }
         }
         // Who was given what turned out to be dead is not overtaken by those who came later. Who only waits for a proof is
@@ -239,19 +251,19 @@ async fn wait(
                 biased;
                 proved = first_of(proving), if !proving.is_empty() => {
                     if let Some(filled) = proved {
-                        return Ok(filled);
+                        return Ok((filled, Moment::now()));
                     }
                     trail.enter(stage(proving, is_opening(connector)));
                     continue 'again;
                 }
                 filled = &mut take => next = filled.into(),
-                _ = progress.changed() => {
+                () = told(connector, &mut news) => {
                     if connector.closing.is_given() {
                         return Err(Error::Closed);
                     }
                     // With nothing open, a failure that lasts is the answer to all who wait.
                     if connector.slots.status().open == 0
-                        && let Some(error) = connector.lasting_since(mark)
+                        && let Some(error) = connector.lasting_since(ended)
                     {
                         return Err(Error::Connect(error));
                     }
@@ -268,10 +280,13 @@ async fn wait(
         if filled.birth.runtime.id() != Handle::current().id() {
             // Opened before the pool moved here.
             cleaning::discard(connector, filled, Reason::RuntimeGone);
-        } else if connector.needs_proof(&filled, connector.moment(Instant::now())) {
+            continue;
+        }
+        let now = Moment::now();
+        if connector.needs_proof(&filled, now) {
             stale = Some(filled);
         } else {
-            return Ok(filled);
+            return Ok((filled, now));
         }
     }
 }
@@ -331,6 +346,19 @@ async fn first_of(proving: &mut Vec<oneshot::Receiver<Filled>>) -> Option<Filled
         }
     })
     .await
+}
+
+/// Resolves when all who wait have been told of something since. Whoever waits within `Deadlines::timeout` is woken for it.
+async fn told(connector: &Connector, news: &mut u64) {
+    poll_fn(|_| {
+        let known = std::mem::replace(news, connector.deadlines.news());
+        if known == *news {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
 }
 
 async fn passed(sleep: Pin<&mut Option<Sleep>>) {

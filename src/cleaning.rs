@@ -4,11 +4,11 @@ use std::{
     future::Future,
     pin::pin,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use mysql_async::{QueryResult, TextProtocol, prelude::Queryable};
-use tokio::time::{error::Elapsed, timeout};
+use tokio::time::timeout;
 use tracing::{debug, trace};
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     connector::Connector,
     error::{Brief, ConnectPhase, ends_connection},
     goodbye, killing,
+    moment::Moment,
     session::{Needs, ProofError, Reason, Session, Verdict},
     slot::{Filled, Tending},
 };
@@ -126,12 +127,12 @@ pub(crate) async fn prove(connector: &Arc<Connector>, mut tending: Tending) -> O
     }
     let outcome = with_patience(connector, id, proved_at, pin!(session.prove())).await;
     let error = match outcome {
-        Ok(Ok(())) => {
-            connector.note_sign();
+        Some(Ok(())) => {
+            connector.note_sign(Moment::now());
             return tending.done();
         }
-        Ok(Err(error)) => Brief(error).to_string(),
-        Err(_elapsed) => format!("no answer within {:?}", connector.config.connect_timeout),
+        Some(Err(error)) => Brief(error).to_string(),
+        None => format!("no answer within {:?}", connector.config.connect_timeout),
     };
     debug!(
         pool = connector.name,
@@ -140,7 +141,8 @@ pub(crate) async fn prove(connector: &Arc<Connector>, mut tending: Tending) -> O
         "connection gave no proof"
     );
     connector.count_discarded(id, Reason::Unproved, Some(proved_at));
-    goodbye::close(connector, tending, Reason::Unproved).await;
+    // What is rare is boxed: it is large.
+    Box::pin(goodbye::close(connector, tending, Reason::Unproved)).await;
     None
 }
 
@@ -149,22 +151,24 @@ pub(crate) async fn prove(connector: &Arc<Connector>, mut tending: Tending) -> O
 async fn with_patience<T>(
     connector: &Connector,
     id: u32,
-    proved_at: Instant,
+    proved_at: Moment,
     mut work: impl Future<Output = T> + Unpin,
-) -> Result<T, Elapsed> {
+) -> Option<T> {
     let _panicking = CountPanic {
         connector,
         id,
         proved_at,
     };
     let limit = connector.config.connect_timeout;
-    match timeout(DOUBT.min(limit), &mut work).await {
-        Ok(outcome) => return Ok(outcome),
-        Err(elapsed) if limit <= DOUBT => return Err(elapsed),
-        Err(_there_is_more_time) => {}
+    let deadlines = &connector.deadlines;
+    let begun = Moment::now();
+    let soon = deadlines.timeout(begun, DOUBT.min(limit), &mut work);
+    let soon = soon.await;
+    if soon.is_some() || limit <= DOUBT {
+        return soon;
     }
     let doubt = connector.doubt(proved_at);
-    let outcome = timeout(limit.saturating_sub(DOUBT), work).await;
+    let outcome = deadlines.timeout(begun, limit, work).await;
     drop(doubt);
     connector.judge();
     outcome
@@ -174,7 +178,7 @@ async fn with_patience<T>(
 struct CountPanic<'a> {
     connector: &'a Connector,
     id: u32,
-    proved_at: Instant,
+    proved_at: Moment,
 }
 
 impl Drop for CountPanic<'_> {
@@ -198,16 +202,16 @@ async fn clean(connector: Arc<Connector>, mut tending: Tending, needs: Needs) {
         with_patience(&connector, id, proved_at, work).await
     };
     let reason = match outcome {
-        Ok(Ok(())) => {
+        Some(Ok(())) => {
             session.follow.begin_borrower();
-            session.follow.proved_at = Instant::now();
-            connector.note_sign();
+            session.follow.proved_at = Moment::now();
+            connector.note_sign(session.follow.proved_at);
             connector.metrics.cleaned.add_one();
             let Some(filled) = tending.done() else { return };
             return make_idle(&connector, filled);
         }
-        Ok(Err(reason)) => reason,
-        Err(_elapsed) => Reason::Unproved,
+        Some(Err(reason)) => reason,
+        None => Reason::Unproved,
     };
     connector.count_discarded(id, reason, Some(proved_at));
     Box::pin(goodbye::close(&connector, tending, reason)).await;

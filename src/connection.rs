@@ -5,7 +5,7 @@ use std::{
     future::Future,
     ops::{Deref, DerefMut},
     panic::Location,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
 };
 
@@ -20,6 +20,7 @@ use crate::{
     connector::Connector,
     error::Error,
     leak::LeakWatch,
+    moment::Moment,
     session::{Follow, Reason},
     signal::Signal,
     slot::Filled,
@@ -63,7 +64,7 @@ impl PooledConn {
     pub(crate) fn new(
         filled: Filled,
         connector: Arc<Connector>,
-        now: u64,
+        now: Moment,
         got_at: &'static Location<'static>,
     ) -> Self {
         connector.note_lent(&filled, now, got_at);
@@ -94,7 +95,7 @@ impl PooledConn {
             follow.note_read_only_transaction();
         }
         let started = follow
-            .unless_cut(cut, conn.start_transaction(options))
+            .unless_cut(cut, pin!(conn.start_transaction(options)))
             .await?;
         follow.end_with_status(&started);
         Ok(Transaction {
@@ -285,7 +286,7 @@ impl<'a> Transaction<'a> {
             cut,
         } = self;
         follow.begin(&inner, cut)?;
-        let done = follow.unless_cut(cut, end(inner)).await?;
+        let done = follow.unless_cut(cut, pin!(end(inner))).await?;
         follow.end_with_status(&done);
         // After a failed commit the driver rolls back; the server's status tells how that went.
         follow.note_transaction(false);

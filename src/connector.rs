@@ -22,12 +22,15 @@ use tokio::{
 use tracing::{Instrument, Span, debug, debug_span, field::Empty, info, warn};
 
 use crate::{
+    apart::Apart,
     config::PoolConfig,
+    deadlines::Deadlines,
     error::{ConnectError, ConnectPhase, Error},
     export::{self, Registry},
     gate::{Gate, Mark, Pass, Since},
     holders::Holders,
     metrics::{Counter, Metrics, PoolMetrics},
+    moment::{Moment, nanos},
     opener::{NotOpened, Opener},
     pulse::{Look, Pulses},
     readiness::{Board, Facts, GRACE, Health, Readiness},
@@ -43,6 +46,8 @@ use crate::{
 const HANGING: Duration = Duration::from_millis(300);
 /// If none of the connections in use has come back for so long, the server is asked for a sign of life.
 const QUIET: Duration = Duration::from_millis(300);
+/// Connections that come back within so short a time are one sign of life.
+const SIGNS_APART: Duration = Duration::from_millis(1);
 
 /// What all parts of a pool share. Opens connections into vacant slots, and knows how that goes.
 pub(crate) struct Connector {
@@ -51,7 +56,7 @@ pub(crate) struct Connector {
     pub(crate) opener: Opener,
     pub(crate) slots: Arc<Slots>,
     pub(crate) upkeep: Upkeep,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Apart<Metrics>,
     pub(crate) slow_gets: SlowGets,
     pub(crate) board: Board,
     /// What can be seen of connections while they are lent.
@@ -67,17 +72,18 @@ pub(crate) struct Connector {
     /// Guards those that are closed and whose statements may still run. Taken before nothing else.
     abandoned: Mutex<Vec<Victim>>,
     /// Guards how opening goes. Taken before the slots' ledger.
-    gate: Mutex<Gate>,
+    gate: Apart<Mutex<Gate>>,
+    /// How many attempts have ended: the gate's own count, for who has no time for its lock.
+    ended: AtomicU64,
     /// Guards which runtime the pool lives on. Taken before nothing else.
-    home: Mutex<Option<Home>>,
+    home: Apart<Mutex<Option<Home>>>,
     /// Counts the attempts that have ended.
     progress: watch::Sender<u64>,
-    /// Connections last proved before this moment are suspect: nanoseconds since `epoch`.
+    /// Of callers who wait, and of what is being cleaned or proved.
+    pub(crate) deadlines: Arc<Deadlines>,
+    /// Connections last proved before this moment are suspect: the number of a [`Moment`].
     suspect_before: AtomicU64,
-    /// When the server last answered, as far as is known: nanoseconds since `epoch`.
-    last_sign: AtomicU64,
-    /// When the connection that came back last had its last answer: nanoseconds since `epoch`.
-    last_return: AtomicU64,
+    signs: Apart<Signs>,
     /// Connections that have been asked for a proof and have not answered for long.
     pub(crate) doubtful: AtomicUsize,
     /// How many connections are to be replaced once a replacement is open.
@@ -86,8 +92,16 @@ pub(crate) struct Connector {
     generation: AtomicU64,
     /// Connections beyond `size` are closed on return, or ones beyond a limit that was made smaller.
     pub(crate) trims_on_return: AtomicBool,
-    epoch: Instant,
     discarded: [Counter; Reason::ALL.len()],
+}
+
+/// Signs of life: the number of a [`Moment`] each.
+#[derive(Debug, Default)]
+struct Signs {
+    /// When the server last answered, as far as is known.
+    last_sign: AtomicU64,
+    /// When the connection that came back last had its last answer.
+    last_return: AtomicU64,
 }
 
 /// Whom connections are opened for, besides keeping `size`.
@@ -119,7 +133,7 @@ impl Connector {
             Counter::new(registry.counter(export::DISCARDED, reason))
         });
         Arc::new(Self {
-            metrics,
+            metrics: Apart::new(metrics),
             slow_gets: SlowGets::default(),
             discarded,
             name,
@@ -137,17 +151,17 @@ impl Connector {
             wake: Arc::default(),
             killing: tokio::sync::Mutex::default(),
             abandoned: Mutex::default(),
-            gate: Mutex::default(),
-            home: Mutex::default(),
+            gate: Apart::default(),
+            ended: AtomicU64::new(0),
+            home: Apart::default(),
             progress: watch::Sender::new(0),
+            deadlines: Arc::default(),
             suspect_before: AtomicU64::new(0),
-            last_sign: AtomicU64::new(0),
-            last_return: AtomicU64::new(0),
+            signs: Apart::default(),
             doubtful: AtomicUsize::new(0),
             due: AtomicUsize::new(0),
             generation: AtomicU64::new(0),
             trims_on_return: AtomicBool::new(config.overflow_linger.is_zero()),
-            epoch: Instant::now(),
             config,
         })
     }
@@ -266,9 +280,14 @@ impl Connector {
         self.gate().mark()
     }
 
-    /// The last failure since, if it is one that trying again does not mend.
-    pub(crate) fn lasting_since(&self, mark: Mark) -> Option<ConnectError> {
-        self.gate().lasting_since(mark)
+    /// How many attempts have ended.
+    pub(crate) fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// The last failure after so many attempts had ended, if it is one that trying again does not mend.
+    pub(crate) fn lasting_since(&self, ended: u64) -> Option<ConnectError> {
+        self.gate().lasting_since(ended)
     }
 
     pub(crate) fn since(&self, mark: Mark) -> Since {
@@ -343,22 +362,21 @@ impl Connector {
         self.metrics.publish(&status, idle_max, readiness);
     }
 
-    /// Whether a connection must be proved before it is handed out at `now`, a [moment](Self::moment).
+    /// Whether a connection must be proved before it is handed out at `now`.
     #[inline]
-    pub(crate) fn needs_proof(&self, session: &Session, now: u64) -> bool {
-        let proved_at = self.nanos(session.follow.proved_at);
-        now.saturating_sub(proved_at) > nanos(self.config.prove_after_idle)
-            || proved_at < self.suspect_before.load(Ordering::Relaxed)
+    pub(crate) fn needs_proof(&self, session: &Session, now: Moment) -> bool {
+        let proved_at = session.follow.proved_at;
+        now.since(proved_at) > self.config.prove_after_idle || self.is_suspect(proved_at)
     }
 
     /// Whether another connection was found dead since this moment.
     #[inline]
-    pub(crate) fn is_suspect(&self, proved_at: Instant) -> bool {
-        self.nanos(proved_at) < self.suspect_before.load(Ordering::Relaxed)
+    pub(crate) fn is_suspect(&self, proved_at: Moment) -> bool {
+        proved_at.number() < self.suspect_before.load(Ordering::Relaxed)
     }
 
     /// A connection does not answer: for as long as what is returned lives, it does not count as working.
-    pub(crate) fn doubt(&self, proved_at: Instant) -> Doubt<'_> {
+    pub(crate) fn doubt(&self, proved_at: Moment) -> Doubt<'_> {
         self.doubtful.fetch_add(1, Ordering::Relaxed);
         if !self.is_suspect(proved_at) {
             self.suspect_all();
@@ -370,19 +388,8 @@ impl Connector {
     /// A connection was found dead: all that were not proved since are suspect.
     pub(crate) fn suspect_all(&self) {
         self.suspect_before
-            .store(self.nanos(Instant::now()), Ordering::Relaxed);
+            .store(Moment::now().number(), Ordering::Relaxed);
         self.wake.notify_one();
-    }
-
-    /// Nanoseconds since the pool was made, and never 0.
-    #[inline]
-    pub(crate) fn moment(&self, at: Instant) -> u64 {
-        self.nanos(at).max(1)
-    }
-
-    #[inline]
-    fn nanos(&self, at: Instant) -> u64 {
-        nanos(at.saturating_duration_since(self.epoch))
     }
 
     /// Replaces every connection opened before now, each once its replacement is open.
@@ -413,9 +420,10 @@ impl Connector {
     pub(crate) fn is_due(&self, session: &Session) -> bool {
         // Its last answer stands for now: that needs no clock, and is early enough.
         self.is_outdated(session)
-            || self
-                .upkeep
-                .is_due(session.birth.expires_at, session.follow.used_at)
+            || session
+                .birth
+                .due_at
+                .is_some_and(|at| session.follow.used_at >= at)
     }
 
     /// Whether the connection was opened before the last refresh.
@@ -441,7 +449,7 @@ impl Connector {
     }
 
     /// Counts a connection that is taken out of use; `proved_at` is when it was last known to be alive.
-    pub(crate) fn count_discarded(&self, id: u32, reason: Reason, proved_at: Option<Instant>) {
+    pub(crate) fn count_discarded(&self, id: u32, reason: Reason, proved_at: Option<Moment>) {
         let counts = Reason::ALL.iter().zip(&self.discarded);
         counts
             .filter(|(of, _)| **of == reason)
@@ -466,7 +474,7 @@ impl Connector {
         let status = self.slots.status();
         let ready_at = self.config.ready_threshold(status.size);
         // Nothing has come back for long, and new connections hang: what is in use hangs as well.
-        let out_of_reach = if gate.hanging > 0 && self.is_quiet(now) {
+        let out_of_reach = if gate.hanging > 0 && self.is_quiet(Moment::now()) {
             status.in_use
         } else {
             0
@@ -503,26 +511,27 @@ impl Connector {
     }
 
     /// Whether connections are in use and none of them has come back for long.
-    pub(crate) fn is_quiet(&self, now: Instant) -> bool {
-        let sign = self.last_sign.load(Ordering::Relaxed);
-        self.nanos(now).saturating_sub(sign) > nanos(QUIET)
+    pub(crate) fn is_quiet(&self, now: Moment) -> bool {
+        let sign = self.signs.last_sign.load(Ordering::Relaxed);
+        now.number().saturating_sub(sign) > nanos(QUIET)
     }
 
     /// Whether connections in use are so quiet that the server is to be asked for a sign of life: at once when
     /// they fall quiet, then more and more rarely as long as none comes back.
-    pub(crate) fn is_to_ask_for_a_sign(&self, now: Instant) -> bool {
-        self.is_quiet(now)
-            && self
-                .gate()
-                .is_to_ask(self.last_return.load(Ordering::Relaxed), now)
+    pub(crate) fn is_to_ask_for_a_sign(&self) -> bool {
+        self.is_quiet(Moment::now())
+            && self.gate().is_to_ask(
+                self.signs.last_return.load(Ordering::Relaxed),
+                Instant::now(),
+            )
     }
 
     /// Notes that a caller holds the connection from now on.
     #[inline]
-    pub(crate) fn note_lent(&self, lent: &Filled, now: u64, got_at: &'static Location<'static>) {
+    pub(crate) fn note_lent(&self, lent: &Filled, now: Moment, got_at: &'static Location<'static>) {
         // Without `leak_after` nobody asks for the line.
         let got_at = self.config.leak_after.map(|_| got_at);
-        lent.hold(now, got_at);
+        lent.hold(now.number(), got_at);
     }
 
     /// Notes that its caller holds the connection no more.
@@ -530,7 +539,7 @@ impl Connector {
     pub(crate) fn note_let_go(&self, lent: &Filled) {
         let since = lent.let_go();
         if cfg!(feature = "metrics") || self.config.leak_after.is_some() {
-            let held_for = self.moment(Instant::now()).saturating_sub(since);
+            let held_for = Moment::now().number().saturating_sub(since);
             let held_for = Duration::from_nanos(held_for);
             self.metrics.use_time.record(held_for);
         }
@@ -538,7 +547,7 @@ impl Connector {
 
     /// Who holds connections now.
     pub(crate) fn holders(&self) -> Holders {
-        let now = self.moment(Instant::now());
+        let now = Moment::now().number();
         let held_for = |since| Duration::from_nanos(now.saturating_sub(since));
         let holds = self.slots.holds().into_iter();
         Holders::of(
@@ -551,15 +560,18 @@ impl Connector {
     /// Notes a connection that came back, and when it last had an answer.
     #[inline]
     pub(crate) fn note_return(&self, session: &Session) {
-        let at = self.nanos(session.follow.used_at);
-        self.last_sign.store(at, Ordering::Relaxed);
-        self.last_return.store(at, Ordering::Relaxed);
+        let at = session.follow.used_at.number();
+        let known = self.signs.last_return.load(Ordering::Relaxed);
+        // Written rarely, as all threads read it.
+        if at.saturating_sub(known) > nanos(SIGNS_APART) {
+            self.signs.last_sign.store(at, Ordering::Relaxed);
+            self.signs.last_return.store(at, Ordering::Relaxed);
+        }
     }
 
-    /// Notes that the server answered just now.
-    pub(crate) fn note_sign(&self) {
-        self.last_sign
-            .store(self.nanos(Instant::now()), Ordering::Relaxed);
+    /// Notes that the server has just answered.
+    pub(crate) fn note_sign(&self, now: Moment) {
+        self.signs.last_sign.store(now.number(), Ordering::Relaxed);
     }
 
     fn tell(&self, change: Option<(Readiness, Readiness)>, error: Option<String>) {
@@ -573,7 +585,8 @@ impl Connector {
         let first = self.closing.give();
         if first {
             self.tell(self.board.close(), None);
-            self.progress.send_modify(|n| *n = n.wrapping_add(1));
+            self.tell_progress();
+            self.deadlines.end();
             self.wake.notify_one();
         }
         first
@@ -587,9 +600,9 @@ impl Connector {
 
     fn note_success(&self, took: Duration) {
         self.metrics.create_time.record(took);
-        self.note_sign();
+        self.note_sign(Moment::now());
         let remember = self.slots.status().limit();
-        let outage = self.gate().note_success(took, remember, Instant::now());
+        let outage = self.note_attempt(|gate| gate.note_success(took, remember, Instant::now()));
         if let Some(outage) = outage {
             info!(
                 pool = self.name,
@@ -603,18 +616,25 @@ impl Connector {
     fn note_failure(&self, pass: Pass, error: ConnectError) {
         self.metrics.failed_attempts.add_one();
         let outage = self
-            .gate()
-            .note_failure(pass, error.clone(), Instant::now(), random());
+            .note_attempt(|gate| gate.note_failure(pass, error.clone(), Instant::now(), random()));
         self.tell_failure(outage, &error);
     }
 
     fn note_hanging(&self, pass: &mut Pass) {
         let error = ConnectError::timed_out(ConnectPhase::Connect, HANGING);
         let outage = self
-            .gate()
-            .note_hanging(pass, error.clone(), Instant::now(), random());
+            .note_attempt(|gate| gate.note_hanging(pass, error.clone(), Instant::now(), random()));
         self.tell_failure(outage, &error);
         self.judge();
+    }
+
+    /// Has the gate note how an attempt goes.
+    fn note_attempt<T>(&self, note: impl FnOnce(&mut Gate) -> T) -> T {
+        let mut gate = self.gate();
+        let noted = note(&mut gate);
+        self.ended.store(gate.mark().ended, Ordering::Relaxed);
+        drop(gate);
+        noted
     }
 
     fn tell_failure(&self, outage: bool, error: &ConnectError) {
@@ -628,7 +648,12 @@ impl Connector {
 
     fn note_end(&self) {
         self.judge();
+        self.tell_progress();
+    }
+
+    fn tell_progress(&self) {
         self.progress.send_modify(|n| *n = n.wrapping_add(1));
+        self.deadlines.tell_all();
     }
 
     /// Nothing panics while it holds this lock, so a poisoned one is as good as any.
@@ -758,10 +783,4 @@ fn trouble(gate: &Gate, status: &PoolStatus, now: Instant) -> Option<String> {
             status.in_use, status.waiting
         ))
     })
-}
-
-#[inline]
-fn nanos(duration: Duration) -> u64 {
-    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
-    seconds.saturating_add(duration.subsec_nanos().into())
 }

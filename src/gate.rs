@@ -231,23 +231,23 @@ impl Gate {
         }
     }
 
-    /// The last failure after this mark.
-    fn failure_since(&self, mark: Mark) -> Option<&ConnectError> {
+    /// The last failure after so many attempts had ended.
+    fn failure_since(&self, ended: u64) -> Option<&ConnectError> {
         self.last_failure
             .as_ref()
-            .filter(|(n, _)| *n > mark.ended)
+            .filter(|(n, _)| *n > ended)
             .map(|(_, error)| error)
     }
 
     /// The last failure after this mark, if it is one that trying again does not mend.
-    pub(crate) fn lasting_since(&self, mark: Mark) -> Option<ConnectError> {
-        self.failure_since(mark)
+    pub(crate) fn lasting_since(&self, ended: u64) -> Option<ConnectError> {
+        self.failure_since(ended)
             .filter(|error| !error.is_transient())
             .cloned()
     }
 
     pub(crate) fn since(&self, mark: Mark) -> Since {
-        let last_error = self.failure_since(mark);
+        let last_error = self.failure_since(mark.ended);
         Since {
             attempts: self.ended.saturating_sub(mark.ended),
             failed: self.failed.saturating_sub(mark.failed),

@@ -12,6 +12,7 @@ use crate::{
     config::PoolConfig,
     connector::Connector,
     error::{ConfigError, Error},
+    moment::Moment,
     schedule::Fate,
     session::Reason,
     slot::Filled,
@@ -87,7 +88,7 @@ fn sweep(connector: &Arc<Connector>) -> Instant {
     connector.due.store(0, Ordering::Relaxed);
     let (aside, busy) = connector.slots.sweep(|pool, idle| {
         let ages: Vec<_> = idle.iter().map(|filled| connector.age(filled)).collect();
-        let plan = connector.upkeep.plan(now, pool, &ages);
+        let plan = connector.upkeep.plan(Moment::now(), pool, &ages);
         let mut aside = Vec::new();
         if plan.fates.iter().any(|fate| *fate != Fate::Keep) {
             let mut fates = plan.fates.into_iter();
@@ -114,7 +115,7 @@ fn sweep(connector: &Arc<Connector>) -> Instant {
             Fate::Keep => drop(filled),
         }
     }
-    if busy && connector.is_to_ask_for_a_sign(now) {
+    if busy && connector.is_to_ask_for_a_sign() {
         ask_for_a_sign_of_life(connector);
     }
     let tick = connector.upkeep.tick(busy);

@@ -84,7 +84,10 @@
 // | `gate` | pure: how opening goes, and what may be done when: attempts, refreshes, signs of life |
 // | `pulse` | what can be seen of connections while they are lent, and how their commands are cut off |
 // | `schedule` | pure: ages, jitter, due times, the keeper's plan |
+// | `deadlines` | the deadlines of who waits and of what is being cleaned, over one timer |
 // | `signal` | a signal that is given once: to close, to cut off |
+// | `apart` | places in memory of their own, for what many threads write |
+// | `moment` | points in time as numbers |
 // | `trail` | where the time of one `get()` goes; tells of slow ones |
 // | `metrics` | what has happened: counters, times; the gauges beside them |
 // | `histogram` | how long things took, recorded without a lock |
@@ -121,14 +124,16 @@
 // Locks. One is taken while another is held in these orders only: `connector.gate`, `slots.ledger`, deadpool's own or
 // `holds`; `connector.gate`, `pulses.all`; and the readiness board's own last of all. Each of the others is taken while
 // no other is held: `connector.home`, `connector.abandoned`, `opener.told`, a slot's `got_at`, a pulse's
-// `waker`. `connector.killing` is tokio's, and is held across awaits.
+// `waker`, the deadlines' `list`. `connector.killing` is tokio's, and is held across awaits.
 
 mod acquire;
+mod apart;
 mod cleaning;
 mod closing_down;
 mod config;
 mod connection;
 mod connector;
+mod deadlines;
 mod error;
 mod export;
 mod gate;
@@ -140,6 +145,7 @@ mod keeper;
 mod killing;
 mod leak;
 mod metrics;
+mod moment;
 mod opener;
 mod pool;
 mod pulse;

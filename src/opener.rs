@@ -12,6 +12,7 @@ use tokio::{runtime::Handle, time::timeout};
 use crate::{
     config::{OnCancel, PoolConfig},
     error::{Brief, ConnectError, ConnectPhase, ends_connection},
+    moment::Moment,
     pulse::Pulses,
     report::{Flavor, ServerInfo},
     schedule,
@@ -119,12 +120,14 @@ impl Opener {
         let conn = Conn::new(opts)
             .await
             .map_err(|error| ConnectError::driver(*phase, error))?;
-        let opened_at = Instant::now();
+        let opened_at = Moment::now();
+        let expires_at = schedule::expires_at(opened_at, self.config.recycle, random());
         let birth = Birth {
             id: conn.id(),
             opts: conn.opts().clone(),
             runtime: Handle::current(),
-            expires_at: schedule::expires_at(opened_at, self.config.recycle, random()),
+            expires_at,
+            due_at: schedule::due_at(expires_at, self.config.recycle),
             autocommit: true,
             generation,
             chance: random(),

@@ -3,7 +3,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -44,13 +44,12 @@ impl Pulse {
     pub(crate) async fn unless_cut<T>(
         &self,
         cut: &Signal,
-        command: impl Future<Output = T>,
+        mut command: impl Future<Output = T> + Unpin,
     ) -> Option<T> {
-        let mut command = pin!(command);
         // However it ends: a waker keeps its task's memory.
         let _forgetting = Forgetting(self);
         poll_fn(|cx| {
-            if let Poll::Ready(output) = command.as_mut().poll(cx) {
+            if let Poll::Ready(output) = Pin::new(&mut command).poll(cx) {
                 return Poll::Ready(Some(output));
             }
             let mut waker = self.waker();
@@ -148,7 +147,10 @@ impl Pulses {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::pending, sync::Arc};
+    use std::{
+        future::{pending, ready},
+        sync::Arc,
+    };
 
     use super::{Pulses, Signal};
 
@@ -156,7 +158,7 @@ mod tests {
     async fn a_command_ends_by_itself_or_is_cut_off() {
         let (pulses, cut) = (Pulses::default(), Arc::new(Signal::default()));
         let pulse = pulses.begin();
-        assert_eq!(pulse.unless_cut(&cut, async { 1 }).await, Some(1));
+        assert_eq!(pulse.unless_cut(&cut, ready(1)).await, Some(1));
         let command = tokio::spawn({
             let (pulse, cut) = (Arc::clone(&pulse), Arc::clone(&cut));
             async move { pulse.unless_cut(&cut, pending::<()>()).await }
@@ -166,7 +168,7 @@ mod tests {
         pulses.wake();
         assert_eq!(command.await.expect("no panic"), None);
         assert!(pulse.waker().is_none(), "a task is kept");
-        assert_eq!(pulse.unless_cut(&cut, async { 1 }).await, Some(1));
+        assert_eq!(pulse.unless_cut(&cut, ready(1)).await, Some(1));
         assert_eq!(pulse.unless_cut(&cut, pending::<()>()).await, None);
     }
 

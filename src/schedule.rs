@@ -1,6 +1,8 @@
 //! Pure: when things are due, and what becomes of idle connections. Takes `now` and chance as arguments.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::moment::Moment;
 
 /// The first step of the back-off between attempts to open a connection.
 const FIRST_STEP: Duration = Duration::from_millis(20);
@@ -12,13 +14,15 @@ const LONGEST_STEP: Duration = Duration::from_secs(2);
 const SHORTEST_DELAY: Duration = Duration::from_millis(5);
 
 /// When a connection opened at `opened` reaches its maximum age: up to 10 % before `recycle`, by `chance`.
-pub(crate) fn expires_at(
-    opened: Instant,
-    recycle: Option<Duration>,
-    chance: u64,
-) -> Option<Instant> {
+pub(crate) fn expires_at(opened: Moment, recycle: Option<Duration>, chance: u64) -> Option<Moment> {
     let recycle = recycle?;
-    opened.checked_add(recycle.saturating_sub(up_to(part(recycle, 10), chance)))
+    Some(opened.after(recycle.saturating_sub(up_to(part(recycle, 10), chance))))
+}
+
+/// When the replacement of a connection is begun: a little before its deadline.
+pub(crate) fn due_at(expires_at: Option<Moment>, recycle: Option<Duration>) -> Option<Moment> {
+    let lead = part(recycle.unwrap_or_default(), 20);
+    expires_at.map(|at| at.before(lead))
 }
 
 /// How long to wait before the next attempt, after `failures` in a row that began `outage` ago.
@@ -58,16 +62,12 @@ impl Upkeep {
         shortest.clamp(Duration::from_millis(10), longest)
     }
 
-    /// When the replacement of a connection is begun: a little before its deadline.
-    pub(crate) fn is_due(&self, expires_at: Option<Instant>, now: Instant) -> bool {
-        let lead = self
-            .recycle
-            .map_or(Duration::ZERO, |recycle| part(recycle, 20));
-        expires_at.is_some_and(|at| now.checked_add(lead).is_none_or(|soon| soon >= at))
+    fn is_due(&self, expires_at: Option<Moment>, now: Moment) -> bool {
+        due_at(expires_at, self.recycle).is_some_and(|at| now >= at)
     }
 
     /// Sorts idle connections, the one unused for longest first. `idle` counts in `open`.
-    pub(crate) fn plan(&self, now: Instant, pool: Occupancy, idle: &[Age]) -> Plan {
+    pub(crate) fn plan(&self, now: Moment, pool: Occupancy, idle: &[Age]) -> Plan {
         let mut fates = vec![Fate::Keep; idle.len()];
         let mut open = pool.open;
         let mut give =
@@ -100,8 +100,7 @@ impl Upkeep {
                 is_due(age) && (!is_busy || must(age))
             });
         }
-        let lingered =
-            |age: &Age| now.saturating_duration_since(age.used_at) >= self.overflow_linger;
+        let lingered = |age: &Age| now.since(age.used_at) >= self.overflow_linger;
         let surplus = open_after.saturating_sub(pool.size);
         give(&mut fates, Fate::Close, surplus, &|age| {
             !is_due(age) && lingered(age)
@@ -118,7 +117,7 @@ impl Upkeep {
             let proof_due = self.keepalive.is_some_and(|keepalive| {
                 // Each at its own pace, so that they do not stay together.
                 let pace = keepalive.saturating_sub(up_to(part(keepalive, 2), age.chance));
-                now.saturating_duration_since(age.proved_at) >= pace
+                now.since(age.proved_at) >= pace
             });
             if age.suspect || proof_due {
                 *fate = Fate::Prove;
@@ -148,9 +147,9 @@ impl Occupancy {
 /// What the keeper knows of an idle connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Age {
-    pub(crate) used_at: Instant,
-    pub(crate) proved_at: Instant,
-    pub(crate) expires_at: Option<Instant>,
+    pub(crate) used_at: Moment,
+    pub(crate) proved_at: Moment,
+    pub(crate) expires_at: Option<Moment>,
     /// Opened before the last refresh.
     pub(crate) outdated: bool,
     /// Not proved since another was found dead.
@@ -195,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_never_expires_has_no_deadline() {
-        assert_eq!(expires_at(Instant::now(), None, 7), None);
+        assert_eq!(expires_at(Moment::now(), None, 7), None);
     }
 
     #[test]
@@ -219,11 +218,16 @@ mod tests {
         overflow_linger: Duration::from_secs(5),
     };
 
-    fn age(now: Instant) -> Age {
+    /// So that there is a time before it.
+    fn long_after_the_beginning() -> Moment {
+        Moment::now().after(Duration::from_secs(1000))
+    }
+
+    fn age(now: Moment) -> Age {
         Age {
             used_at: now,
             proved_at: now,
-            expires_at: Some(now + Duration::from_secs(50)),
+            expires_at: Some(now.after(Duration::from_secs(50))),
             outdated: false,
             suspect: false,
             chance: 0,
@@ -232,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_due_connection_goes_only_when_its_replacement_is_there() {
-        let now = Instant::now();
+        let now = long_after_the_beginning();
         let due = Age {
             expires_at: Some(now),
             ..age(now)
@@ -260,7 +264,7 @@ mod tests {
 
     #[test]
     fn without_room_one_due_connection_at_a_time_is_replaced() {
-        let now = Instant::now();
+        let now = long_after_the_beginning();
         let due = Age {
             expires_at: Some(now),
             ..age(now)
@@ -285,7 +289,7 @@ mod tests {
         );
         // The last idle one stays until it must go.
         let nearly = Age {
-            expires_at: Some(now + Duration::from_secs(1)),
+            expires_at: Some(now.after(Duration::from_secs(1))),
             ..age(now)
         };
         assert_eq!(UPKEEP.plan(now, full, &[nearly]).fates, [Fate::Keep]);
@@ -294,9 +298,9 @@ mod tests {
 
     #[test]
     fn overflow_goes_once_it_has_lingered_and_excess_at_once() {
-        let now = Instant::now();
+        let now = long_after_the_beginning();
         let old = Age {
-            used_at: now - Duration::from_secs(5),
+            used_at: now.before(Duration::from_secs(5)),
             ..age(now)
         };
         let pool = Occupancy {
@@ -323,17 +327,17 @@ mod tests {
 
     #[test]
     fn suspects_are_proved_and_so_is_what_nobody_used_for_long() {
-        let now = Instant::now();
+        let now = long_after_the_beginning();
         let suspect = Age {
             suspect: true,
             ..age(now)
         };
         let quiet = Age {
-            proved_at: now - Duration::from_secs(10),
+            proved_at: now.before(Duration::from_secs(10)),
             ..age(now)
         };
         let early = Age {
-            proved_at: now - Duration::from_secs(8),
+            proved_at: now.before(Duration::from_secs(8)),
             chance: u64::MAX,
             ..age(now)
         };
@@ -356,11 +360,11 @@ mod tests {
             size in 1usize..6, overflow in 0usize..6, in_use in 0usize..6, vacant in 0usize..3,
             ages in proptest::collection::vec((0u64..12, 0u64..12, 10u64..50, any::<bool>()), 0..8),
         ) {
-            let now = Instant::now() + Duration::from_secs(100);
+            let now = long_after_the_beginning();
             let ages: Vec<_> = ages.into_iter().map(|(used, proved, expires, outdated)| Age {
-                used_at: now - Duration::from_secs(used),
-                proved_at: now - Duration::from_secs(proved),
-                expires_at: Some(now + Duration::from_secs(50) - Duration::from_secs(expires)),
+                used_at: now.before(Duration::from_secs(used)),
+                proved_at: now.before(Duration::from_secs(proved)),
+                expires_at: Some(now.after(Duration::from_secs(50)).before(Duration::from_secs(expires))),
                 outdated,
                 ..age(now)
             }).collect();
@@ -375,8 +379,8 @@ mod tests {
 
         #[test]
         fn every_deadline_lies_in_the_last_tenth(seconds in 1u64..1_000_000, chance: u64) {
-            let (now, recycle) = (Instant::now(), Duration::from_secs(seconds));
-            let age = expires_at(now, Some(recycle), chance).expect("a deadline") - now;
+            let (now, recycle) = (long_after_the_beginning(), Duration::from_secs(seconds));
+            let age = expires_at(now, Some(recycle), chance).expect("a deadline").since(now);
             prop_assert!(age <= recycle && age >= recycle - recycle / 10);
         }
 

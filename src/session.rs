@@ -9,7 +9,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Waker},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use mysql_async::{
@@ -23,6 +23,7 @@ use tokio::{runtime::Handle, time::timeout};
 use crate::{
     config::Reset,
     error::{Error, tells_of_loss, tells_read_only},
+    moment::Moment,
     pulse::Pulse,
     severing,
     signal::Signal,
@@ -49,7 +50,9 @@ pub(crate) struct Birth {
     /// The runtime whose reactor drives the socket.
     pub(crate) runtime: Handle,
     /// When it reaches its maximum age.
-    pub(crate) expires_at: Option<Instant>,
+    pub(crate) expires_at: Option<Moment>,
+    /// When its replacement is to be begun.
+    pub(crate) due_at: Option<Moment>,
     /// Whether autocommit was on after `init`.
     pub(crate) autocommit: bool,
     /// Which `refresh()` it came after.
@@ -276,7 +279,7 @@ impl Session {
     fn compare(&mut self, answer: Option<Row>, nonce: u64) -> Result<Row, ProofError> {
         match answer {
             Some(row) if column(&row, 0) == Some(nonce) => {
-                self.follow.proved_at = Instant::now();
+                self.follow.proved_at = Moment::now();
                 Ok(row)
             }
             _ => Err(ProofError::OutOfStep),
@@ -291,7 +294,7 @@ impl Session {
         self.follow.in_flight = true;
         let outcome = work(&mut self.conn).await?;
         self.follow.in_flight = false;
-        self.follow.proved_at = Instant::now();
+        self.follow.proved_at = Moment::now();
         Ok(outcome)
     }
 
@@ -365,9 +368,9 @@ pub(crate) struct Follow {
     /// What the present borrower's statements may have left behind.
     effect: Effect,
     /// When the connection last gave an answer that was in step.
-    pub(crate) proved_at: Instant,
+    pub(crate) proved_at: Moment,
     /// When a borrower last had an answer on it.
-    pub(crate) used_at: Instant,
+    pub(crate) used_at: Moment,
     /// The server said that it is read-only, though the borrower did not ask for that.
     pub(crate) read_only: bool,
     /// The present borrower asked for a read-only transaction, or may have.
@@ -426,7 +429,7 @@ const STATEMENTS_REMEMBERED: usize = 1024;
 
 impl Follow {
     fn new(pulse: Arc<Pulse>) -> Self {
-        let now = Instant::now();
+        let now = Moment::now();
         Self {
             in_flight: false,
             pulse,
@@ -466,7 +469,7 @@ impl Follow {
     pub(crate) async fn unless_cut<T>(
         &self,
         cut: &Signal,
-        command: impl Future<Output = mysql_async::Result<T>>,
+        command: impl Future<Output = mysql_async::Result<T>> + Unpin,
     ) -> mysql_async::Result<mysql_async::Result<T>> {
         match self.pulse.unless_cut(cut, command).await {
             Some(outcome) => Ok(outcome),
@@ -483,7 +486,7 @@ impl Follow {
             // If it closed the connection, its flag says so.
             Err(mysql_async::Error::Driver(_)) => self.misused = true,
             _ => {
-                self.proved_at = Instant::now();
+                self.proved_at = Moment::now();
                 self.used_at = self.proved_at;
             }
         }

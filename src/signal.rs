@@ -11,11 +11,12 @@ use tokio::sync::Notify;
 
 /// A signal given once; asking costs one load.
 ///
-/// This is the one atomic in the crate that must agree with a wake-up. A lock that both sides take makes them: that of
-/// `Notify`, or of a pulse's waker. Whoever gives the signal writes the flag before it takes that lock, and whoever waits
-/// for it reads the flag after it has taken it. So if the giver has the lock first, the other one sees the flag; and if
-/// the other one has it first, it is woken. All other atomics are counts, marks and times that stand for themselves: one
-/// that is read late makes a look, a line of log or an opening late, and never loses a wake-up.
+/// This, and the count of news in `deadlines`, are the atomics in the crate that must agree with a wake-up. A lock that
+/// both sides take makes them: that of `Notify`, of a pulse's waker, or of the list of deadlines. Whoever tells writes the
+/// flag before it takes that lock, and whoever waits reads the flag after it has taken it. So if the teller has the lock
+/// first, the other one sees the flag; and if the other one has it first, it is woken. All other atomics are counts, marks
+/// and times that stand for themselves: one that is read late makes a look, a line of log or an opening late, and never
+/// loses a wake-up.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     given: AtomicBool,

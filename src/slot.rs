@@ -27,7 +27,7 @@ use deadpool::managed::{
 };
 use tokio::sync::{oneshot, watch};
 
-use crate::{schedule::Occupancy, session::Session, status::PoolStatus};
+use crate::{apart::Apart, schedule::Occupancy, session::Session, status::PoolStatus};
 
 /// Place for one connection. Vacant, it is held back in the ledger; filled, deadpool hands it out.
 ///
@@ -42,7 +42,7 @@ struct Place<S> {
 /// Since when a caller holds what is in a slot, and the line that got it.
 #[derive(Debug, Default)]
 struct Hold {
-    /// A moment of the connector's, or 0 while no caller holds it.
+    /// The number of a `Moment`, or 0 while no caller holds it.
     since: AtomicU64,
     /// Only where it is asked for. Taken after all other locks.
     got_at: Mutex<Option<&'static Location<'static>>>,
@@ -116,9 +116,9 @@ const WITHOUT_END: Timeouts = Timeouts {
 pub(crate) struct Slots<S: Occupant = Session> {
     pool: Pool<SlotManager<S>>,
     /// Guards where the slots are that deadpool has not. Taken before deadpool's own lock, and after the connector's.
-    ledger: Mutex<Ledger<S>>,
+    ledger: Apart<Mutex<Ledger<S>>>,
     /// Counts those who came to wait.
-    turns: AtomicU64,
+    turns: Apart<AtomicU64>,
     /// How many of the ledger's `passed_over` there are: who sees too few of them in a hurry only takes precedence.
     passed_over: AtomicUsize,
     /// Counts how often a slot became vacant.
@@ -188,7 +188,7 @@ impl<S: Occupant> Slots<S> {
         };
         let slots = Self {
             pool,
-            ledger: Mutex::new(Ledger {
+            ledger: Apart::new(Mutex::new(Ledger {
                 size,
                 overflow,
                 known: 0,
@@ -197,8 +197,8 @@ impl<S: Occupant> Slots<S> {
                 opening: 0,
                 tending: 0,
                 passed_over: BTreeMap::new(),
-            }),
-            turns: AtomicU64::new(0),
+            })),
+            turns: Apart::default(),
             passed_over: AtomicUsize::new(0),
             vacated: watch::Sender::new(0),
         };

@@ -2,12 +2,16 @@
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tracing::{debug, warn};
 
-use crate::{error::Error, status::PoolStatus};
+use crate::{
+    error::Error,
+    moment::{Moment, nanos},
+    status::PoolStatus,
+};
 
 /// Slow gets are told of aloud this often at most: an outage makes all of them slow.
 const ALOUD_EVERY: Duration = Duration::from_secs(1);
@@ -27,7 +31,7 @@ pub(crate) enum Stage {
 #[derive(Debug)]
 pub(crate) struct Trail {
     stage: Stage,
-    since: Instant,
+    since: Moment,
     spent: Spent,
 }
 
@@ -40,7 +44,7 @@ pub(crate) struct Spent {
 }
 
 impl Trail {
-    pub(crate) fn begin(now: Instant) -> Self {
+    pub(crate) fn begin(now: Moment) -> Self {
         Self {
             stage: Stage::Waiting,
             since: now,
@@ -51,23 +55,23 @@ impl Trail {
     #[inline]
     pub(crate) fn enter(&mut self, stage: Stage) {
         if stage != self.stage {
-            self.leave(Instant::now());
+            self.leave(Moment::now());
             self.stage = stage;
         }
     }
 
-    pub(crate) fn end(mut self, now: Instant) -> Spent {
+    pub(crate) fn end(mut self, now: Moment) -> Spent {
         self.leave(now);
         self.spent
     }
 
-    fn leave(&mut self, now: Instant) {
+    fn leave(&mut self, now: Moment) {
         let spent = match self.stage {
             Stage::Waiting => &mut self.spent.waiting,
             Stage::Opening => &mut self.spent.opening,
             Stage::Proving => &mut self.spent.proving,
         };
-        *spent = spent.saturating_add(now.saturating_duration_since(self.since));
+        *spent = spent.saturating_add(now.since(self.since));
         self.since = now;
     }
 }
@@ -82,7 +86,7 @@ impl Spent {
 /// Tells of slow gets: of one in a while aloud, with how many were told of quietly since.
 #[derive(Debug, Default)]
 pub(crate) struct SlowGets {
-    /// When one was last told of aloud: a moment of the connector's.
+    /// When one was last told of aloud: the number of a [`Moment`].
     told_at: AtomicU64,
     /// How many were told of quietly since then.
     quiet: AtomicU64,
@@ -95,7 +99,7 @@ impl SlowGets {
         spent: Spent,
         status: PoolStatus,
         error: Option<&Error>,
-        now: u64,
+        now: Moment,
     ) {
         /// The level is part of an event's static data.
         macro_rules! tell {
@@ -118,7 +122,7 @@ impl SlowGets {
                 )
             };
         }
-        if self.is_aloud(now) {
+        if self.is_aloud(now.number()) {
             let quiet = self.quiet.swap(0, Ordering::Relaxed);
             tell!(warn, quiet,);
         } else {
@@ -128,7 +132,7 @@ impl SlowGets {
     }
 
     fn is_aloud(&self, now: u64) -> bool {
-        let every = u64::try_from(ALOUD_EVERY.as_nanos()).unwrap_or(u64::MAX);
+        let every = nanos(ALOUD_EVERY);
         let told_at = self.told_at.load(Ordering::Relaxed);
         // Of those that come at once, one wins.
         (told_at == 0 || now.saturating_sub(told_at) >= every)
@@ -145,7 +149,7 @@ mod tests {
 
     #[test]
     fn each_stage_has_its_time() {
-        let begun = Instant::now();
+        let begun = Moment::now();
         let mut trail = Trail::begin(begun);
         let mut at = begun;
         for (stage, ms) in [
@@ -154,11 +158,11 @@ mod tests {
             (Stage::Opening, 300),
             (Stage::Opening, 4000),
         ] {
-            at += Duration::from_millis(ms);
+            at = at.after(Duration::from_millis(ms));
             trail.leave(at);
             trail.stage = stage;
         }
-        let spent = trail.end(at + Duration::from_millis(50_000));
+        let spent = trail.end(at.after(Duration::from_millis(50_000)));
         let ms = Duration::from_millis;
         assert_eq!(
             spent,
@@ -173,7 +177,7 @@ mod tests {
 
     #[test]
     fn entering_the_stage_one_is_in_changes_nothing() {
-        let mut trail = Trail::begin(Instant::now());
+        let mut trail = Trail::begin(Moment::now());
         trail.enter(Stage::Waiting);
         assert_eq!(trail.spent, Spent::default());
         trail.enter(Stage::Opening);

@@ -125,7 +125,7 @@ async fn until_filled(
         if counting.is_none() && status.idle > 0 {
             *counting = begin_counting(connector);
         }
-        if let Some(error) = connector.lasting_since(mark) {
+        if let Some(error) = connector.lasting_since(mark.ended) {
             return Err(Error::Connect(error));
         }
         if progress.changed().await.is_err() {
