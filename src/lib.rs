@@ -86,8 +86,6 @@
 // | `schedule` | pure: ages, jitter, due times, the keeper's plan |
 // | `deadlines` | the deadlines of who waits and of what is being cleaned, over one timer |
 // | `signal` | a signal that is given once: to close, to cut off |
-// | `apart` | places in memory of their own, for what many threads write |
-// | `moment` | points in time as numbers |
 // | `trail` | where the time of one `get()` goes; tells of slow ones |
 // | `metrics` | what has happened: counters, times; the gauges beside them |
 // | `histogram` | how long things took, recorded without a lock |
@@ -96,6 +94,8 @@
 // | `config`, `error` | settings; errors, their classes and advice |
 // | `holders` | who holds connections, and for how long |
 // | `report`, `status` | what is told of a warm-up, a close, a moment |
+// | `moment` | points in time as numbers |
+// | `apart` | places in memory of their own, for what many threads write |
 // | `guide` | guides, text only |
 //
 // Invariants, each with tests that hold it:
