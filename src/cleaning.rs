@@ -47,7 +47,9 @@ pub(crate) fn give_back(connector: &Arc<Connector>, mut filled: Filled) {
             let runtime = filled.birth.runtime.clone();
             let tending = connector.slots.tend(filled);
             // On a runtime that is gone the task is dropped at once, and closes the connection.
-            drop(runtime.spawn(clean(Arc::clone(connector), tending, needs)));
+            // Boxed by itself: large memory that is aligned as the runtime aligns tasks is slow to come by.
+            let cleaning = Box::pin(clean(Arc::clone(connector), tending, needs));
+            drop(runtime.spawn(cleaning));
         }
         Verdict::Discard(reason) => discard(connector, filled, reason),
     }
@@ -196,7 +198,7 @@ async fn clean(connector: Arc<Connector>, mut tending: Tending, needs: Needs) {
         return;
     };
     let (id, proved_at) = (session.conn.id(), session.follow.proved_at);
-    // Pinned here, and what is rare boxed: a task is moved to where it runs, and the smaller the cheaper.
+    // Pinned here, and what is rare boxed: the smaller the cheaper.
     let outcome = {
         let work = pin!(in_order(&connector, session, needs));
         with_patience(&connector, id, proved_at, work).await
