@@ -197,7 +197,7 @@ async fn ready_at_is_enough_when_the_time_is_over() {
     let server = Server::builder().max_connections(10).start().await;
     let settings = config(&server.url())
         .size(20)
-        .warm_up_timeout(Duration::from_secs(3));
+        .warm_up_timeout(Duration::from_secs(2));
     let enough = pool(settings.clone().ready_at(3));
     let report = enough.warm_up().await.expect("ready enough");
     assert!(!report.is_complete() && report.open >= 3, "{report}");
