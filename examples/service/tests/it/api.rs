@@ -12,7 +12,8 @@ use crate::{
 
 #[tokio::test]
 async fn accounts_are_created_read_and_listed() {
-    let server = Server::shared().await;
+    // Of its own: on the shared one, other tests make accounts between these two.
+    let server = Server::start().await;
     let running = Running::ready(settings(&server.url())).await;
     let client = &running.client;
     let new = json!({ "owner": "  Zoë ", "balance": 250 });
