@@ -247,10 +247,11 @@ async fn after_a_burst_the_overflow_is_closed_once_it_has_lingered() {
         let within = linger + Duration::from_secs(1);
         let took = best_of_three(within, async || {
             let pool = warm(settings.clone().overflow_linger(linger)).await;
+            // Before they are lent: a connection lingers from its last use on.
+            let start = Instant::now();
             let burst = join_all((0..10).map(|_| pool.get())).await;
             assert!(burst.iter().all(Result::is_ok));
             assert_eq!(pool.status().in_use, 10);
-            let start = Instant::now();
             drop(burst);
             eventually(linger + SOON, "back at size", async || {
                 pool.status().open == 2
