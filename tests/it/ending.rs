@@ -44,7 +44,7 @@ async fn a_closed_pool_says_so_at_once_to_all_who_ask_and_who_wait() {
     let settings = config(&server.url())
         .size(1)
         .overflow(0)
-        .close_timeout(Duration::from_millis(50));
+        .close_timeout(Duration::from_secs(60));
     let pool = warm(settings).await;
     let held = pool.get().await.expect("a connection");
     let waiting: Vec<_> = (0..5)
@@ -65,20 +65,16 @@ async fn a_closed_pool_says_so_at_once_to_all_who_ask_and_who_wait() {
         }
     });
     eventually(SOON, "they wait", async || pool.status().waiting == 5).await;
-    let start = Instant::now();
     let closing = tokio::spawn({
         let pool = pool.clone();
         async move { pool.close().await }
     });
     for caller in waiting {
-        let error = caller.await.expect("no panic").expect_err("closed");
+        let told = tokio::time::timeout(SOON, caller).await.expect("told soon");
+        let error = told.expect("no panic").expect_err("closed");
         assert!(matches!(error, Error::Closed), "{error}");
     }
-    assert!(
-        start.elapsed() < Duration::from_millis(40),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(!closing.is_finished(), "it waits for the one in use");
     assert!(matches!(pool.get().await, Err(Error::Closed)));
     assert!(matches!(pool.warm_up().await, Err(Error::Closed)));
     assert!(matches!(pool.wait_ready().await, Err(Error::Closed)));
@@ -88,8 +84,8 @@ async fn a_closed_pool_says_so_at_once_to_all_who_ask_and_who_wait() {
         readying.await.expect("no panic"),
         Err(Error::Closed)
     ));
-    assert_eq!(closing.await.expect("no panic").cut, 1);
     drop(held);
+    assert_eq!(closing.await.expect("no panic").drained, 1);
 }
 
 #[tokio::test]
@@ -130,11 +126,8 @@ async fn what_is_in_use_when_the_time_is_over_is_cut() {
     let start = Instant::now();
     let report = pool.close().await;
     assert_eq!((report.drained, report.cut), (1, 2));
-    assert!(
-        start.elapsed() < Duration::from_millis(300),
-        "{:?}",
-        start.elapsed()
-    );
+    // And not when the statement ends.
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     let (outcome, took) = work.await.expect("no panic");
     let error = outcome.expect_err("cut off");
     assert!(
@@ -201,6 +194,7 @@ async fn dropping_a_pool_that_is_still_connecting_leaves_nothing_behind() {
             .await
             .expect_err("nobody answers"),
     );
+    proxy.until_accepted(1, SOON).await;
     assert!(proxy.open() > 0);
     drop(pool);
     eventually(SOON, "no connection is left", async || proxy.open() == 0).await;

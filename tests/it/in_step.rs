@@ -18,7 +18,7 @@ use mysql_warm_pool::{
 };
 use tokio::task::JoinSet;
 
-use crate::support::{Proxy, Seed, Server, config, eventually, warm};
+use crate::support::{Proxy, Seed, Server, attempted, config, eventually, warm};
 
 const ROWS: &str = "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 200) SELECT n FROM r";
 
@@ -273,20 +273,6 @@ const EACH_WAY: Duration = Duration::from_millis(50);
 /// The nested command ends after twice that, the outer one after four times that.
 const BETWEEN: Duration = Duration::from_millis(3 * 50);
 
-/// Cancels `command` at the moment when the driver, after a nested command, calls the connection fine
-/// although the answer of the outer one is still to come.
-async fn cancelled_after_the_nested_command(
-    conn: &mut PooledConn,
-    command: impl AsyncFnOnce(&mut PooledConn) -> mysql_async::Result<()>,
-) {
-    let cancelled = tokio::time::timeout(BETWEEN, command(conn)).await;
-    assert!(cancelled.is_err(), "it ended too soon to be cancelled");
-    assert!(
-        !conn.is_disconnected(),
-        "the driver's flag tells, so this is not the case to be shown"
-    );
-}
-
 #[tokio::test]
 async fn a_nested_command_that_clears_the_drivers_flag_hides_nothing_from_the_pool() {
     let server = Server::start().await;
@@ -295,44 +281,17 @@ async fn a_nested_command_that_clears_the_drivers_flag_hides_nothing_from_the_po
     proxy.delay(EACH_WAY);
 
     for kind in 0..3 {
-        let mut conn = pool.get().await.expect("a connection");
-        let id = conn.id();
-        match kind {
-            0 => {
-                drop(
-                    conn.start_transaction(TxOpts::default())
-                        .await
-                        .expect("a transaction"),
-                );
-                cancelled_after_the_nested_command(&mut conn, async |conn| {
-                    conn.query_drop("DO 'the other caller'").await
-                })
-                .await;
-                let refused = conn.query_drop("DO 1").await.expect_err("out of step");
-                assert!(refused.to_string().contains("cancelled"), "{refused}");
+        let what = format!("the moment at which to cancel, of kind {kind}");
+        let (conn, id) = attempted(&what, async || {
+            let mut conn = pool.get().await.expect("a connection");
+            let id = conn.id();
+            if is_cancelled_at_the_moment(&mut conn, kind).await {
+                return Some((conn, id));
             }
-            1 => {
-                drop(
-                    conn.query_iter("SELECT 'the other'; SELECT 'caller'")
-                        .await
-                        .expect("a result"),
-                );
-                // The first result set is there already; going to the next one is the nested command.
-                cancelled_at_some_point(&mut conn).await;
-            }
-            _ => {
-                // On the bare connection nothing is followed: only the proof at its return can tell.
-                let bare: &mut Conn = &mut conn;
-                drop(
-                    bare.start_transaction(TxOpts::default())
-                        .await
-                        .expect("a transaction"),
-                );
-                let command = bare.query_drop("DO 'the other caller'");
-                let cancelled = tokio::time::timeout(BETWEEN, command).await;
-                assert!(cancelled.is_err() && !bare.is_disconnected());
-            }
-        }
+            PooledConn::discard(conn);
+            None
+        })
+        .await;
         drop(conn);
         for _ in 0..3 {
             let mut next = pool.get().await.expect("a connection");
@@ -342,10 +301,48 @@ async fn a_nested_command_that_clears_the_drivers_flag_hides_nothing_from_the_po
     }
 }
 
-async fn cancelled_at_some_point(conn: &mut PooledConn) {
-    let command = conn.query_drop("DO 'the other caller'");
-    let cancelled = tokio::time::timeout(Duration::from_millis(10), command).await;
-    assert!(cancelled.is_err(), "it ended too soon to be cancelled");
+/// Whether a command was cancelled at the moment when the driver, after a nested command, calls the connection fine
+/// although the answer of the outer one is still to come.
+async fn is_cancelled_at_the_moment(conn: &mut PooledConn, kind: u8) -> bool {
+    const COMMAND: &str = "DO 'the other caller'";
+    match kind {
+        0 => {
+            drop(
+                conn.start_transaction(TxOpts::default())
+                    .await
+                    .expect("a transaction"),
+            );
+            let cancelled = tokio::time::timeout(BETWEEN, conn.query_drop(COMMAND)).await;
+            if cancelled.is_ok() || conn.is_disconnected() {
+                return false;
+            }
+            let refused = conn.query_drop("DO 1").await.expect_err("out of step");
+            assert!(refused.to_string().contains("cancelled"), "{refused}");
+            true
+        }
+        1 => {
+            drop(
+                conn.query_iter("SELECT 'the other'; SELECT 'caller'")
+                    .await
+                    .expect("a result"),
+            );
+            // The first result set is there already; going to the next one is the nested command.
+            let soon = Duration::from_millis(10);
+            let cancelled = tokio::time::timeout(soon, conn.query_drop(COMMAND)).await;
+            cancelled.is_err()
+        }
+        _ => {
+            // On the bare connection nothing is followed: only the proof at its return can tell.
+            let bare: &mut Conn = conn;
+            drop(
+                bare.start_transaction(TxOpts::default())
+                    .await
+                    .expect("a transaction"),
+            );
+            let cancelled = tokio::time::timeout(BETWEEN, bare.query_drop(COMMAND)).await;
+            cancelled.is_err() && !bare.is_disconnected()
+        }
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,9 @@ use tokio::process::Command;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::support::{Proxy, Seed, Server, eventually, median_of, side_by_side, timed};
+use crate::support::{
+    Proxy, Seed, Server, Speaker, best_of_three, eventually, side_by_side, timed,
+};
 
 const SOON: Duration = Duration::from_secs(10);
 /// Long enough to be sure that something does not come.
@@ -150,10 +152,9 @@ async fn asking_a_server_moves_none_of_its_counters() {
     let mut admin = server.admin().await;
     eventually(SOON, "the killed connection is off the list", async || {
         let query = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'app'";
-        number(&mut admin, query).await == room - 1
+        number(&mut admin, query).await == room - 1 && server.threads_connected().await == room - 1
     })
     .await;
-    assert_eq!(server.threads_connected().await, room - 1);
 }
 
 #[tokio::test]
@@ -186,7 +187,8 @@ async fn a_server_is_gone_when_its_test_process_is_killed() {
             .expect("the tests can start themselves");
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         let (pid, folder) = loop {
-            let line = lines.next_line().await.expect("output").expect("a line");
+            let line = timeout(3 * SOON, lines.next_line()).await;
+            let line = line.expect("in time").expect("output").expect("a line");
             if let Some((_, server)) = line.split_once("server ") {
                 let (pid, folder) = server.split_once(' ').expect("two words");
                 break (pid.parse().expect("a number"), PathBuf::from(folder));
@@ -253,17 +255,24 @@ async fn a_delay_holds_each_way_and_costs_no_throughput() {
     let proxy = Proxy::start(server.port()).await;
     let mut conn = connect(server.opts_via(proxy.port())).await;
     proxy.delay(Duration::from_millis(30));
-    let round_trip = median_of(3, async || timed(number(&mut conn, "SELECT 1")).await.1).await;
-    assert!(round_trip >= Duration::from_millis(60), "{round_trip:?}");
-    assert!(round_trip < Duration::from_millis(90), "{round_trip:?}");
+    let most = Duration::from_millis(90);
+    let round_trip = best_of_three(most, async || {
+        let (_, took) = timed(number(&mut conn, "SELECT 1")).await;
+        assert!(took >= Duration::from_millis(60), "{took:?}");
+        took
+    })
+    .await;
+    assert!(round_trip <= most, "{round_trip:?}");
     // 100 pieces one after the other would take 3 s.
     let (text, took) = timed(conn.query_first("SELECT REPEAT('x', 1600000)")).await;
     let text: String = text.expect("an answer").expect("a row");
     assert_eq!(text.len(), 1_600_000);
     assert!(took < Duration::from_secs(1), "{took:?}");
     proxy.forward();
-    let round_trip = median_of(5, async || timed(number(&mut conn, "SELECT 1")).await.1).await;
-    assert!(round_trip < Duration::from_millis(30), "{round_trip:?}");
+    let most = Duration::from_millis(30);
+    let round_trip =
+        best_of_three(most, async || timed(number(&mut conn, "SELECT 1")).await.1).await;
+    assert!(round_trip <= most, "{round_trip:?}");
 }
 
 #[tokio::test]
@@ -273,8 +282,9 @@ async fn a_delayed_opening_is_quick_afterwards() {
     proxy.delay_opening(Duration::from_millis(80));
     let (mut conn, opening) = timed(connect(server.opts_via(proxy.port()))).await;
     assert!(opening >= Duration::from_millis(80), "{opening:?}");
-    let query = median_of(5, async || timed(number(&mut conn, "SELECT 1")).await.1).await;
-    assert!(query < Duration::from_millis(20), "{query:?}");
+    let most = Duration::from_millis(20);
+    let query = best_of_three(most, async || timed(number(&mut conn, "SELECT 1")).await.1).await;
+    assert!(query <= most, "{query:?}");
 }
 
 #[tokio::test]
@@ -417,8 +427,9 @@ async fn a_proxy_cuts_and_hangs_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_proxy_counts_no_connection_that_its_client_has_closed() {
-    let server = Server::shared().await;
-    let proxy = Proxy::start(server.port()).await;
+    // Of its own: so many would leave the tests that share a server no room on it.
+    let speaker = Speaker::start().await;
+    let proxy = Proxy::start(speaker.port()).await;
     for _ in 0..500 {
         let mut client = TcpStream::connect(("127.0.0.1", proxy.port()))
             .await
@@ -455,7 +466,12 @@ async fn a_proxy_counts_no_connection_that_its_client_has_closed() {
     assert!(proxy.peak().await <= 10);
     proxy.until_open(0, SOON).await;
 
-    let kept = join_all((0..11).map(|_| connect(server.opts_via(proxy.port())))).await;
+    let port = |port: u16| format!(":{port}/");
+    let url = speaker
+        .url()
+        .replace(&port(speaker.port()), &port(proxy.port()));
+    let opts = Opts::from_url(&format!("{url}&prefer_socket=false")).expect("a URL");
+    let kept = join_all((0..11).map(|_| connect(opts.clone()))).await;
     assert_eq!(proxy.open(), 11);
     assert_eq!(proxy.peak().await, 11);
     drop(kept);
@@ -488,13 +504,35 @@ fn the_same_seed_makes_the_same_choices() {
 
 #[tokio::test(start_paused = true)]
 async fn work_is_compared_by_medians() {
+    let ms = Duration::from_millis;
+    // The first round is not counted; the machine is busy in the third.
+    let (ours, theirs) = ([9, 20, 80, 20].map(ms), [9, 10, 40, 10].map(ms));
+    let (mut ours, mut theirs) = (ours.into_iter(), theirs.into_iter());
     let compared = side_by_side(
         3,
-        async || Duration::from_millis(20),
-        async || Duration::from_millis(10),
+        async || ours.next().expect("four rounds"),
+        async || theirs.next().expect("four rounds"),
     )
     .await;
+    assert_eq!((compared.ours, compared.theirs), (ms(20), ms(10)));
     assert!((compared.ratio() - 2.0).abs() < 1e-9, "{compared:?}");
+    let to_more = compared.ratio_to_more(ms(10));
+    assert!((to_more - 1.0).abs() < 1e-9, "{compared:?}");
+}
+
+#[tokio::test]
+async fn work_is_tried_again_until_it_is_short_enough_and_three_times_at_most() {
+    for (enough, tries, best) in [(30, 1, 30), (20, 2, 20), (1, 3, 20)] {
+        let mut times = [30, 20, 25, 1].map(Duration::from_millis).into_iter();
+        let found = best_of_three(Duration::from_millis(enough), async || {
+            times.next().expect("three at most")
+        })
+        .await;
+        assert_eq!(
+            (found, times.len()),
+            (Duration::from_millis(best), 4 - tries)
+        );
+    }
 }
 
 fn is_running(pid: u32) -> bool {

@@ -156,8 +156,8 @@ async fn asking_how_the_pool_is_does_not_stall_callers() {
     };
     let (mut asked, mut left_alone) = (Vec::new(), Vec::new());
     for _ in 0..9 {
-        asked.push(p999_of_gets(&pool, 10_000, ask.clone()).await);
-        left_alone.push(p999_of_gets(&pool, 10_000, spin).await);
+        asked.push(Gets::beside(&pool, 10_000, ask.clone()).await.p999());
+        left_alone.push(Gets::beside(&pool, 10_000, spin).await.p999());
     }
     let (asked, left_alone) = (median(asked), median(left_alone));
     println!(
@@ -169,7 +169,7 @@ async fn asking_how_the_pool_is_does_not_stall_callers() {
     );
 }
 
-/// So often that more than one `get()` of a thousand meets a pass: the p99.9 is what a pass costs who meets it.
+/// What a pass costs a `get()` that meets it: of as many of the slowest as there were passes, half took longer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_keepers_pass_does_not_stall_callers() {
     const BETWEEN_PASSES: Duration = Duration::from_micros(100);
@@ -188,42 +188,63 @@ async fn the_keepers_pass_does_not_stall_callers() {
     let rest = || thread::sleep(BETWEEN_PASSES);
     let (mut passed, mut left_alone) = (Vec::new(), Vec::new());
     for _ in 0..9 {
-        passed.push(p999_of_gets(&pool, 500, pass.clone()).await);
-        left_alone.push(p999_of_gets(&pool, 500, rest).await);
+        passed.push(Gets::beside(&pool, 500, pass.clone()).await.of_who_met_it());
+        left_alone.push(Gets::beside(&pool, 500, rest).await.of_who_met_it());
     }
     let (passed, left_alone) = (median(passed), median(left_alone));
     println!(
-        "p99.9 of get and return: {passed:.2} µs while the keeper passes all the time, else {left_alone:.2} µs"
+        "a get and return that meets the keeper's pass: {passed:.2} µs, else {left_alone:.2} µs"
     );
     // Or else too few met a pass to tell.
     assert!(passed > left_alone, "{passed} µs, else {left_alone} µs");
     assert!(passed <= 100.0, "{passed} µs, else {left_alone} µs");
 }
 
-/// In microseconds, with a thread beside it that does something over and over, so many times at least.
-async fn p999_of_gets(pool: &Pool, least: u64, beside: impl Fn() + Send + 'static) -> f64 {
-    let is_over = Arc::new(AtomicBool::new(false));
-    let times = Arc::new(AtomicU64::new(0));
-    let beside = thread::spawn({
-        let (is_over, times) = (Arc::clone(&is_over), Arc::clone(&times));
-        move || {
-            while !is_over.load(Ordering::Relaxed) {
-                beside();
-                times.fetch_add(1, Ordering::Relaxed);
+/// Gets and returns, with a thread beside them that does something over and over.
+struct Gets {
+    /// In order.
+    latencies: Vec<Duration>,
+    /// How often it was done meanwhile.
+    times: usize,
+}
+
+impl Gets {
+    /// Until it was done so many times at least.
+    async fn beside(pool: &Pool, least: u64, beside: impl Fn() + Send + 'static) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let times = Arc::new(AtomicU64::new(0));
+        let beside = thread::spawn({
+            let (is_over, times) = (Arc::clone(&is_over), Arc::clone(&times));
+            move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    beside();
+                    times.fetch_add(1, Ordering::Relaxed);
+                }
             }
+        });
+        let mut latencies = Vec::new();
+        // Where processors are few, the other may have to wait for its turn.
+        while latencies.len() < 100_000 || times.load(Ordering::Relaxed) < least {
+            let start = Instant::now();
+            drop(pool.get().await.expect("a connection"));
+            latencies.push(start.elapsed());
         }
-    });
-    let mut latencies = Vec::new();
-    // Where processors are few, the other may have to wait for its turn.
-    while latencies.len() < 100_000 || times.load(Ordering::Relaxed) < least {
-        let start = Instant::now();
-        drop(pool.get().await.expect("a connection"));
-        latencies.push(start.elapsed());
+        is_over.store(true, Ordering::Relaxed);
+        beside.join().expect("no panic");
+        latencies.sort_unstable();
+        let times = usize::try_from(times.load(Ordering::Relaxed)).expect("few");
+        Self { latencies, times }
     }
-    is_over.store(true, Ordering::Relaxed);
-    beside.join().expect("no panic");
-    latencies.sort_unstable();
-    latencies[latencies.len() * 999 / 1000].as_secs_f64() * 1e6
+
+    /// In microseconds.
+    fn p999(&self) -> f64 {
+        self.latencies[self.latencies.len() * 999 / 1000].as_secs_f64() * 1e6
+    }
+
+    /// In microseconds: the median of the slowest, as many as may have met what was done.
+    fn of_who_met_it(&self) -> f64 {
+        self.latencies[self.latencies.len() - 1 - self.times / 2].as_secs_f64() * 1e6
+    }
 }
 
 fn median(values: impl IntoIterator<Item = f64>) -> f64 {

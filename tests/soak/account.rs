@@ -17,8 +17,10 @@ use mysql_warm_pool::{
 };
 
 /// How long a fault may be felt after its end: as long as a connection that died in it may lie idle and pass for
-/// proved, and what the machine needs.
+/// proved, and what the machine needs; longer by whatever this process was late at its worst.
 const FELT_FOR: Duration = Duration::from_millis(1_300);
+/// How often lateness is looked for.
+pub(crate) const TICK: Duration = Duration::from_millis(5);
 /// Violations that are kept; the rest is counted.
 const KEPT: usize = 40;
 
@@ -38,6 +40,9 @@ struct Books {
     /// The last seconds of it.
     troubles: Vec<Trouble>,
     faults: BTreeMap<&'static str, Faults>,
+    recoveries: Vec<Duration>,
+    last_tick: Option<Instant>,
+    late_at_worst: Duration,
     wrong_answers: u64,
     traces: u64,
     violations: Vec<String>,
@@ -45,6 +50,13 @@ struct Books {
 }
 
 impl Books {
+    fn note_lateness(&mut self) {
+        if let Some(last) = self.last_tick {
+            let late = last.elapsed().saturating_sub(TICK);
+            self.late_at_worst = self.late_at_worst.max(late);
+        }
+    }
+
     /// The last faults, and how many milliseconds ago they began and ended.
     fn lately(&self) -> String {
         let now = Instant::now();
@@ -151,7 +163,22 @@ impl Account {
         faults.recovered += 1;
         faults.total += after;
         faults.longest = faults.longest.max(after);
+        books.recoveries.push(after);
         drop(books);
+    }
+
+    /// The median of all recoveries.
+    pub(crate) fn median_recovery(&self) -> Option<Duration> {
+        let mut recoveries = self.books().recoveries.clone();
+        recoveries.sort_unstable();
+        recoveries.get(recoveries.len() / 2).copied()
+    }
+
+    /// To be told of every [`TICK`].
+    pub(crate) fn tick(&self) {
+        let mut books = self.books();
+        books.note_lateness();
+        books.last_tick = Some(Instant::now());
     }
 
     pub(crate) fn acknowledged(&self, name: &'static str) {
@@ -170,9 +197,12 @@ impl Account {
         let mut books = self.books();
         books.requests.entry(name).or_default().failed += 1;
         *books.errors.entry(label).or_default() += 1;
+        // The tick that is late just now has yet to come.
+        books.note_lateness();
+        let felt_for = FELT_FOR + books.late_at_worst;
         let cause = needs.is_some_and(|needs| {
             let felt = |trouble: &Trouble| {
-                trouble.from <= now && trouble.to.is_none_or(|to| begun <= to + FELT_FOR)
+                trouble.from <= now && trouble.to.is_none_or(|to| begun <= to + felt_for)
             };
             !needs.causes_needed()
                 || books
@@ -281,10 +311,11 @@ impl Display for Account {
         }
         writeln!(
             f,
-            "\nright answers {}, wrong answers {}, traces of earlier borrowers {}",
+            "\nright answers {}, wrong answers {}, traces of earlier borrowers {}; at worst {:.0?} late",
             self.answers.load(Ordering::Relaxed),
             books.wrong_answers,
-            books.traces
+            books.traces,
+            books.late_at_worst
         )
     }
 }

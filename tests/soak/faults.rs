@@ -18,15 +18,13 @@ use tokio::{
 };
 
 use crate::{
+    SOON,
     account::{Account, Felt},
     bank::{self, USER},
     caller::Shared,
     plan::{Blow, Deck, Fault},
     support::{Proxy, Server},
 };
-
-/// How long the pool may take to be ready after a fault.
-const READY_WITHIN: Duration = Duration::from_secs(2);
 
 /// The password of the pool's user now; each change makes another.
 #[derive(Debug, Default)]
@@ -137,7 +135,7 @@ impl Striker {
                 watch.changed().await;
             }
         };
-        if timeout(READY_WITHIN, ready).await.is_err() {
+        if timeout(SOON, ready).await.is_err() {
             let text = format!(
                 "not ready {:?} after the end of: {name}; {:?}",
                 ended.elapsed(),
@@ -153,7 +151,7 @@ impl Striker {
                 sleep(Duration::from_millis(1)).await;
             }
         };
-        if timeout(READY_WITHIN, goes_on).await.is_err() {
+        if timeout(SOON, goes_on).await.is_err() {
             let text = format!(
                 "ready after {name}, and nobody is served: {}",
                 self.pool.status()

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, atomic::Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -10,7 +11,7 @@ use mysql_warm_pool::{Pool, Readiness, mysql_async::prelude::Queryable};
 use peak_alloc::PeakAlloc;
 use tokio::time::{sleep, timeout};
 
-use crate::{bank::USER, caller::Shared, faults::World};
+use crate::{account::TICK, bank::USER, caller::Shared, faults::World};
 
 /// Counts the bytes that are allocated now.
 #[global_allocator]
@@ -18,6 +19,16 @@ static ALLOCATED: PeakAlloc = PeakAlloc;
 
 pub(crate) fn allocated() -> usize {
     ALLOCATED.current_usage()
+}
+
+/// Tells the account, until the callers are told to stop, whether the machine lets this process do what is due.
+pub(crate) fn time_the_machine(shared: Arc<Shared>) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        while !shared.stop.load(Ordering::Relaxed) {
+            shared.account.tick();
+            thread::sleep(TICK);
+        }
+    })
 }
 
 /// What was seen.

@@ -13,7 +13,7 @@
 //! | `skips.rs` | tests that are skipped, and say so where it is seen |
 //! | `speaker.rs` | a server in process, for what takes thousands of runs |
 //! | `tls.rs` | certificates, and whether all is to go over TLS |
-//! | `timing.rs` | two pieces of work timed side by side |
+//! | `timing.rs` | work timed side by side, or more than once |
 
 mod background;
 mod pools;
@@ -29,14 +29,30 @@ pub(crate) mod tls;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use pools::{config, pool, warm};
+pub(crate) use pools::{HANGING, config, pool, warm};
 pub(crate) use ports::free_port;
 pub(crate) use proxy::Proxy;
 pub(crate) use seed::Seed;
 pub(crate) use server::{Flavor, Server};
 pub(crate) use skips::{skip, skip_for_lack_of};
 pub(crate) use speaker::Speaker;
-pub(crate) use timing::{median_of, side_by_side, timed};
+pub(crate) use timing::{best_of_three, side_by_side, timed};
+
+/// Does it again until it comes to what is to be shown, which it says with `Some`: for what depends on a moment that a busy
+/// machine can miss.
+///
+/// # Panics
+///
+/// With `what`, if it was missed five times.
+pub(crate) async fn attempted<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    for number in 1..=5 {
+        match attempt().await {
+            Some(shown) => return shown,
+            None => println!("attempt {number} missed it: {what}"),
+        }
+    }
+    panic!("missed five times: {what}");
+}
 
 /// Polls `holds` every few milliseconds until it says true.
 ///

@@ -1,8 +1,13 @@
 //! Pools as the tests make them.
 
+use std::time::Duration;
+
 use mysql_warm_pool::{Pool, PoolConfig, mysql_async::OptsBuilder};
 
 use super::tls;
+
+/// An opening that takes so long is taken for hanging: another is begun beside it, and readiness learns of it.
+pub(crate) const HANGING: Duration = Duration::from_millis(300);
 
 /// Settings for the server behind this URL. Where it asks for TLS, they check the server's certificate.
 pub(crate) fn config(url: &str) -> PoolConfig {

@@ -46,6 +46,10 @@ impl Speaker {
         Self { port, state }
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// With it the driver needs no question to know the server's settings.
     pub(crate) fn url(&self) -> String {
         let port = self.port;

@@ -106,10 +106,13 @@ impl Program {
     /// Starts it, and waits until it listens, which is long before it is ready.
     pub(crate) async fn start(url: &str, variables: &[(&str, &str)]) -> Self {
         let port = free_port();
-        let program = Self::spawn(url, port, variables);
-        while TcpStream::connect(program.client.address).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let mut program = Self::spawn(url, port, variables);
+        crate::support::eventually(Duration::from_secs(20), "it listens", async || {
+            let ended = program.child.try_wait().expect("a status");
+            assert!(ended.is_none(), "it ended instead: {ended:?}");
+            TcpStream::connect(program.client.address).await.is_ok()
+        })
+        .await;
         program
     }
 

@@ -90,13 +90,12 @@ impl Browser {
         let url = json!({ "url": format!("http://{address}/") });
         tab.order("Page.navigate", url).await;
         // Scripts that are deferred have run by then.
-        loop {
+        crate::support::eventually(PATIENCE, "the page is loaded", async || {
             let state = "location.protocol === 'http:' && document.readyState";
-            if tab.text(state).await == "complete" {
-                return tab;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+            tab.text(state).await == "complete"
+        })
+        .await;
+        tab
     }
 
     pub(crate) async fn close(mut self) {

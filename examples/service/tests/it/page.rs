@@ -61,12 +61,12 @@ async fn the_page_follows_what_happens_in_the_pool() {
     is(&tab, "in-use", "10").await;
     is(&tab, "idle", "0").await;
     let waiting = {
-        let client = running.client.clone();
-        tokio::spawn(async move { client.get(ACCOUNTS).await })
+        let pool = running.pool.clone();
+        tokio::spawn(async move { pool.get_within(4 * SOON).await.map(drop) })
     };
     is(&tab, "waiting", "1").await;
     held.clear();
-    waiting.await.expect("no panic");
+    waiting.await.expect("no panic").expect("a connection");
     is(&tab, "in-use", "0").await;
     is(&tab, "waiting", "0").await;
 
