@@ -21,6 +21,7 @@ use crate::{
     cleaning,
     connection::PooledConn,
     connector::Connector,
+    deadlines::Missed,
     error::{Error, TimeoutCause},
     keeper,
     moment::Moment,
@@ -97,12 +98,15 @@ async fn in_time(
         connector.deadlines.timeout(begun, limit, waiting).await
     };
     let ended = match &outcome {
-        Some(Ok((_, had_at))) => *had_at,
+        Ok(Ok((_, had_at))) => *had_at,
         _ => Moment::now(),
     };
     let spent = trail.end(ended);
     let waited = spent.all();
-    let outcome = outcome.unwrap_or_else(|| {
+    let outcome = outcome.unwrap_or_else(|missed| {
+        if missed == Missed::Runtime {
+            return Err(Error::WrongRuntime);
+        }
         connector.metrics.timeouts.add_one();
         let status = connector.slots.status();
         let source = connector.last_error();
@@ -201,10 +205,10 @@ async fn wait(
     proving: &mut Vec<oneshot::Receiver<Filled>>,
     trail: &mut Trail,
 ) -> Result<(Filled, Moment), Error> {
-    let ended = connector.ended();
+    let ended_before = connector.ended();
     let mut news = connector.deadlines.news();
     if connector.closing.is_given() {
-        // Given before the news were counted: nothing would tell of it.
+        // Given before the news was counted: nothing would tell of it.
         return Err(Error::Closed);
     }
     let mut counted = stale.is_some();
@@ -263,7 +267,7 @@ async fn wait(
                     }
                     // With nothing open, a failure that lasts is the answer to all who wait.
                     if connector.slots.status().open == 0
-                        && let Some(error) = connector.lasting_since(ended)
+                        && let Some(error) = connector.lasting_since(ended_before)
                     {
                         return Err(Error::Connect(error));
                     }

@@ -166,14 +166,14 @@ async fn with_patience<T>(
     let begun = Moment::now();
     let soon = deadlines.timeout(begun, DOUBT.min(limit), &mut work);
     let soon = soon.await;
-    if soon.is_some() || limit <= DOUBT {
-        return soon;
+    if soon.is_ok() || limit <= DOUBT {
+        return soon.ok();
     }
     let doubt = connector.doubt(proved_at);
     let outcome = deadlines.timeout(begun, limit, work).await;
     drop(doubt);
     connector.judge();
-    outcome
+    outcome.ok()
 }
 
 /// Counts the connection as lost if the driver panics over what it was answered. Its slot is freed by its `Tending`.

@@ -77,7 +77,7 @@ pub(crate) struct Connector {
     ended: AtomicU64,
     /// Guards which runtime the pool lives on. Taken before nothing else.
     home: Apart<Mutex<Option<Home>>>,
-    /// Counts the attempts that have ended.
+    /// Tells warm-ups of attempts that have ended; callers are told by `deadlines`.
     progress: watch::Sender<u64>,
     /// Of callers who wait, and of what is being cleaned or proved.
     pub(crate) deadlines: Arc<Deadlines>,
@@ -100,7 +100,7 @@ pub(crate) struct Connector {
 struct Signs {
     /// When the server last answered, as far as is known.
     last_sign: AtomicU64,
-    /// When the connection that came back last had its last answer.
+    /// When a connection that came back lately had its last answer.
     last_return: AtomicU64,
 }
 
@@ -563,15 +563,18 @@ impl Connector {
         let at = session.follow.used_at.number();
         let known = self.signs.last_return.load(Ordering::Relaxed);
         // Written rarely, as all threads read it.
-        if at.saturating_sub(known) > nanos(SIGNS_APART) {
-            self.signs.last_sign.store(at, Ordering::Relaxed);
+        // One that was used unseen comes back with an old answer, and has come back as well.
+        if at.abs_diff(known) > nanos(SIGNS_APART) {
+            self.signs.last_sign.fetch_max(at, Ordering::Relaxed);
             self.signs.last_return.store(at, Ordering::Relaxed);
         }
     }
 
     /// Notes that the server has just answered.
     pub(crate) fn note_sign(&self, now: Moment) {
-        self.signs.last_sign.store(now.number(), Ordering::Relaxed);
+        self.signs
+            .last_sign
+            .fetch_max(now.number(), Ordering::Relaxed);
     }
 
     fn tell(&self, change: Option<(Readiness, Readiness)>, error: Option<String>) {

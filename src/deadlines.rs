@@ -19,7 +19,11 @@ use tokio::{sync::Notify, time::sleep};
 
 use crate::{apart::Apart, moment::Moment};
 
-/// The deadlines of a pool, and the one task that watches the earliest, for as long as there is any.
+/// Longer than looking at one place takes: of many deadlines at about the same time some are told a little late, so that
+/// looking never takes more than a small part of a processor.
+const LOOK_AT_ONE: Duration = Duration::from_nanos(100);
+
+/// The deadlines of a pool. One task watches the earliest; it is begun by the first, and ends at a look that finds none.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     /// Guards who is woken when. Taken alone.
@@ -48,16 +52,20 @@ struct Place {
 }
 
 impl Deadlines {
-    /// The outcome of work, or `None` if it is not there within this time from `now` on.
+    /// The outcome of work, if it is there within this time from `now` on.
     ///
     /// Whenever all are [told](Self::tell_all), the work is polled again. Dropped, it leaves nothing behind.
+    ///
+    /// # Panics
+    ///
+    /// On a runtime without timers, if it has to wait.
     pub(crate) async fn timeout<T>(
         self: &Arc<Self>,
         now: Moment,
         limit: Duration,
         mut work: impl Future<Output = T> + Unpin,
-    ) -> Option<T> {
-        let mut waiting = Waiting {
+    ) -> Result<T, Missed> {
+        let mut waiter = Waiter {
             deadlines: self,
             at: now.after(limit),
             place: None,
@@ -66,16 +74,17 @@ impl Deadlines {
             loop {
                 let news = self.news();
                 if let Poll::Ready(output) = Pin::new(&mut work).poll(cx) {
-                    return Poll::Ready(Some(output));
+                    return Poll::Ready(Ok(output));
                 }
                 // Who waits for the first time needs no clock: the watching task has one.
-                let is_over = match waiting.place {
+                let is_over = match waiter.place {
                     None => limit.is_zero(),
-                    Some(_) => Moment::now() >= waiting.at,
+                    Some(_) => Moment::now() >= waiter.at,
                 };
-                if is_over || !waiting.goes_on(cx.waker()) {
-                    return Poll::Ready(None);
+                if is_over {
+                    return Poll::Ready(Err(Missed::Over));
                 }
+                waiter.register(cx.waker())?;
                 // Read after the waker is in the list: what was told in between is not missed.
                 if self.news() == news {
                     return Poll::Pending;
@@ -110,11 +119,10 @@ impl Deadlines {
         let overdue = list.take_wakers(|at| at <= now);
         let waiting = list.places.iter().filter(|(_, p)| p.waker.is_some());
         let next = waiting.map(|(_, place)| place.at).min();
+        let crowd = u32::try_from(list.places.len()).unwrap_or(u32::MAX);
+        let next = next.map(|at| at.max(now.after(LOOK_AT_ONE.saturating_mul(crowd))));
         list.watched = next;
-        if list.places.is_empty() {
-            // After a crowd.
-            list.places.shrink_to_fit();
-        }
+        list.shrink();
         drop(list);
         wake(overdue);
         next
@@ -130,24 +138,51 @@ impl List {
         let places = self.places.iter_mut().filter(|(_, place)| of(place.at));
         places.filter_map(|(_, place)| place.waker.take()).collect()
     }
+
+    /// Gives back what a crowd took that has gone.
+    fn shrink(&mut self) {
+        if self.places.len() < self.places.capacity() / 4 {
+            self.places.shrink_to_fit();
+        }
+    }
 }
 
-/// With no lock held: what a waker does, or is dropped with, may be anything.
+/// With no lock held: what a waker does, or is dropped with, may be anything. If one panics, the rest are woken all the same.
 fn wake(wakers: Vec<Waker>) {
-    wakers.into_iter().for_each(Waker::wake);
+    struct Rest(std::vec::IntoIter<Waker>);
+
+    impl Drop for Rest {
+        fn drop(&mut self) {
+            self.0.by_ref().for_each(Waker::wake);
+        }
+    }
+
+    let mut rest = Rest(wakers.into_iter());
+    for waker in rest.0.by_ref() {
+        waker.wake();
+    }
+}
+
+/// Why there is no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missed {
+    /// The time is over.
+    Over,
+    /// The runtime is being shut down: nothing would tell that the time is over.
+    Runtime,
 }
 
 /// One who waits.
-struct Waiting<'a> {
+struct Waiter<'a> {
     deadlines: &'a Arc<Deadlines>,
     at: Moment,
     /// Its place in the list, once it had to wait.
     place: Option<usize>,
 }
 
-impl Waiting<'_> {
-    /// Puts the waker into the list. `false` if nobody would wake it.
-    fn goes_on(&mut self, waker: &Waker) -> bool {
+impl Waiter<'_> {
+    /// Puts the waker into the list, and has it watched.
+    fn register(&mut self, waker: &Waker) -> Result<(), Missed> {
         let at = self.at;
         let mut list = self.deadlines.list();
         let known = self.place.and_then(|place| list.places.get_mut(place));
@@ -169,20 +204,24 @@ impl Waiting<'_> {
         }
         drop(list);
         drop(old);
-        is_watched || self.is_to_be_watched(watched.is_some())
+        if is_watched {
+            Ok(())
+        } else {
+            self.have_watched(watched.is_some())
+        }
     }
 
     #[cold]
-    fn is_to_be_watched(&self, is_there: bool) -> bool {
+    fn have_watched(&self, is_there: bool) -> Result<(), Missed> {
         if is_there {
             self.deadlines.look.notify_one();
-            return true;
+            return Ok(());
         }
-        Watching::begin(Arc::clone(self.deadlines))
+        Lookout::begin(Arc::clone(self.deadlines))
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let Some(place) = self.place else { return };
         let mut list = self.deadlines.list();
@@ -197,22 +236,30 @@ impl Drop for Waiting<'_> {
 }
 
 /// Held by the watching task.
-struct Watching {
+struct Lookout {
     deadlines: Arc<Deadlines>,
     /// It has ended by itself, and the list says so.
     has_ended: bool,
 }
 
-impl Watching {
-    /// Begins to watch, on the runtime that this is called from. `false` if that is being shut down.
-    fn begin(deadlines: Arc<Deadlines>) -> bool {
-        let watching = Self {
+impl Lookout {
+    /// Begins to watch, on the runtime that this is called from.
+    fn begin(deadlines: Arc<Deadlines>) -> Result<(), Missed> {
+        let lookout = Self {
             deadlines,
             has_ended: false,
         };
-        let task = pin!(tokio::spawn(watching.run()));
-        let at_once = &mut Context::from_waker(Waker::noop());
-        !(task.is_finished() && matches!(task.poll(at_once), Poll::Ready(Err(_))))
+        // Where there are no timers this panics here, in the task of who waits, and not in that which watches.
+        drop(sleep(Duration::ZERO));
+        let task = pin!(tokio::spawn(lookout.run()));
+        if !task.is_finished() {
+            return Ok(());
+        }
+        // It found nobody left to watch for, or it was dropped before it began.
+        match task.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Err(_)) => Err(Missed::Runtime),
+            _ => Ok(()),
+        }
     }
 
     async fn run(mut self) {
@@ -226,7 +273,7 @@ impl Watching {
     }
 }
 
-impl Drop for Watching {
+impl Drop for Lookout {
     fn drop(&mut self) {
         if self.has_ended {
             return;
@@ -244,6 +291,8 @@ impl Drop for Watching {
 mod tests {
     use std::{
         future::{pending, ready},
+        panic::{AssertUnwindSafe, catch_unwind},
+        task::Wake,
         time::Instant,
     };
 
@@ -264,7 +313,7 @@ mod tests {
             let begun = Moment::now();
             let never = pin!(pending::<()>());
             let outcome = deadlines.timeout(begun, limit, never).await;
-            outcome.is_none().then(|| Moment::now().since(begun))
+            (outcome == Err(Missed::Over)).then(|| Moment::now().since(begun))
         })
     }
 
@@ -310,9 +359,9 @@ mod tests {
         let deadlines = Arc::<Deadlines>::default();
         let now = Moment::now();
         let at_once = deadlines.timeout(now, Duration::ZERO, ready(1)).await;
-        assert_eq!((at_once, tasks()), (Some(1), 0));
+        assert_eq!((at_once, tasks()), (Ok(1), 0));
         let soon = pin!(sleep(Duration::from_millis(10)));
-        assert_eq!(deadlines.timeout(now, Duration::MAX, soon).await, Some(()));
+        assert_eq!(deadlines.timeout(now, Duration::MAX, soon).await, Ok(()));
         assert_eq!(places(&deadlines), 0);
     }
 
@@ -332,7 +381,7 @@ mod tests {
         all_have_begun().await;
         deadlines.tell_all();
         for waiting in waiting {
-            assert_eq!(waiting.await.expect("no panic"), Some(1));
+            assert_eq!(waiting.await.expect("no panic"), Ok(1));
         }
         // Who has been told of something that is not for it still has its deadline.
         let other = wait(&deadlines, HOUR);
@@ -364,6 +413,61 @@ mod tests {
         waiting.abort();
         all_have_begun().await;
         assert_eq!(tasks(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_that_has_gone_leaves_no_memory() {
+        let deadlines = Arc::<Deadlines>::default();
+        let one = wait(&deadlines, HOUR);
+        let crowd: Vec<_> = (0..1000).map(|_| wait(&deadlines, HOUR)).collect();
+        all_have_begun().await;
+        assert!(deadlines.list().places.capacity() > 1000);
+        crowd.iter().for_each(JoinHandle::abort);
+        assert!(one.await.expect("no panic").is_some());
+        all_have_begun().await;
+        assert!(deadlines.list().places.capacity() < 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waker_that_panics_keeps_no_other_from_being_woken() {
+        struct Panics;
+
+        impl Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                panic!("as it is asked to");
+            }
+        }
+
+        let deadlines = Arc::<Deadlines>::default();
+        let never = pin!(pending::<()>());
+        let mut first = pin!(deadlines.timeout(Moment::now(), HOUR, never));
+        let panics = Waker::from(Arc::new(Panics));
+        let polled = first.as_mut().poll(&mut Context::from_waker(&panics));
+        assert!(polled.is_pending());
+        let told = poll_fn(|_| match deadlines.news() {
+            0 => Poll::Pending,
+            _ => Poll::Ready(()),
+        });
+        let mut second = pin!(deadlines.timeout(Moment::now(), HOUR, told));
+        let polled = poll_fn(|cx| Poll::Ready(second.as_mut().poll(cx))).await;
+        assert!(polled.is_pending());
+        let telling = AssertUnwindSafe(|| deadlines.tell_all());
+        assert!(catch_unwind(telling).is_err());
+        // Only after an hour, and then an error, if it was not woken.
+        let begun = Moment::now();
+        assert_eq!(second.await, Ok(()));
+        assert!(Moment::now().since(begun) < HOUR);
+    }
+
+    #[test]
+    fn without_timers_who_waits_panics() {
+        let deadlines = Arc::<Deadlines>::default();
+        let runtime = Builder::new_current_thread().build().expect("a runtime");
+        for _ in 0..2 {
+            let outcome = runtime.block_on(async { wait(&deadlines, HOUR).await });
+            assert!(outcome.is_err_and(|error| error.is_panic()));
+        }
+        assert_eq!(places(&deadlines), 0);
     }
 
     /// With a thread of its own.
@@ -405,7 +509,7 @@ mod tests {
         let begun = Instant::now();
         let never = pin!(pending::<()>());
         let outcome = handle.block_on(deadlines.timeout(Moment::now(), HOUR, never));
-        assert_eq!(outcome, None);
+        assert_eq!(outcome, Err(Missed::Runtime));
         assert!(begun.elapsed() < HOUR);
     }
 }

@@ -239,7 +239,7 @@ impl Gate {
             .map(|(_, error)| error)
     }
 
-    /// The last failure after this mark, if it is one that trying again does not mend.
+    /// The last failure after so many attempts had ended, if it is one that trying again does not mend.
     pub(crate) fn lasting_since(&self, ended: u64) -> Option<ConnectError> {
         self.failure_since(ended)
             .filter(|error| !error.is_transient())

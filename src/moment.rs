@@ -5,17 +5,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Nanoseconds since the first moment of the process that was asked for, and never 0.
+/// Nanoseconds since some time before the first moment that the process asked for, and never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(u64);
 
-static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// An hour before the first moment: there are moments before it, also where a paused clock stands behind.
+static EPOCH: LazyLock<Instant> = LazyLock::new(|| {
+    let now = Instant::now();
+    now.checked_sub(Duration::from_secs(3600)).unwrap_or(now)
+});
 
 impl Moment {
     /// By the clock of the runtime's timers.
     #[inline]
     pub(crate) fn now() -> Self {
-        // The epoch first: it is not later than now.
         let epoch = *EPOCH;
         let now = tokio::time::Instant::now().into_std();
         Self(nanos(now.saturating_duration_since(epoch)).max(1))

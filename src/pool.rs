@@ -110,7 +110,8 @@ impl Pool {
         acquire::get(self.connector(), timeout, Location::caller())
     }
 
-    /// Gets a connection, within the given time instead of the configured one.
+    /// Gets a connection, within the given time instead of the configured one. With no time at all: an idle connection that
+    /// needs no proof, or an error.
     ///
     /// # Errors
     ///

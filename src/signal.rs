@@ -13,10 +13,10 @@ use tokio::sync::Notify;
 ///
 /// This, and the count of news in `deadlines`, are the atomics in the crate that must agree with a wake-up. A lock that
 /// both sides take makes them: that of `Notify`, of a pulse's waker, or of the list of deadlines. Whoever tells writes the
-/// flag before it takes that lock, and whoever waits reads the flag after it has taken it. So if the teller has the lock
-/// first, the other one sees the flag; and if the other one has it first, it is woken. All other atomics are counts, marks
-/// and times that stand for themselves: one that is read late makes a look, a line of log or an opening late, and never
-/// loses a wake-up.
+/// flag, or the count, before it takes that lock, and whoever waits reads it after it has had the lock. So if the teller has
+/// the lock first, the other one sees what was written; and if the other one has it first, it is woken. All other atomics
+/// are counts, marks and times that stand for themselves: one that is read late makes a look, a line of log or an opening
+/// late, and never loses a wake-up.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     given: AtomicBool,

@@ -331,6 +331,27 @@ async fn a_refresh_replaces_every_connection_and_none_that_was_being_opened_slip
     assert!(peak <= 10, "{peak}");
 }
 
+#[tokio::test]
+async fn a_waiting_caller_is_not_given_what_was_being_opened_before_a_refresh() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let pool = pool(config(&server.url_via(proxy.port())).size(1).overflow(0));
+    proxy.stall_after(0);
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get().await }
+    });
+    eventually(SOON, "one is being opened", async || {
+        ids_with_guests(&server).await.len() == 1
+    })
+    .await;
+    let before = ids_with_guests(&server).await;
+    pool.refresh();
+    proxy.forward();
+    let given = waiting.await.expect("no panic").expect("a connection");
+    assert!(!before.contains(&given.id().into()), "{before:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_is_rotated_under_load_without_a_failing_get() {
     let server = Server::start().await;
