@@ -229,7 +229,12 @@ async fn wait(
         let mut take = pin!(connector.slots.take(turn));
         let mut next = poll_fn(|cx| Poll::Ready(take.as_mut().poll(cx))).await;
         let mut patient = false;
-        if next.is_pending() {
+        if next.is_pending() && !counted && connector.slots.is_full() {
+            // The usual case, in which there is nothing to open and nothing more to count.
+            counted = true;
+            connector.metrics.gets_waited.add_one();
+            trail.enter(stage(proving, false));
+        } else if next.is_pending() {
             // Now that this caller is counted among those who wait. Who met the keeper in the middle of
             // its sweep has been served meanwhile.
             let status = connector.slots.status();

@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    hash::{DefaultHasher, Hash, Hasher},
     panic::Location,
     pin::pin,
     sync::{
@@ -77,6 +78,8 @@ pub(crate) struct Connector {
     ended: AtomicU64,
     /// Guards which runtime the pool lives on. Taken before nothing else.
     home: Apart<Mutex<Option<Home>>>,
+    /// Tells the runtime on which there is a keeper, for who has no time for the lock: 0 while there is none.
+    kept_on: Arc<AtomicU64>,
     /// Tells warm-ups of attempts that have ended; callers are told by `deadlines`.
     progress: watch::Sender<u64>,
     /// Of callers who wait, and of what is being cleaned or proved.
@@ -119,7 +122,29 @@ enum Demand {
 struct Home {
     runtime: Handle,
     /// Alive as long as the keeper, which ends with its runtime.
-    keeper: Weak<()>,
+    keeper: Weak<Kept>,
+}
+
+/// Held by the keeper: says that there is one.
+pub(crate) struct Kept {
+    kept_on: Arc<AtomicU64>,
+    runtime: u64,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // Unless that has changed already.
+        let _changed =
+            self.kept_on
+                .compare_exchange(self.runtime, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// A number for a runtime, and never 0.
+fn number_of(runtime: &Handle) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    runtime.id().hash(&mut hasher);
+    hasher.finish().max(1)
 }
 
 impl Connector {
@@ -154,6 +179,7 @@ impl Connector {
             gate: Apart::default(),
             ended: AtomicU64::new(0),
             home: Apart::default(),
+            kept_on: Arc::default(),
             progress: watch::Sender::new(0),
             deadlines: Arc::default(),
             suspect_before: AtomicU64::new(0),
@@ -169,10 +195,14 @@ impl Connector {
     /// Makes sure that the pool lives on the runtime this is called from.
     ///
     /// Returns what the keeper is to hold if there is none yet, so that it must be started.
-    pub(crate) fn enter(&self) -> Result<Option<Arc<()>>, Error> {
+    pub(crate) fn enter(&self) -> Result<Option<Arc<Kept>>, Error> {
         let Ok(here) = Handle::try_current() else {
             return Err(Error::WrongRuntime);
         };
+        let number = number_of(&here);
+        if self.kept_on.load(Ordering::Relaxed) == number {
+            return Ok(None);
+        }
         let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(home) = &*home {
             let alive = home.keeper.strong_count() > 0 || self.closing.is_given();
@@ -183,7 +213,11 @@ impl Connector {
                 return Err(Error::WrongRuntime);
             }
         }
-        let held_by_keeper = Arc::new(());
+        let held_by_keeper = Arc::new(Kept {
+            kept_on: Arc::clone(&self.kept_on),
+            runtime: number,
+        });
+        self.kept_on.store(number, Ordering::Relaxed);
         *home = Some(Home {
             runtime: here.clone(),
             keeper: Arc::downgrade(&held_by_keeper),

@@ -10,7 +10,7 @@ use tokio::time::sleep_until;
 use crate::{
     cleaning,
     config::PoolConfig,
-    connector::Connector,
+    connector::{Connector, Kept},
     error::{ConfigError, Error},
     moment::Moment,
     schedule::Fate,
@@ -43,7 +43,7 @@ pub(crate) fn resize(connector: &Connector, size: usize, overflow: usize) -> Res
 }
 
 /// Ends with the pool's last handle, or with its runtime; `_held` tells the connector.
-async fn keep(pool: Weak<Connector>, _held: Arc<()>) {
+async fn keep(pool: Weak<Connector>, _held: Arc<Kept>) {
     let Some((wake, mut vacated)) = pool
         .upgrade()
         .map(|connector| (Arc::clone(&connector.wake), connector.slots.vacated()))

@@ -16,7 +16,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -117,6 +117,10 @@ pub(crate) struct Slots<S: Occupant = Session> {
     pool: Pool<SlotManager<S>>,
     /// Guards where the slots are that deadpool has not. Taken before deadpool's own lock, and after the connector's.
     ledger: Apart<Mutex<Ledger<S>>>,
+    /// No slot is vacant or being filled, and all idle connections are in their place: who finds none idle can only wait
+    /// for one that is in use. Written with the ledger's lock held; who reads it late looks at the ledger in vain, or has
+    /// a vacant slot filled by the keeper.
+    is_full: AtomicBool,
     /// Counts those who came to wait.
     turns: Apart<AtomicU64>,
     /// How many of the ledger's `passed_over` there are: who sees too few of them in a hurry only takes precedence.
@@ -152,6 +156,11 @@ impl<S: Occupant> Ledger<S> {
 
     fn limit(&self) -> usize {
         self.size.saturating_add(self.overflow)
+    }
+
+    /// There is no room for another connection, and none is being opened.
+    fn is_full(&self) -> bool {
+        self.vacant.is_empty() && self.opening == 0 && self.slots() >= self.limit()
     }
 
     /// A vacant slot stays here; for good, where there are too many.
@@ -198,6 +207,7 @@ impl<S: Occupant> Slots<S> {
                 tending: 0,
                 passed_over: BTreeMap::new(),
             })),
+            is_full: AtomicBool::new(false),
             turns: Apart::default(),
             passed_over: AtomicUsize::new(0),
             vacated: watch::Sender::new(0),
@@ -352,6 +362,7 @@ impl<S: Occupant> Slots<S> {
     /// what it wants. The rest go back in their order. Callers who come meanwhile wait in the same queue.
     pub(crate) fn sweep<T>(&self, sort: impl FnOnce(Occupancy, &mut Vec<Filled<S>>) -> T) -> T {
         let ledger = self.ledger();
+        self.is_full.store(false, Ordering::Relaxed);
         let mut idle = Vec::new();
         let mut others = Vec::new();
         while let Some(object) = self.checkout() {
@@ -381,6 +392,13 @@ impl<S: Occupant> Slots<S> {
             drop(self.filled(object));
         }
         sorted
+    }
+
+    /// Whether all slots have a connection that is in use, or is being cleaned or proved, as far as can be told without a
+    /// lock from there being none idle.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
     }
 
     pub(crate) fn status(&self) -> PoolStatus {
@@ -482,8 +500,44 @@ impl<S: Occupant> Slots<S> {
     }
 
     /// Nothing panics while it holds this lock, so a poisoned one is as good as any.
-    fn ledger(&self) -> MutexGuard<'_, Ledger<S>> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ledger(&self) -> Open<'_, S> {
+        Open {
+            ledger: self.ledger.lock().unwrap_or_else(PoisonError::into_inner),
+            is_full: &self.is_full,
+        }
+    }
+}
+
+/// The ledger while it is looked at, or written in.
+struct Open<'a, S: Occupant> {
+    ledger: MutexGuard<'a, Ledger<S>>,
+    is_full: &'a AtomicBool,
+}
+
+impl<S: Occupant> Deref for Open<'_, S> {
+    type Target = Ledger<S>;
+
+    #[inline]
+    fn deref(&self) -> &Ledger<S> {
+        &self.ledger
+    }
+}
+
+impl<S: Occupant> DerefMut for Open<'_, S> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Ledger<S> {
+        &mut self.ledger
+    }
+}
+
+impl<S: Occupant> Drop for Open<'_, S> {
+    #[inline]
+    fn drop(&mut self) {
+        let is_full = self.ledger.is_full();
+        // Written rarely, as all threads read it.
+        if is_full != self.is_full.load(Ordering::Relaxed) {
+            self.is_full.store(is_full, Ordering::Relaxed);
+        }
     }
 }
 
@@ -977,6 +1031,8 @@ mod tests {
                 assert_eq!(status, self.status(0));
             }
             assert_eq!(status.open, status.idle + status.in_use + status.cleaning);
+            let is_full = status.open >= status.limit() && status.connecting == 0;
+            assert!(self.slots.is_full() == is_full || self.has_grown && !self.slots.is_full());
             let occupied = status.open + status.connecting;
             self.most = self.most.min(occupied).max(status.limit());
             assert!(occupied <= self.most, "{occupied} of {}", self.most);
