@@ -3,10 +3,8 @@
 use std::ops::Deref;
 
 /// Shares no cache line with what is beside it: a thread that writes this does not slow down others that read that.
-///
-/// As large as two lines, which many processors fetch together.
 #[derive(Debug, Default)]
-#[repr(align(128))]
+#[repr(align(64))]
 pub(crate) struct Apart<T>(T);
 
 impl<T> Apart<T> {

@@ -73,11 +73,11 @@ pub(crate) struct Connector {
     /// Guards those that are closed and whose statements may still run. Taken before nothing else.
     abandoned: Mutex<Vec<Victim>>,
     /// Guards how opening goes. Taken before the slots' ledger.
-    gate: Apart<Mutex<Gate>>,
+    gate: Mutex<Gate>,
     /// How many attempts have ended: the gate's own count, for who has no time for its lock.
     ended: AtomicU64,
     /// Guards which runtime the pool lives on. Taken before nothing else.
-    home: Apart<Mutex<Option<Home>>>,
+    home: Mutex<Option<Home>>,
     /// Tells the runtime on which there is a keeper, for who has no time for the lock: 0 while there is none.
     kept_on: Arc<AtomicU64>,
     /// Tells warm-ups of attempts that have ended; callers are told by `deadlines`.
@@ -176,9 +176,9 @@ impl Connector {
             wake: Arc::default(),
             killing: tokio::sync::Mutex::default(),
             abandoned: Mutex::default(),
-            gate: Apart::default(),
+            gate: Mutex::default(),
             ended: AtomicU64::new(0),
-            home: Apart::default(),
+            home: Mutex::default(),
             kept_on: Arc::default(),
             progress: watch::Sender::new(0),
             deadlines: Arc::default(),

@@ -116,7 +116,7 @@ const WITHOUT_END: Timeouts = Timeouts {
 pub(crate) struct Slots<S: Occupant = Session> {
     pool: Pool<SlotManager<S>>,
     /// Guards where the slots are that deadpool has not. Taken before deadpool's own lock, and after the connector's.
-    ledger: Apart<Mutex<Ledger<S>>>,
+    ledger: Mutex<Ledger<S>>,
     /// No slot is vacant or being filled, and all idle connections are in their place: who finds none idle can only wait
     /// for one that is in use. Written with the ledger's lock held; who reads it late looks at the ledger in vain, or has
     /// a vacant slot filled by the keeper.
@@ -197,7 +197,7 @@ impl<S: Occupant> Slots<S> {
         };
         let slots = Self {
             pool,
-            ledger: Apart::new(Mutex::new(Ledger {
+            ledger: Mutex::new(Ledger {
                 size,
                 overflow,
                 known: 0,
@@ -206,7 +206,7 @@ impl<S: Occupant> Slots<S> {
                 opening: 0,
                 tending: 0,
                 passed_over: BTreeMap::new(),
-            })),
+            }),
             is_full: AtomicBool::new(false),
             turns: Apart::default(),
             passed_over: AtomicUsize::new(0),
