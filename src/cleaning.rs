@@ -17,7 +17,8 @@ use crate::{
     error::{Brief, ConnectPhase, ends_connection},
     goodbye, killing,
     moment::Moment,
-    session::{Needs, ProofError, Reason, Session, Verdict},
+    opener::KnownRights,
+    session::{Needs, ProofError, Reason, Rights, Session, Verdict},
     slot::{Filled, Tending},
 };
 
@@ -228,12 +229,8 @@ async fn in_order(
         Box::pin(drain(session)).await?;
         connector.metrics.drains.add_one();
     }
-    if needs.proof {
-        session.prove().await.map_err(|error| match error {
-            ProofError::Driver(error) => lost_or_unproved(&error),
-            ProofError::OutOfStep => Reason::Unproved,
-        })?;
-        connector.metrics.cleaning_proofs.add_one();
+    if needs.proof || needs.role {
+        prove_with_rights(connector, session, needs).await?;
     }
     let rollback = needs.rollback || (needs.drain || needs.proof) && session.is_in_transaction();
     if needs.reset {
@@ -254,6 +251,33 @@ async fn in_order(
             Ok(())
         }
     }
+}
+
+/// Proves the connection, and compares its rights with those it was opened with in the same turn: a reset keeps a role that
+/// a caller has taken, and the next one would have its rights.
+async fn prove_with_rights(
+    connector: &Connector,
+    session: &mut Session,
+    needs: Needs,
+) -> Result<(), Reason> {
+    let unproved = |error| match error {
+        ProofError::Driver(error) => lost_or_unproved(&error),
+        ProofError::OutOfStep => Reason::Unproved,
+    };
+    match connector.opener.rights(&session.birth) {
+        _ if !needs.role => session.prove().await.map_err(unproved)?,
+        KnownRights::NoRoles if needs.proof => session.prove().await.map_err(unproved)?,
+        KnownRights::NoRoles => return Ok(()),
+        KnownRights::NotAsked => return Err(Reason::RoleChanged),
+        KnownRights::Are(rights) => {
+            let row = session.prove_with(Rights::COLUMNS).await;
+            if Rights::read(&row.map_err(unproved)?, 1) != rights {
+                return Err(Reason::RoleChanged);
+            }
+        }
+    }
+    connector.metrics.cleaning_proofs.add_one();
+    Ok(())
 }
 
 /// Reads what is pending, as long as that is not too much.

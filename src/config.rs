@@ -154,14 +154,17 @@ pub enum Reset {
     /// - what code generic over the driver's [`Queryable`](mysql_async::prelude::Queryable) executes by `exec*`;
     ///   [`Executable`](crate::Executable) is a bound that shows the text. `query*` shows it anyway.
     ///
-    /// No text shows what a trigger, a stored function, a view or a column's default does. Where yours set user variables
-    /// or take locks, use [`Always`](Self::Always).
+    /// A reset does not take back a role (`SET ROLE`). Where a statement may have taken one, the pool compares the session's
+    /// account and role with those it was opened with, in one round trip, and discards the connection if they differ.
+    ///
+    /// No text shows what a trigger, a view or a column's default does. Where yours set user variables, take locks, or call
+    /// functions that set a role with the rights of their caller (`SQL SECURITY INVOKER`), use [`Always`](Self::Always).
     ///
     /// `LAST_INSERT_ID()`, `ROW_COUNT()`, `FOUND_ROWS()` and warnings do not count as changes. They tell of the
     /// statement that set them last, which may be another borrower's: read them only after one of your own.
     #[default]
     WhenChanged,
-    /// Resets at every return after which something was sent.
+    /// Resets at every return after which something was sent, and compares account and role each time.
     Always,
     /// Never resets: what one borrower sets, the next one finds, a handler for `LOAD DATA LOCAL INFILE` included. Only
     /// for services that are sure to send nothing but lookups, writes and transactions.

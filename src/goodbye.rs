@@ -12,7 +12,8 @@ pub(crate) async fn close(connector: &Arc<Connector>, mut tending: Tending, reas
             | Reason::Closing
             | Reason::Retired
             | Reason::Surplus
-            | Reason::ReadOnly => session.say_goodbye().await,
+            | Reason::ReadOnly
+            | Reason::RoleChanged => session.say_goodbye().await,
             Reason::Cancelled
             | Reason::Lost
             | Reason::Misused

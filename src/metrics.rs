@@ -50,6 +50,7 @@ pub struct PoolMetrics {
     /// | `retired` | reached its maximum age, or was opened before a refresh |
     /// | `surplus` | was one more than needed: overflow, or beyond a limit made smaller |
     /// | `read_only` | was told by its server that that is read-only |
+    /// | `role_changed` | had another role or account at its return than when it was opened; no reset brings that back |
     pub discarded: Vec<(&'static str, u64)>,
     /// Returned connections that were cleaned before they were idle again.
     pub cleaned: u64,

@@ -16,7 +16,7 @@ use crate::{
     pulse::Pulses,
     report::{Flavor, ServerInfo},
     schedule,
-    session::{Birth, Identity, ProofError, Session, column, random},
+    session::{Birth, Identity, ProofError, Rights, Session, column, random},
     severing::Severed,
 };
 
@@ -42,8 +42,21 @@ pub(crate) struct Opener {
 struct Told {
     server: Option<ServerInfo>,
     max_allowed_packet: Option<usize>,
+    /// Whose rights a new connection has, by the last that was asked.
+    rights: KnownRights,
     /// When an opening last took it upon itself to ask.
     claimed_at: Option<Instant>,
+}
+
+/// What is known of the rights of a new connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum KnownRights {
+    /// None was asked yet.
+    #[default]
+    NotAsked,
+    /// The server has no roles.
+    NoRoles,
+    Are(Rights),
 }
 
 impl Told {
@@ -74,6 +87,14 @@ impl Opener {
     /// What the server said of itself last; `None` until a connection was opened.
     pub(crate) fn server(&self) -> Option<ServerInfo> {
         self.told().server.clone()
+    }
+
+    /// The rights that this connection was opened with, as far as is known.
+    pub(crate) fn rights(&self, birth: &Birth) -> KnownRights {
+        match &birth.rights {
+            Some(rights) => KnownRights::Are(rights.clone()),
+            None => self.told().rights.clone(),
+        }
     }
 
     /// Whether a reset leaves another charset than the handshake set: MySQL's does, MariaDB's does not.
@@ -132,6 +153,7 @@ impl Opener {
             generation,
             chance: random(),
             identity: None,
+            rights: None,
         };
         let mut session = Session::new(conn, birth, pulses.begin());
         match self.make_ready(&mut session, asks_settings, phase).await {
@@ -163,7 +185,8 @@ impl Opener {
         if self.config.on_cancel == OnCancel::Kill {
             self.prove_with_facts(session).await?;
             session.birth.identity = self.identify(session).await?;
-        } else if self.told().claim(Instant::now()) {
+        } else if self.config.credentials.is_some() || self.told().claim(Instant::now()) {
+            // With a source of credentials each may be of another account.
             self.prove_with_facts(session).await?;
         } else if !proved {
             session.prove().await.map_err(unproved)?;
@@ -216,26 +239,54 @@ impl Opener {
         Ok(())
     }
 
-    /// Proves a new connection, and reads the server's facts in the same turn.
+    /// Proves a new connection, and reads the server's facts and the session's rights in the same turn.
     async fn prove_with_facts(&self, session: &mut Session) -> Result<(), ConnectError> {
-        let row = match session.prove_with(FACTS).await {
-            Ok(row) => row,
-            // Something that speaks the protocol and knows fewer variables.
-            Err(ProofError::Driver(mysql_async::Error::Server(_))) => {
-                return session.prove().await.map_err(unproved);
+        let all = format!("{FACTS}, {}", Rights::COLUMNS);
+        let known = match self.ask(session, &all).await? {
+            Some(row) => {
+                self.note_facts(&row);
+                Some(Rights::read(&row, 7))
+            }
+            // Something that speaks the protocol and knows fewer variables, or no roles: one after the other.
+            None => {
+                if let Some(row) = self.ask(session, FACTS).await? {
+                    self.note_facts(&row);
+                }
+                let row = self.ask(session, Rights::COLUMNS).await?;
+                row.map(|row| Rights::read(&row, 1))
+            }
+        };
+        if known.is_none() {
+            session.prove().await.map_err(unproved)?;
+        }
+        self.told().rights = known.clone().map_or(KnownRights::NoRoles, KnownRights::Are);
+        session.birth.rights = known;
+        Ok(())
+    }
+
+    /// Proves a new connection, asking for these columns; `None` where the server refuses to tell them.
+    async fn ask(&self, session: &mut Session, columns: &str) -> Result<Option<Row>, ConnectError> {
+        match session.prove_with(columns).await {
+            Ok(row) => Ok(Some(row)),
+            Err(ProofError::Driver(error @ mysql_async::Error::Server(_)))
+                if !ends_connection(&error) =>
+            {
+                Ok(None)
             }
             Err(error) => {
                 self.told().disclaim();
-                return Err(unproved(error));
+                Err(unproved(error))
             }
-        };
-        let server = server_info(&row);
+        }
+    }
+
+    fn note_facts(&self, row: &Row) {
+        let server = server_info(row);
         let mut told = self.told();
         // Anything else is no answer to go by: with 0, say, no connection could be opened any more.
-        told.max_allowed_packet = column(&row, 2).filter(|told| PACKETS_ALLOWED.contains(told));
+        told.max_allowed_packet = column(row, 2).filter(|told| PACKETS_ALLOWED.contains(told));
         told.server = Some(server);
         drop(told);
-        Ok(())
     }
 
     /// What tells the connection from all others on all servers, where that can be known.

@@ -61,6 +61,30 @@ pub(crate) struct Birth {
     pub(crate) chance: u64,
     /// What tells this server and this connection from all others; known only where statements are to be killed.
     pub(crate) identity: Option<Identity>,
+    /// With which rights it was opened, where that was asked on this connection.
+    pub(crate) rights: Option<Rights>,
+}
+
+/// Whose rights a session has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rights {
+    /// `CURRENT_USER()`
+    account: Option<String>,
+    /// `CURRENT_ROLE()`; on MySQL there may be several.
+    role: Option<String>,
+}
+
+impl Rights {
+    /// What to ask the server for.
+    pub(crate) const COLUMNS: &str = "CURRENT_USER(), CURRENT_ROLE()";
+
+    /// From the answer, in which they begin at this column.
+    pub(crate) fn read(row: &Row, index: usize) -> Self {
+        Self {
+            account: column(row, index),
+            role: column(row, index.saturating_add(1)),
+        }
+    }
 }
 
 /// A connection as the server knows it.
@@ -104,6 +128,8 @@ pub(crate) struct Needs {
     pub(crate) reset: bool,
     /// The default database was changed, or may have been.
     pub(crate) database: bool,
+    /// A role was taken or given up, or may have been.
+    pub(crate) role: bool,
 }
 
 /// Why a connection is discarded.
@@ -132,10 +158,12 @@ pub(crate) enum Reason {
     Surplus,
     /// Its server has become read-only.
     ReadOnly,
+    /// Its session had another role, or another account, than when it was opened: no reset brings that back.
+    RoleChanged,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Cancelled,
         Self::Lost,
         Self::Misused,
@@ -147,6 +175,7 @@ impl Reason {
         Self::Retired,
         Self::Surplus,
         Self::ReadOnly,
+        Self::RoleChanged,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -162,6 +191,7 @@ impl Reason {
             Self::Retired => "retired",
             Self::Surplus => "surplus",
             Self::ReadOnly => "read_only",
+            Self::RoleChanged => "role_changed",
         }
     }
 }
@@ -228,6 +258,8 @@ impl Session {
                 Reset::Never => false,
             },
             database: follow.effect.database,
+            // Also where it is hidden in a view or a trigger, if the session is to be reset at every return.
+            role: follow.effect.role || reset == Reset::Always,
         };
         if needs == Needs::default() {
             self.follow.begin_borrower();

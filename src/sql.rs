@@ -29,6 +29,8 @@ pub(crate) struct Effect {
     pub(crate) database: bool,
     /// A transaction may be begun or left open: the server's status flags tell.
     pub(crate) transaction: bool,
+    /// A role may be taken or given up: no reset brings the account's own rights back.
+    pub(crate) role: bool,
 }
 
 impl Effect {
@@ -37,12 +39,14 @@ impl Effect {
         session: false,
         database: false,
         transaction: false,
+        role: false,
     };
     /// Anything may be left behind.
     pub(crate) const UNKNOWN: Self = Self {
         session: true,
         database: true,
         transaction: true,
+        role: true,
     };
 
     const SESSION: Self = Self {
@@ -58,6 +62,11 @@ impl Effect {
         ..Self::NEUTRAL
     };
     const SESSION_AND_TRANSACTION: Self = Self::SESSION.union(Self::TRANSACTION);
+    /// What a stored function may do: with the rights of its caller it may also set the caller's role.
+    const STORED_FUNCTION: Self = Self {
+        role: true,
+        ..Self::SESSION
+    };
 
     /// What is left behind by one or the other, or by both in turn.
     pub(crate) const fn union(self, other: Self) -> Self {
@@ -65,6 +74,7 @@ impl Effect {
             session: self.session || other.session,
             database: self.database || other.database,
             transaction: self.transaction || other.transaction,
+            role: self.role || other.role,
         }
     }
 }
@@ -128,11 +138,40 @@ fn effect_of_verb(verb: &[u8], mut after: Tokens<'_>) -> Effect {
     known.unwrap_or(Effect::UNKNOWN)
 }
 
-/// Tells whether what follows `SET` is variables.
+/// Tells whether what follows `SET` is variables and nothing else.
 ///
-/// It is not for `SET ROLE`, nor for `SET STATEMENT .. FOR`, which goes on with any statement.
+/// It is not for `SET ROLE`, nor for `SET STATEMENT .. FOR`, which goes on with any statement. MariaDB takes several
+/// settings at once, each of any kind: `SET @a = 1, ROLE r`.
 fn sets_variables(mut after: Tokens<'_>) -> bool {
-    const SCOPES: &[&str] = &["SESSION", "GLOBAL", "LOCAL", "PERSIST", "PERSIST_ONLY"];
+    let is_of_transaction = after
+        .clone()
+        .find(|token| !token.is_any(SCOPES))
+        .is_some_and(|token| token.is_any(&["TRANSACTION"]));
+    let mut depth = 0_usize;
+    if !sets_a_variable(after.clone()) {
+        return false;
+    }
+    while let Some(token) = after.next() {
+        match token {
+            Token::Open { .. } => depth = depth.saturating_add(1),
+            Token::Byte(b')') => depth = depth.saturating_sub(1),
+            Token::Byte(b';') => break,
+            // `SET TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE` goes on with nothing else.
+            Token::Byte(b',')
+                if depth == 0 && !is_of_transaction && !sets_a_variable(after.clone()) =>
+            {
+                return false;
+            }
+            _ => {}
+        }
+    }
+    true
+}
+
+const SCOPES: &[&str] = &["SESSION", "GLOBAL", "LOCAL", "PERSIST", "PERSIST_ONLY"];
+
+/// Tells whether the next of the settings after `SET` is a variable.
+fn sets_a_variable(mut after: Tokens<'_>) -> bool {
     match after.find(|token| !token.is_any(SCOPES)) {
         Some(Token::UserVariable | Token::SystemVariable) => true,
         Some(name) if name.is_any(&["NAMES", "CHARACTER", "CHARSET", "TRANSACTION"]) => true,
@@ -154,20 +193,18 @@ fn effect_of_body<'a>(verb: &'a [u8], tokens: &mut Tokens<'a>) -> Effect {
             Token::Byte(b';') => break,
             Token::Unreadable => return Effect::UNKNOWN,
             // Also if it is only read: a change that goes to the binary log creates what it reads.
-            Token::UserVariable | Token::Assign => true,
+            Token::UserVariable | Token::Assign => Effect::SESSION,
             // The views of `sys` set user variables of their own.
-            Token::Byte(b'.') => last.names("SYS"),
-            Token::Word(word) => changes_as_word(word, last, target),
-            Token::Open { adjacent } => {
-                !matches!(target, Target::Named)
-                    && !follows_no_operator(before)
-                    && changes_as_call(before, last, adjacent, tokens)
+            Token::Byte(b'.') if last.names("SYS") => Effect::SESSION,
+            Token::Word(word) if changes_as_word(word, last, target) => Effect::SESSION,
+            Token::Open { adjacent }
+                if !matches!(target, Target::Named) && !follows_no_operator(before) =>
+            {
+                effect_of_call(before, last, adjacent, tokens)
             }
-            _ => false,
+            _ => Effect::NEUTRAL,
         };
-        if changes {
-            effect = Effect::SESSION;
-        }
+        effect = effect.union(changes);
         target = target.step(last, token);
         before = last;
         last = token;
@@ -196,28 +233,32 @@ fn follows_no_operator(before: Token<'_>) -> bool {
     matches!(before, Token::Byte(b')' | b';')) || before.is_any(&["AS", "WITH", "RECURSIVE"])
 }
 
-/// Tells whether a parenthesis after the tokens `before` and `last` opens the arguments of a
-/// function that may leave something behind.
-fn changes_as_call(
+/// What is left behind where a parenthesis after the tokens `before` and `last` opens the arguments of a function.
+fn effect_of_call(
     before: Token<'_>,
     last: Token<'_>,
     adjacent: bool,
     arguments: &Tokens<'_>,
-) -> bool {
+) -> Effect {
     match last {
         // With the name of its database before it, it is a stored function whatever it is called.
-        Token::Word(_) | Token::Quoted(_) if matches!(before, Token::Byte(b'.')) => true,
-        // Quoted, a name is a stored function's where the same name unquoted would not be.
-        Token::Quoted(_) => true,
-        Token::Word(name) if contains(KEYWORDS, name) => false,
-        Token::Word(name) if adjacent && contains(BUILT_IN_IF_ADJACENT, name) => false,
-        Token::Word(name) if contains(BUILT_IN, name) => false,
-        // With an argument it sets what it tells.
-        Token::Word(name) if is(name, "LAST_INSERT_ID") => {
-            !matches!(arguments.clone().next(), Some(Token::Byte(b')')))
+        Token::Word(_) | Token::Quoted(_) if matches!(before, Token::Byte(b'.')) => {
+            Effect::STORED_FUNCTION
         }
-        Token::Word(_) => !are_no_arguments(arguments.clone()),
-        _ => false,
+        // Quoted, a name is a stored function's where the same name unquoted would not be.
+        Token::Quoted(_) => Effect::STORED_FUNCTION,
+        Token::Word(name) if contains(KEYWORDS, name) => Effect::NEUTRAL,
+        Token::Word(name) if adjacent && contains(BUILT_IN_IF_ADJACENT, name) => Effect::NEUTRAL,
+        Token::Word(name) if contains(BUILT_IN, name) => Effect::NEUTRAL,
+        // With an argument it sets what it tells.
+        Token::Word(name) if is(name, "LAST_INSERT_ID") => match arguments.clone().next() {
+            Some(Token::Byte(b')')) => Effect::NEUTRAL,
+            _ => Effect::SESSION,
+        },
+        Token::Word(_) if are_no_arguments(arguments.clone()) => Effect::NEUTRAL,
+        Token::Word(name) if is_any(name, LOCKS) => Effect::SESSION,
+        Token::Word(_) => Effect::STORED_FUNCTION,
+        _ => Effect::NEUTRAL,
     }
 }
 
@@ -490,6 +531,9 @@ const QUERIES: &[&str] = &[
 /// First words of statements that change the session, and may end a transaction.
 const OF_SESSION: &[&str] = &["PREPARE", "DEALLOCATE", "LOCK", "UNLOCK", "HANDLER"];
 
+/// Functions built into both servers that change the session, and nothing else.
+const LOCKS: &[&str] = &["GET_LOCK", "RELEASE_LOCK", "RELEASE_ALL_LOCKS"];
+
 /// Keywords, types among them, that a parenthesis may follow. Unquoted they are never the name of a
 /// stored function.
 #[rustfmt::skip]
@@ -585,6 +629,7 @@ mod tests {
     #[test]
     fn what_only_a_reset_brings_back_changes_the_session() {
         all_are(Effect::SESSION, SESSION);
+        all_are(Effect::STORED_FUNCTION, STORED);
         all_are(
             Effect::SESSION_AND_TRANSACTION,
             &[
@@ -664,7 +709,8 @@ mod tests {
     #[test]
     fn several_statements_leave_behind_what_each_of_them_does() {
         let text = b"SELECT 1; USE shop; SELECT @x; START TRANSACTION";
-        assert_eq!(effect_of(text), Effect::UNKNOWN);
+        let effect = Effect::DATABASE.union(Effect::SESSION_AND_TRANSACTION);
+        assert_eq!(effect_of(text), effect);
         assert_eq!(effect_of(b";; SELECT ';' ; SELECT 1;"), Effect::NEUTRAL);
         assert_eq!(effect_of(b""), Effect::NEUTRAL);
     }
@@ -779,9 +825,16 @@ mod tests {
         "SELECT LAST_INSERT_ID(5)",
         "UPDATE t SET id = LAST_INSERT_ID(id + 1)",
         "SELECT SQL_CALC_FOUND_ROWS * FROM t",
-        "SELECT NEXTVAL(s)",
         "SELECT NEXT VALUE FOR s",
         "SELECT s.nextval",
+        "SELECT * FROM sys.processlist",
+        "SELECT * FROM `sys`.`processlist`",
+        "EXPLAIN SELECT @x := 1",
+        "SHOW GRANTS FOR 'app'@'%'",
+    ];
+
+    const STORED: &[&str] = &[
+        "SELECT NEXTVAL(s)",
         "SELECT SETVAL(s, 1)",
         "SELECT stored(1)",
         "SELECT shop.concat('a')",
@@ -803,12 +856,8 @@ mod tests {
         "SELECT (1), stored((SELECT 2)) AS b",
         "SELECT CAST(stored(a) AS CHAR(5))",
         "SELECT * FROM t WHERE a IN (1) AND stored(1)",
-        "SELECT * FROM sys.processlist",
-        "SELECT * FROM `sys`.`processlist`",
-        "EXPLAIN SELECT @x := 1",
         "EXPLAIN ANALYZE SELECT stored(1)",
         "SHOW TABLES WHERE stored(1)",
-        "SHOW GRANTS FOR 'app'@'%'",
     ];
 
     const UNKNOWN: &[&str] = &[

@@ -70,6 +70,8 @@ const WITH_DATABASE: [&str; 2] = [
 ];
 /// What goes with a transaction.
 const OF_TRANSACTION: &str = "transaction: ";
+/// What goes with the rights of the session.
+const OF_ROLE: [&str; 2] = ["account: ", "role: "];
 /// What tells one connection from another, and no more.
 const OF_CONNECTION: &str = "variable: pseudo_thread_id=";
 
@@ -340,6 +342,8 @@ pub(super) struct Changes {
     database: Vec<String>,
     /// Those of a transaction; also that one was begun or ended.
     transaction: Vec<String>,
+    /// Those of the account and its roles.
+    role: Vec<String>,
     last_insert_id: bool,
     /// What the server counted in between; its names and numbers.
     commands: Vec<String>,
@@ -371,6 +375,7 @@ impl Changes {
         let database = take(&[DATABASE]);
         let with_database = take(&WITH_DATABASE);
         let mut transaction = take(&[OF_TRANSACTION]);
+        let role = take(&OF_ROLE);
         if before.in_transaction != after.in_transaction {
             transaction.push(format!("in a transaction: {}", after.in_transaction));
         }
@@ -379,6 +384,7 @@ impl Changes {
             with_database,
             database,
             transaction,
+            role,
             last_insert_id: before.last_insert_id != after.last_insert_id,
             commands: after
                 .commands
@@ -395,6 +401,7 @@ impl Changes {
             &self.with_database,
             &self.database,
             &self.transaction,
+            &self.role,
             &self.commands,
         ];
         all.into_iter().flatten()
@@ -409,6 +416,7 @@ impl Changes {
             && (self.with_database.is_empty() || effect.session || effect.database)
             && (self.database.is_empty() || effect.database)
             && (self.transaction.is_empty() || effect.transaction)
+            && (self.role.is_empty() || effect.role)
     }
 
     /// A command that the server was given, if the text was called neutral and that command is not.

@@ -8,6 +8,7 @@
 //! | `statements.rs` | lists of statements |
 //! | `grammar.rs` | statements built from fragments, as strategies |
 //! | `fingerprint.rs` | the state of a session, by all the lists that the server keeps of it |
+//! | `roles.rs` | roles that callers take |
 //! | `database.rs` | a server and a database for looking at sessions |
 
 #![expect(
@@ -18,6 +19,7 @@
 mod database;
 mod fingerprint;
 mod grammar;
+mod roles;
 #[path = "../../../src/sql.rs"]
 mod sql;
 mod statements;

@@ -441,6 +441,8 @@ SET STATEMENT sort_buffer_size = 300000 FOR SELECT @a := 1
 SET STATEMENT sort_buffer_size = 300000 FOR SET @a = 1
 SET STATEMENT sort_buffer_size = 300000 FOR USE information_schema
 SET ROLE NONE
+SET @a = 1, ROLE NONE
+SET NAMES utf8mb4, ROLE NONE
 SET PASSWORD FOR nobody = 'x'
 SET DEFAULT ROLE NONE
 PREPARE warm FROM 'SELECT 1'
