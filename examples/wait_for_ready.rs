@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use mysql_warm_pool::{Error, Health, Pool, PoolConfig, WarmUpReport};
+use mysql_warm_pool::{
+    Error, Pool, PoolConfig,
+    report::{Health, WarmUpReport},
+};
 use tokio::time::{Instant, interval_at};
 use url::form_urlencoded;
 

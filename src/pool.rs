@@ -3,18 +3,18 @@
 use std::{fmt, future::Future, panic::Location, sync::Arc, time::Duration};
 
 use crate::{
-    acquire, cleaning, closing_down,
     config::PoolConfig,
     connection::PooledConn,
-    connector::Connector,
     error::Error,
-    keeper,
-    metrics::PoolMetrics,
-    readiness::{Health, Readiness, ReadinessWatch},
-    report::{CloseReport, WarmUpReport},
-    session::Reason,
-    status::PoolStatus,
-    warm_up,
+    lifecycle::{
+        clean as cleaning, close as closing_down, get as acquire, maintain as keeper, warm_up,
+    },
+    report::{
+        CloseReport, Health, PoolStatus, Readiness, ReadinessWatch, WarmUpReport,
+        discard::DiscardReason,
+    },
+    shared::Connector,
+    telemetry::PoolMetrics,
 };
 
 /// A pool of warm connections to one MySQL or MariaDB server. Cheap to clone: clones share it.
@@ -37,7 +37,7 @@ impl Drop for LastHandle {
     fn drop(&mut self) {
         if self.connector.begin_closing() {
             while let Some(filled) = self.connector.slots.try_take() {
-                cleaning::discard(&self.connector, filled, Reason::Closing);
+                cleaning::discard(&self.connector, filled, DiscardReason::Closing);
             }
         }
     }
@@ -77,7 +77,7 @@ impl Pool {
     /// - [`Error::WarmUp`], with the report inside: at once at a fault that trying again does not mend (wrong password,
     ///   unknown database, bad `init` statement); or when the time is over and fewer connections than
     ///   [`ready_at`](field@PoolConfig::ready_at) are open. Either way the pool goes on trying in the background.
-    /// - [`Error::Closed`] and [`Error::WrongRuntime`].
+    /// - [`Error::Closed`] and [`Error::NoRuntime`].
     ///
     /// # Cancel safety
     ///
@@ -89,7 +89,7 @@ impl Pool {
     /// Gets a connection, within [`timeout`](field@PoolConfig::timeout).
     ///
     /// If one is idle, it is returned at once, or after one round trip if it has been idle for so long that it has to be
-    /// [proved](field@PoolConfig::prove_after_idle) first. If not, the caller waits for whichever comes first: a
+    /// [proved](field@PoolConfig::validate_after_idle) first. If not, the caller waits for whichever comes first: a
     /// connection that another caller returns, or a new one, which the pool opens in the background. Waiting callers are
     /// served in the order they came.
     ///
@@ -98,7 +98,7 @@ impl Pool {
     /// - [`Error::Timeout`] when the time is over, with what it went on;
     /// - [`Error::Connect`] when no connection is open and the server refuses for a reason that does not pass by itself, such
     ///   as a wrong password: waiting for the whole time would be of no use;
-    /// - [`Error::Closed`] and [`Error::WrongRuntime`], at once.
+    /// - [`Error::Closed`] and [`Error::NoRuntime`], at once.
     ///
     /// # Cancel safety
     ///
@@ -130,7 +130,7 @@ impl Pool {
 
     /// Gets a connection if one is idle and can be handed out as it is; else `None`. Never waits, and does no I/O.
     ///
-    /// An idle connection that must be [proved](field@PoolConfig::prove_after_idle) first is not handed out; it is
+    /// An idle connection that must be [proved](field@PoolConfig::validate_after_idle) first is not handed out; it is
     /// proved in the background, for whoever asks next. `None` is also the answer of a pool that is closed or lives on
     /// another runtime.
     #[must_use]

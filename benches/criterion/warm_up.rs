@@ -7,10 +7,7 @@ use std::{
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use criterion_benches::{Bench, criterion, group};
-use mysql_warm_pool::{
-    Pool, PoolConfig,
-    mysql_async::{Conn, Opts},
-};
+use mysql_warm_pool::{Pool, PoolConfig, mysql_async::{Conn, Opts}};
 use peers::{Name, Result, Work};
 use tokio::{sync::Semaphore, task::JoinSet};
 

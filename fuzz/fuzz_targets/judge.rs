@@ -1,4 +1,4 @@
-//! Fuzzes the judge of statements (`src/sql.rs`): bytes in, no panic, and what must hold of every text does.
+//! Fuzzes the judge of statements (`src/session/effect/mod.rs`): bytes in, no panic, and what must hold of every text does.
 //!
 //! `scripts/fuzz -max_total_time=300` runs it for five minutes on stable Rust. With cargo-fuzz and a nightly toolchain,
 //! `cargo +nightly fuzz run judge` does too.
@@ -8,7 +8,7 @@
 use libfuzzer_sys::fuzz_target;
 
 // The judge is private to the crate, and stands alone.
-#[path = "../../src/sql.rs"]
+#[path = "../../src/session/effect/mod.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the crate uses the rest")]
 mod sql;
 

@@ -303,7 +303,7 @@ fn runs(settings: Settings, steps: &[Step]) {
                 .overflow(overflow)
                 .recycle(settings.ages.then_some(RECYCLE))
                 .overflow_linger(Duration::from_millis(if settings.lingers { 5 } else { 0 }))
-                .prove_after_idle(Duration::from_millis(if settings.proves {
+                .validate_after_idle(Duration::from_millis(if settings.proves {
                     0
                 } else {
                     1000

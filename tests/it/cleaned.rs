@@ -359,7 +359,10 @@ async fn a_huge_pending_result_is_closed_and_not_drained() {
     drop(conn);
     let next = pool.get().await.expect("another connection");
     assert_ne!(next.id(), id);
-    let pending = pool.metrics().discarded.contains(&("too_much_pending", 1));
+    let pending = pool
+        .metrics()
+        .discarded
+        .contains(&(mysql_warm_pool::metrics::DiscardReason::TooManyRows, 1));
     assert!(pending, "{:?}", pool.metrics());
     eventually(SOON, "the server has let go of it", async || {
         server.threads_connected().await == 1
@@ -441,8 +444,13 @@ async fn a_mistake_of_one_borrower_puts_no_other_connection_in_doubt() {
     drop(conn);
     eventually(SOON, "it is replaced", async || pool.status().idle == 5).await;
     let metrics = pool.metrics();
-    assert!(metrics.discarded.contains(&("misused", 1)), "{metrics:?}");
-    assert_eq!(metrics.proofs, 0);
+    assert!(
+        metrics
+            .discarded
+            .contains(&(mysql_warm_pool::metrics::DiscardReason::Misused, 1)),
+        "{metrics:?}"
+    );
+    assert_eq!(metrics.validations, 0);
 }
 
 #[tokio::test]

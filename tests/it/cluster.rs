@@ -159,7 +159,7 @@ async fn failover(old: &Server, new: &Server, ending: &str, told_as: &[&str]) {
         let discarded = pool.metrics().discarded;
         discarded
             .iter()
-            .any(|(reason, count)| *reason == "read_only" && *count > 0)
+            .any(|(reason, count)| reason.name() == "read_only" && *count > 0)
     })
     .await;
     let told = Instant::now();

@@ -66,7 +66,7 @@ async fn accounts_as_the_server_makes_them_log_in_the_first_time_and_again() {
     the_first_login_says_the_password(&server).await;
     server.execute("FLUSH PRIVILEGES").await;
     let settings = config(&server.url()).size(4).overflow(0);
-    let pool = warm(settings.prove_after_idle(Duration::ZERO)).await;
+    let pool = warm(settings.validate_after_idle(Duration::ZERO)).await;
     assert_eq!(pool.metrics().failed_attempts, 0);
 
     server.restart().await;
@@ -264,7 +264,7 @@ async fn a_connection_that_the_server_ended_for_being_idle_reaches_no_caller() {
         .size(2)
         .overflow(0)
         .keepalive(None)
-        .prove_after_idle(Duration::from_millis(500));
+        .validate_after_idle(Duration::from_millis(500));
     let pool = warm(settings).await;
     eventually(SOON, "the server has ended all", async || {
         server.threads_connected().await == 0
@@ -323,7 +323,9 @@ async fn a_server_that_became_read_only_is_known_by_its_words() {
         );
         drop(conn);
         eventually(SOON, "the connection is discarded", async || {
-            pool.metrics().discarded.contains(&("read_only", 1))
+            pool.metrics()
+                .discarded
+                .contains(&(mysql_warm_pool::metrics::DiscardReason::ReadOnly, 1))
         })
         .await;
         let report = self::pool(config(&url).size(1)).warm_up().await;

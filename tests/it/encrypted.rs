@@ -6,7 +6,8 @@ use std::{
 };
 
 use mysql_warm_pool::{
-    Credentials, CredentialsSource, Error, PoolConfig, Reset,
+    Error, PoolConfig, Reset,
+    config::{Credentials, CredentialsSource},
     mysql_async::{Conn, Opts, OptsBuilder, prelude::*},
 };
 
@@ -88,7 +89,7 @@ async fn all_is_as_without() {
         .size(4)
         .overflow(0)
         .reset(Reset::Always)
-        .prove_after_idle(Duration::ZERO);
+        .validate_after_idle(Duration::ZERO);
     let pool = warm(settings).await;
     let mut conn = pool.get().await.expect("a connection");
     let cipher: Option<(String, String)> = conn

@@ -251,8 +251,8 @@ fn a_pool_in_use_on_another_runtime_says_so_and_never_hangs() {
     });
     let start = Instant::now();
     other.block_on(async {
-        assert!(matches!(pool.get().await, Err(Error::WrongRuntime)));
-        assert!(matches!(pool.warm_up().await, Err(Error::WrongRuntime)));
+        assert!(matches!(pool.get().await, Err(Error::NoRuntime)));
+        assert!(matches!(pool.warm_up().await, Err(Error::NoRuntime)));
         assert!(pool.try_get().is_none());
     });
     assert!(start.elapsed() < Duration::from_secs(1));
@@ -333,7 +333,7 @@ fn outside_a_tokio_runtime_a_get_says_so() {
     let pool = pool(config("mysql://app@127.0.0.1:1/test"));
     let outcome = futures_util::future::FutureExt::now_or_never(pool.get());
     assert!(
-        matches!(outcome, Some(Err(Error::WrongRuntime))),
+        matches!(outcome, Some(Err(Error::NoRuntime))),
         "{outcome:?}"
     );
 }
@@ -346,7 +346,7 @@ async fn what_was_being_proved_when_the_pool_closed_is_closed_when_it_answers() 
         let settings = config(&server.url_via(proxy.port()))
             .size(2)
             .overflow(0)
-            .prove_after_idle(Duration::ZERO)
+            .validate_after_idle(Duration::ZERO)
             .close_timeout(Duration::from_millis(100));
         let pool = warm(settings).await;
         proxy.stall();

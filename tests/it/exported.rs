@@ -191,13 +191,13 @@ async fn the_facade_is_told_the_same_numbers_as_the_pools_own_metrics() {
             own.failed_attempts,
         ),
         ("mysql_warm_pool.connections.cleaned", own.cleaned),
-        ("mysql_warm_pool.proofs", own.proofs),
+        ("mysql_warm_pool.validations", own.validations),
         ("mysql_warm_pool.suspects", own.suspects),
     ] {
         assert_eq!(told.counter(name), number, "{name}");
     }
     assert_eq!(
-        told.counter("mysql_warm_pool.connections.discarded{reason=asked}"),
+        told.counter("mysql_warm_pool.connections.discarded{reason=requested}"),
         1
     );
     for (reason, number) in own.discarded {

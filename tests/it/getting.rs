@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::future::{join_all, poll_immediate};
-use mysql_warm_pool::{Error, TimeoutCause, mysql_async::prelude::Queryable};
+use mysql_warm_pool::{Error, error::TimeoutCause, mysql_async::prelude::Queryable};
 use tokio::task::JoinSet;
 
 use crate::support::{HANGING, Proxy, Server, attempted, config, eventually, pool, warm};
@@ -174,7 +174,7 @@ async fn a_caller_that_gives_up_while_one_is_proved_wastes_no_connection() {
     let settings = config(&server.url_via(proxy.port()))
         .size(3)
         .overflow(0)
-        .prove_after_idle(Duration::ZERO);
+        .validate_after_idle(Duration::ZERO);
     let pool = warm(settings).await;
     proxy.stall();
     for _ in 0..3 {
@@ -186,7 +186,7 @@ async fn a_caller_that_gives_up_while_one_is_proved_wastes_no_connection() {
             matches!(
                 error,
                 Error::Timeout {
-                    cause: TimeoutCause::Proving,
+                    cause: TimeoutCause::Validating,
                     ..
                 }
             ),
@@ -210,7 +210,7 @@ async fn a_connection_found_dead_is_replaced_and_nobody_gets_an_error_for_it() {
     let settings = config(&server.url())
         .size(5)
         .overflow(0)
-        .prove_after_idle(Duration::ZERO);
+        .validate_after_idle(Duration::ZERO);
     let pool = warm(settings).await;
     let mut admin = server.admin().await;
     let ids: Vec<u64> = admin
@@ -331,7 +331,7 @@ async fn callers_who_wait_for_proofs_do_not_collect_connections() {
     let server = Server::start().await;
     let proxy = Proxy::start(server.port()).await;
     let settings = config(&server.url_via(proxy.port())).size(5).overflow(0);
-    let pool = warm(settings.prove_after_idle(Duration::ZERO).keepalive(None)).await;
+    let pool = warm(settings.validate_after_idle(Duration::ZERO).keepalive(None)).await;
     // A proof takes longer than a caller waits for it alone.
     proxy.delay(Duration::from_millis(15));
     let before = pool.metrics();
@@ -345,7 +345,7 @@ async fn callers_who_wait_for_proofs_do_not_collect_connections() {
         }
     });
     join_all(callers).await;
-    let proofs = pool.metrics().proofs - before.proofs;
+    let proofs = pool.metrics().validations - before.validations;
     println!("{proofs} proofs for {CALLERS} callers");
     assert!(
         proofs <= CALLERS * 3 / 2,

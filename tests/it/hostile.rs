@@ -370,7 +370,7 @@ async fn the_pool_meets(misdeed: Misdeed, moment: Moment) {
         settings = settings.init(["SET @init = 1"]);
     }
     if moment == Moment::Proof {
-        settings = settings.prove_after_idle(Duration::ZERO);
+        settings = settings.validate_after_idle(Duration::ZERO);
     }
     let pool = pool(settings);
     let took = best_of_three(GET_TIMEOUT + SLACK, async || {
@@ -723,7 +723,7 @@ async fn a_goodbye_of_the_servers_on_an_idle_connection_reaches_nobody() {
                 }
             }
         });
-        let pool = warm(settings(&server).prove_after_idle(Duration::ZERO)).await;
+        let pool = warm(settings(&server).validate_after_idle(Duration::ZERO)).await;
         server.behave();
         end.send_replace(true);
         eventually(RECOVERY, "both are ended", async || server.open() == 0).await;
@@ -956,7 +956,7 @@ async fn one_pool_of_spoiled_answers(url: &str) {
         .timeout(short)
         .connect_timeout(short)
         .close_timeout(short)
-        .prove_after_idle(Duration::ZERO);
+        .validate_after_idle(Duration::ZERO);
     let pool = pool(settings);
     let caller = tokio::spawn({
         let pool = pool.clone();
@@ -995,7 +995,7 @@ async fn a_panic_of_the_driver_over_an_answer_counts_as_a_lost_connection() {
     let server = Scripted::start().await;
     let bad = Arc::new(AtomicBool::new(false));
     misbehave(&server, Misdeed::EmptyPacket, Moment::Proof, &bad);
-    let pool = warm(settings(&server).prove_after_idle(Duration::ZERO)).await;
+    let pool = warm(settings(&server).validate_after_idle(Duration::ZERO)).await;
     bad.store(true, Ordering::Relaxed);
     server.behave();
     // Both that were idle are lost, and this caller has another.
@@ -1003,7 +1003,9 @@ async fn a_panic_of_the_driver_over_an_answer_counts_as_a_lost_connection() {
     conn.ping().await.expect("an answer");
     drop(conn);
     eventually(RECOVERY, "both are counted", async || {
-        pool.metrics().discarded.contains(&("lost", 2))
+        pool.metrics()
+            .discarded
+            .contains(&(mysql_warm_pool::metrics::DiscardReason::Lost, 2))
     })
     .await;
     recovers(pool, &server, "after panics").await;

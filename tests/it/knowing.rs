@@ -179,7 +179,7 @@ fn the_handles_can_be_shared_and_sent() {
     is_shared::<mysql_warm_pool::Error>();
     is_sent::<PooledConn>();
     is_sent::<mysql_warm_pool::Transaction<'_>>();
-    is_sent::<mysql_warm_pool::ReadinessWatch>();
+    is_sent::<mysql_warm_pool::report::ReadinessWatch>();
 }
 
 #[tokio::test]
@@ -242,7 +242,7 @@ async fn proofs_asked_for_because_another_connection_was_dead_are_told_apart() {
     drop(conn);
     eventually(SOON, "the others were asked", async || {
         let metrics = pool.metrics();
-        (metrics.suspects, metrics.proofs) == (2, 2)
+        (metrics.suspects, metrics.validations) == (2, 2)
     })
     .await;
 }

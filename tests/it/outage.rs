@@ -10,7 +10,8 @@ use std::{
 
 use futures_util::future::{join_all, try_join_all};
 use mysql_warm_pool::{
-    Error, Pool, PoolConfig, Readiness, TimeoutCause,
+    Error, Pool, PoolConfig, Readiness,
+    error::TimeoutCause,
     mysql_async::{Conn, prelude::Queryable},
 };
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -258,7 +259,7 @@ async fn a_server_that_is_frozen_for_three_seconds() {
         .metrics()
         .discarded
         .iter()
-        .filter(|(why, _)| ["lost", "unproved"].contains(why))
+        .filter(|(why, _)| ["lost", "validation_failed"].contains(&why.name()))
         .map(|d| d.1)
         .sum::<u64>();
     assert_eq!(dead, 0, "{:?}", pool.metrics());
@@ -605,7 +606,7 @@ async fn a_caller_is_served_when_the_server_is_back_though_an_old_connection_sti
     let settings = config(&server.url_via(proxy.port()))
         .size(1)
         .overflow(3)
-        .prove_after_idle(Duration::ZERO);
+        .validate_after_idle(Duration::ZERO);
     let pool = warm(settings).await;
     proxy.stall();
     proxy.refuse().await;
@@ -647,7 +648,7 @@ async fn a_suspect_is_proved_before_it_is_lent() {
         .size(5)
         .overflow(0)
         .keepalive(None)
-        .prove_after_idle(SOON);
+        .validate_after_idle(SOON);
     let pool = warm(settings).await;
     let mut held = pool.get().await.expect("a connection");
     server.kill_all_of("app").await;

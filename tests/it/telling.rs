@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::future::join_all;
 use mysql_warm_pool::{
-    Error, PooledConn, Readiness, TimeoutCause, mysql_async::prelude::Queryable,
+    Error, PooledConn, Readiness, error::TimeoutCause, mysql_async::prelude::Queryable,
 };
 use tokio::{
     io::copy_bidirectional,
@@ -571,7 +571,7 @@ async fn a_slow_get_is_told_with_what_the_time_went_on() {
     let settings = config(&server.url_via(proxy.port()))
         .size(1)
         .overflow(0)
-        .prove_after_idle(Duration::ZERO)
+        .validate_after_idle(Duration::ZERO)
         .slow_get(Duration::from_millis(50));
     let near = |told: &Told, most: &str| {
         let (all, most_of) = (told.seconds("waited"), told.seconds(most));

@@ -10,7 +10,9 @@ use std::{
 
 use futures_util::future::join_all;
 use mysql_warm_pool::{
-    Credentials, CredentialsSource, Error, Pool, PooledConn, Reset, mysql_async::prelude::Queryable,
+    Error, Pool, PooledConn, Reset,
+    config::{Credentials, CredentialsSource},
+    mysql_async::prelude::Queryable,
 };
 use tokio::task::JoinSet;
 
@@ -55,7 +57,7 @@ fn discarded(pool: &Pool, reason: &str) -> u64 {
     metrics
         .discarded
         .iter()
-        .filter(|(of, _)| *of == reason)
+        .filter(|(of, _)| of.name() == reason)
         .map(|(_, count)| *count)
         .sum()
 }
@@ -91,7 +93,7 @@ async fn idle_connections_outlive_the_servers_wait_timeout() {
         start.elapsed()
     );
     join_all((0..8).map(|_| async { query(&pool).await.expect("an answer") })).await;
-    let proofs = pool.metrics().proofs;
+    let proofs = pool.metrics().validations;
     // Every 0.5 to 1 s each, and not more.
     assert!((8 * 25..=8 * 62).contains(&proofs), "{proofs} proofs");
 }
@@ -104,13 +106,13 @@ async fn proofs_of_idle_connections_are_spread_over_time() {
         .keepalive(Duration::from_secs(1));
     let pool = warm(settings).await;
     eventually(Duration::from_secs(10), "three rounds", async || {
-        pool.metrics().proofs > 90
+        pool.metrics().validations > 90
     })
     .await;
     // Those of suspects come at once, and there are some whenever a proof takes long.
     let proofs = || {
         let metrics = pool.metrics();
-        metrics.proofs.saturating_sub(metrics.suspects)
+        metrics.validations.saturating_sub(metrics.suspects)
     };
     let mut most = 0;
     let mut before = proofs();
@@ -223,7 +225,7 @@ async fn with_proof_at_every_get_not_even_the_first_query_after_a_kill_fails() {
     let proxy = Proxy::start(server.port()).await;
     let settings = config(&server.url_via(proxy.port()))
         .size(10)
-        .prove_after_idle(Duration::ZERO);
+        .validate_after_idle(Duration::ZERO);
     let pool = warm(settings).await;
     for cut in [false, true] {
         if cut {

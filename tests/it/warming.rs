@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, try_join_all};
 use mysql_warm_pool::{
-    Error, Flavor, Readiness, WarmUpReport, Warning,
+    Error, Readiness,
     mysql_async::{Conn, prelude::Queryable},
+    report::{Flavor, WarmUpReport, Warning},
 };
 
 use crate::support::{self, HANGING, Proxy, Server, attempted, config, eventually, pool};

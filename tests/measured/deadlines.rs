@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mysql_warm_pool::{Error, Pool, TimeoutCause};
+use mysql_warm_pool::{Error, Pool, error::TimeoutCause};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -110,11 +110,11 @@ async fn a_frozen_server_with_idle_connections_to_be_proved_is_told_in_time() {
     let settings = config(&server.url())
         .size(5)
         .overflow(0)
-        .prove_after_idle(Duration::ZERO);
+        .validate_after_idle(Duration::ZERO);
     in_time(async || {
         let pool = warm(settings.clone()).await;
         let frozen = server.freeze().await;
-        let (_, took) = times_out(&pool, TimeoutCause::Proving).await;
+        let (_, took) = times_out(&pool, TimeoutCause::Validating).await;
         frozen.thaw();
         eventually(Duration::from_secs(5), "it serves again", async || {
             pool.get().await.is_ok()

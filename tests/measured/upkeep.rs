@@ -79,7 +79,7 @@ async fn replaced_and_kept(server: &Server, overflow: usize) {
     let retired = metrics
         .discarded
         .iter()
-        .find(|(why, _)| *why == "retired")
+        .find(|(why, _)| why.name() == "retired")
         .map_or(0, |d| d.1);
     println!(
         "overflow {overflow}: p50 {:?} and {:?}, p99.9 {:?} and {:?} with and without; {retired} retired, {} of {} gets \

@@ -12,7 +12,8 @@ use std::{
 };
 
 use mysql_warm_pool::{
-    Error, TimeoutCause,
+    Error,
+    error::TimeoutCause,
     mysql_async::{self, DriverError, IoError},
 };
 
@@ -370,7 +371,7 @@ fn class_of(error: &mysql_async::Error) -> (&'static str, Option<Felt>) {
                 TimeoutCause::Exhausted => ("time-out: exhausted", Some(waits)),
                 TimeoutCause::Connecting => ("time-out: connecting", Some(waits)),
                 TimeoutCause::Unavailable => ("time-out: unavailable", Some(waits)),
-                TimeoutCause::Proving => ("time-out: proving", Some(waits)),
+                TimeoutCause::Validating => ("time-out: proving", Some(waits)),
                 _ => ("time-out: another", None),
             },
             Some(Error::Connect(_)) => ("connect, lasting", Some(denials)),

@@ -9,7 +9,8 @@ use std::{
 };
 
 use mysql_warm_pool::{
-    Credentials, CredentialsSource, Error, Pool, Readiness,
+    Error, Pool, Readiness,
+    config::{Credentials, CredentialsSource},
     mysql_async::{self, Conn, prelude::Queryable},
 };
 use tokio::{

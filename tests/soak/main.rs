@@ -37,7 +37,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use mysql_warm_pool::{Error, Pool, Readiness, TimeoutCause, mysql_async::Conn};
+use mysql_warm_pool::{Error, Pool, Readiness, error::TimeoutCause, mysql_async::Conn};
 use tokio::{
     runtime::Handle,
     sync::RwLock,

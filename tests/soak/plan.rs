@@ -509,7 +509,7 @@ pub(crate) fn settle(config: PoolConfig, seed: &mut Seed, limit: usize) -> PoolC
         .timeout(Duration::from_secs(3))
         .connect_timeout(millis(*seed.pick(&[250, 1_000])))
         .max_connecting(*seed.pick(&[4, 8, 32]))
-        .prove_after_idle(millis(*seed.pick(&[0, 100, 1_000])))
+        .validate_after_idle(millis(*seed.pick(&[0, 100, 1_000])))
         .keepalive(*seed.pick(&[None, Some(millis(100)), Some(millis(2_000))]))
         .recycle(*seed.pick(&[None, Some(millis(1_500)), Some(millis(20_000))]))
         .overflow_linger(millis(*seed.pick(&[0, 50, 500])))

@@ -4,9 +4,7 @@ use std::{future::Future, io, sync::Arc};
 
 use deadpool::managed::{Metrics, RecycleResult};
 use futures_util::future::BoxFuture;
-use mysql_warm_pool::mysql_async::{
-    self, Conn, Opts, OptsBuilder, PoolConstraints, PoolOpts, TxOpts, prelude::Queryable,
-};
+use mysql_warm_pool::mysql_async::{Conn, Opts, OptsBuilder, PoolConstraints, PoolOpts, TxOpts, prelude::Queryable, self};
 use mysql_warm_pool::{Pool, PoolConfig};
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
 use tokio::{

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use mysql_warm_pool::{Histogram, Pool, PooledConn};
+use mysql_warm_pool::{Pool, PooledConn, metrics::Histogram};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{

@@ -9,7 +9,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use mysql_warm_pool::Health;
+use mysql_warm_pool::report::Health;
 use serde::Serialize;
 
 use crate::{app::App, stage::Stage};

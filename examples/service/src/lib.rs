@@ -34,7 +34,7 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::Response,
 };
-use mysql_warm_pool::{CloseReport, Pool, mysql_async};
+use mysql_warm_pool::{Pool, mysql_async, report::CloseReport};
 use tokio::net::TcpListener;
 
 use crate::{app::App, live::Board, problem::Problem, stage::Stage};

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use mysql_warm_pool::{Health, Histogram};
+use mysql_warm_pool::{metrics::Histogram, report::Health};
 use serde::Serialize;
 use tokio::{
     sync::watch,

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
-use mysql_warm_pool::{Error as PoolError, is_transient, mysql_async};
+use mysql_warm_pool::{Error as PoolError, error::is_transient, mysql_async};
 use serde::Serialize;
 use tracing::{debug, error};
 

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use mysql_warm_pool::CloseReport;
+use mysql_warm_pool::report::CloseReport;
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinHandle,

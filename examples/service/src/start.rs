@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use mysql_warm_pool::{is_transient, mysql_async};
+use mysql_warm_pool::{error::is_transient, mysql_async};
 use tracing::{info, warn};
 
 use crate::{Error, accounts, app::App, stage::Stage};

@@ -20,7 +20,7 @@ mod database;
 mod fingerprint;
 mod grammar;
 mod roles;
-#[path = "../../../src/sql.rs"]
+#[path = "../../../src/session/effect/mod.rs"]
 mod sql;
 mod statements;
 

@@ -198,7 +198,7 @@ fn discarded(pool: &Pool) -> u64 {
     let discarded = pool.metrics().discarded;
     let of_roles = discarded
         .iter()
-        .filter(|(reason, _)| *reason == "role_changed");
+        .filter(|(reason, _)| reason.name() == "role_changed");
     of_roles.map(|(_, count)| count).sum()
 }
 

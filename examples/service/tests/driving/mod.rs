@@ -16,7 +16,7 @@ use hyper::{
     header::{CONNECTION, CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
-use mysql_warm_pool::{CloseReport, Pool};
+use mysql_warm_pool::{Pool, report::CloseReport};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
