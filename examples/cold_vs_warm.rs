@@ -1,12 +1,12 @@
-//! The first 200 requests of a service: on a cold pool, and on one that `warm_up()` has filled.
+//! Measures the first 200 requests of a service: on a cold pool, and after `warm_up()`.
 //!
 //! `scripts/with-database cargo run --example cold_vs_warm`
 //!
-//! Twenty callers ask at the same moment, as when traffic is switched to a new instance; then each
-//! goes on, with a pause after every request. A request is a `get()`, a `SELECT` and the return;
-//! its latency counts from the call of `get()`. All pools have the same settings. Cold and warm
-//! take turns, five times each, and a rehearsal comes first, so that neither pays for what the
-//! server and this program do only once. Nothing is written: `DATABASE_URL` may name any server.
+//! Twenty callers start at the same moment, as when traffic is switched to a new instance. Each
+//! then goes on, with a pause after every request. A request is a `get()`, a `SELECT` and the
+//! return; its latency counts from the call of `get()`. All pools have the same settings. Cold and
+//! warm take turns, five times each, after one rehearsal, so that neither pays for one-time costs of
+//! the server or this program. Nothing is written: `DATABASE_URL` may name any server.
 
 use std::{
     sync::Arc,

@@ -1,10 +1,11 @@
-//! Tries again what may be tried again, with the crate `backon`, while its connection is killed under it.
+//! Retries with the crate `backon`: what to retry, and with which pauses.
 //!
 //! `scripts/with-database cargo run --example retry`
 //!
-//! First as clients are often told to do by hand, three tries two seconds apart; then better: with pauses that begin short
-//! and grow, at random, so that many callers do not come back together. Either way only after errors that may pass, and
-//! only where the work may be done twice.
+//! The example kills its own connection in the middle of a transaction. It first retries as many
+//! clients do, three tries two seconds apart, and then with short pauses that grow and are random,
+//! so that many callers do not return at the same moment. Both retry only transient errors, and
+//! only work that may be repeated.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},

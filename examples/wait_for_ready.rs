@@ -1,11 +1,12 @@
-//! Waits until the database behind `DATABASE_URL` is ready for a pool, in place of a `sleep` that somebody guessed: in
-//! front of migrations, in a job, in an init container.
+//! Waits until the database behind `DATABASE_URL` is ready for a pool. Replaces a `sleep` in front
+//! of migrations, in a job, or in an init container.
 //!
 //! `scripts/with-database cargo run --example wait_for_ready -- --timeout 10s`
 //!
-//! Ready means that as many connections are open and proved as make the pool ready (`ready_at`, else `size`). Faults
-//! that pass are waited for; those that last, such as a wrong password, end it at once. On a terminal one line tells how
-//! far it is; elsewhere there is a line when something has changed, and not more than one a second.
+//! Ready means that enough connections for a ready pool are open and validated (`ready_at`, else
+//! `size`). Transient errors are retried; permanent ones, such as a wrong password, end the program
+//! at once. On a terminal one line shows the progress; elsewhere each change is printed on a line of
+//! its own, at most one a second.
 
 use std::{
     env,

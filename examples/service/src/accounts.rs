@@ -1,4 +1,4 @@
-//! The accounts in the database: its statements, and nothing of HTTP.
+//! The accounts in the database: SQL, and nothing of HTTP.
 
 use mysql_warm_pool::{
     PooledConn,

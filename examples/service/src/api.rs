@@ -1,4 +1,4 @@
-//! The accounts over HTTP: what is sent is checked, what comes of it has a status.
+//! The accounts over HTTP: checks requests, and maps results to responses.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What all requests share: the pool, the stage of life, the metrics.
+//! The state that all requests share: the pool, the stage, the metrics.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What the environment says: where to listen, how long things may take, and the pool's settings.
+//! Settings from the environment: address, timeouts, and the pool's settings.
 
 use std::{
     env, fmt,

@@ -1,4 +1,4 @@
-//! What probes and scrapers ask: none of it asks the database.
+//! Routes for probes and scrapers. None of them queries the database.
 
 use std::sync::Arc;
 

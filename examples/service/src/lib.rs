@@ -1,17 +1,18 @@
-//! A service over a warm pool: it listens at once, warms up meanwhile, is ready when it says so, and ends in order.
+//! A service over a warm pool. It listens at once, warms up in the background, reports readiness
+//! from the pool, and shuts down in order.
 //!
-//! | file | its one job |
+//! | file | its job |
 //! |---|---|
-//! | `main` | starts it, and ends with a status that tells |
-//! | `config` | what the environment says |
-//! | `start` | warms up, and makes sure of the table, for as long as it takes |
-//! | `shutdown` | the orderly end |
+//! | `main` | starts the service and sets the exit status |
+//! | `config` | settings from the environment |
+//! | `start` | warms up the pool and creates the table, retrying transient errors |
+//! | `shutdown` | graceful shutdown |
 //! | `health` | probes and metrics |
-//! | `page`, `live` | the page that shows the pool; its samples |
+//! | `page`, `live` | the page that shows the pool, and its samples |
 //! | `api` | the accounts over HTTP |
 //! | `accounts` | the accounts in the database |
-//! | `problem` | what can go wrong, as an answer |
-//! | `app`, `stage` | what all requests share; how far the service is in its life |
+//! | `problem` | errors as HTTP responses |
+//! | `app`, `stage` | the state that all requests share; the stage of the service's life |
 
 mod accounts;
 mod api;

@@ -1,4 +1,4 @@
-//! What the page shows: one sample of the pool twice a second, the same for all who look.
+//! Samples for the page: one sample of the pool twice a second, shared by all viewers.
 
 use std::{
     collections::VecDeque,

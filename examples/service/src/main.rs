@@ -1,4 +1,4 @@
-//! Starts the service, and ends with a status that tells: 0 asked to stop, 1 a fault that lasts, 2 wrong settings.
+//! Starts the service. Exit status: 0 stopped on request, 1 permanent error, 2 wrong settings.
 
 use std::{env, process::ExitCode, str::FromStr};
 

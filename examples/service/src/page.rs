@@ -1,4 +1,4 @@
-//! The page that shows the pool, and the stream that keeps it up to date.
+//! The page that shows the pool, and the event stream that updates it.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 

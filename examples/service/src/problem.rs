@@ -1,6 +1,7 @@
-//! What can go wrong, as an answer: status, a code for programs, a sentence for people.
+//! Errors as HTTP responses: a status, a code for programs, a sentence for people.
 //!
-//! No answer holds an error's own text: it may tell of statements, hosts and users. That is for the log.
+//! No response holds an error's own text, which may reveal statements, hosts and users. That goes
+//! to the log.
 
 use axum::{
     Json,

@@ -1,4 +1,4 @@
-//! The orderly end: say so, let others notice, finish what has begun, say goodbye to the database.
+//! Graceful shutdown: report not ready, wait for load balancers, finish requests, close the pool.
 
 use std::{io, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! How far the service is in its life, and whether new requests should come here.
+//! The stage of the service's life, and whether new requests should come here.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},

@@ -1,4 +1,4 @@
-//! From listening to serving: warms the pool up and makes sure of the table, for as long as it takes.
+//! From listening to serving: warms up the pool and creates the table, retrying transient errors.
 
 use std::{convert::Infallible, time::Duration};
 
