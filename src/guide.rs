@@ -1,37 +1,39 @@
-//! Guides, text only: moving in, sizing, what happens when something goes wrong, threats.
+//! Guides, text only: the files of the repository's folder `docs`.
 //!
-//! | guide | for |
+//! | guide | about |
 //! |---|---|
+//! | [Guarantees](guarantees) | what the pool promises, and the tests that hold it |
 //! | [Sizing](sizing) | how many connections, and how long to wait |
 //! | [What happens when ...](what_happens) | restarts, outages, failover, cancellation, leaks, the end |
+//! | [Observability](observability) | metrics, log events and spans |
+//! | [Performance](performance) | measured beside other pools |
+//! | [Limits](limits) | what the pool cannot do |
 //! | [Threats](threats) | what a hostile server, caller, network or reader of logs can and cannot do |
-//! | [Coming from SQLAlchemy](coming_from_sqlalchemy) | each setting, event and habit, and what takes its place |
+//! | [Coming from SQLAlchemy](coming_from_sqlalchemy) | each setting, event and habit, and its replacement |
 //! | [Coming from `mysql_async`'s pool](coming_from_mysql_async) | the same driver, another pool |
 //! | [Coming from sqlx](coming_from_sqlx) | another driver as well |
-//! | [Coming from deadpool by hand](coming_from_deadpool) | what a manager of one's own has to do |
-//!
-//! The same texts stand in the repository's folder `docs`.
+//! | [Coming from deadpool by hand](coming_from_deadpool) | what a manager of your own has to do |
 
 /// Where the guides' links lead here: of several meanings given to a link, the first counts. The files have their
 /// own, for who reads them in the repository.
 macro_rules! links {
     () => {
         "\
-[`Credentials`]: crate::Credentials
-[`CredentialsSource`]: crate::CredentialsSource
+[`Credentials`]: crate::config::Credentials
+[`CredentialsSource`]: crate::config::CredentialsSource
 [`Error::Timeout`]: crate::Error::Timeout
-[`Executable`]: crate::Executable
-[`Health`]: crate::Health
+[`Executable`]: crate::statement::Executable
+[`Health`]: crate::report::Health
 [`OnCancel::Kill`]: crate::OnCancel::Kill
 [`Pool`]: crate::Pool
 [`PoolConfig`]: crate::PoolConfig
-[`PoolMetrics`]: crate::PoolMetrics
-[`PoolStatus`]: crate::PoolStatus
+[`PoolMetrics`]: crate::metrics::PoolMetrics
+[`PoolStatus`]: crate::report::PoolStatus
 [`PooledConn`]: crate::PooledConn
 [`Readiness`]: crate::Readiness
 [`Reset`]: crate::Reset
 [`Transaction`]: crate::Transaction
-[`WarmUpReport`]: crate::WarmUpReport
+[`WarmUpReport`]: crate::report::WarmUpReport
 [`close()`]: crate::Pool::close
 [`detach()`]: crate::PooledConn::detach
 [`discard()`]: crate::PooledConn::discard
@@ -40,7 +42,7 @@ macro_rules! links {
 [`get()`]: crate::Pool::get
 [`get_within()`]: crate::Pool::get_within
 [`health()`]: crate::Pool::health
-[`is_transient`]: crate::is_transient
+[`is_transient`]: crate::error::is_transient
 [`metrics()`]: crate::Pool::metrics
 [`refresh()`]: crate::Pool::refresh
 [`resize()`]: crate::Pool::resize
@@ -49,6 +51,9 @@ macro_rules! links {
 [`try_get()`]: crate::Pool::try_get
 [`warm_up()`]: crate::Pool::warm_up
 [`watch()`]: crate::Pool::watch
+[`readiness()`]: crate::Pool::readiness
+[limits]: crate::guide::limits
+[observability]: crate::guide::observability
 [sizing]: crate::guide::sizing
 [threats]: crate::guide::threats
 [what happens]: crate::guide::what_happens
@@ -68,6 +73,10 @@ macro_rules! guides {
 guides! {
     sizing: "sizing.md",
     what_happens: "what-happens.md",
+    guarantees: "guarantees.md",
+    observability: "observability.md",
+    performance: "performance.md",
+    limits: "limits.md",
     threats: "threats.md",
     coming_from_sqlalchemy: "coming-from-sqlalchemy.md",
     coming_from_mysql_async: "coming-from-mysql-async.md",
