@@ -47,6 +47,15 @@ impl Timestamp {
     pub(crate) const fn nanos(self) -> u64 {
         self.0
     }
+
+    /// Back from an atomic.
+    #[inline]
+    pub(crate) const fn from_nanos(nanos: u64) -> Option<Self> {
+        match nanos {
+            0 => None,
+            nanos => Some(Self(nanos)),
+        }
+    }
 }
 
 /// The duration in nanoseconds, saturating.

@@ -1,45 +1,245 @@
-//! Whether the pool can serve: the legal changes of its readiness, and their watchers.
+//! Whether the pool can serve, and what that is judged by.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::{Duration, SystemTime},
+};
 
 use tokio::sync::watch;
 
 use crate::{
     error::Error,
     report::{Readiness, ReadinessWatch, Standing},
+    session::activity::Sample,
+    time::{Timestamp, nanos},
 };
 
-/// How long there may be fewer than `ready_at` connections, while they are being replaced, before that shows.
+use super::schedule::GrowingPause;
+
+/// How long there may be fewer than `ready_at` connections, while they are being replaced, before
+/// it shows.
 ///
-/// A cancelled query costs a connection, and its replacement takes milliseconds: not a reason to
+/// A cancelled statement costs a connection, and its replacement takes milliseconds: no reason to
 /// be taken out of service.
 pub(crate) const GRACE: Duration = Duration::from_millis(500);
+/// After this time without an answer on any connection in use, the pool looks for a sign of life.
+const QUIET: Duration = Duration::from_millis(300);
+/// Returns this close together count as one sign of life.
+const RETURNS_APART: Duration = Duration::from_millis(1);
+/// The limit is in use, callers wait, and no connection answers: not serving well after this time.
+const SILENCE: Duration = Duration::from_millis(700);
+/// Samples in a row that must show answers for the silence to be over: slow queries on all
+/// connections must not change readiness over and over.
+const ANSWERS: u32 = 3;
+/// Between two refreshes because the server is read-only. A failover that is not over at the first
+/// is found by a later one, after about twice its own time at most.
+const REFRESH_PAUSE: GrowingPause =
+    GrowingPause::new(Duration::from_millis(250), Duration::from_secs(60));
+/// Between two signs of life that the pool looks for while no connection comes back.
+const SIGN_PAUSE: GrowingPause =
+    GrowingPause::new(Duration::from_secs(1), Duration::from_secs(60));
 
-/// What readiness is judged by.
+/// When the server last answered, and which connections are suspect. Lock-free: written at each
+/// return, read at each get.
+#[derive(Debug, Default)]
+pub(crate) struct Liveness {
+    /// Connections last validated before this are suspect; in [`Timestamp::nanos`], as all here.
+    suspect_before: AtomicU64,
+    /// When the server last answered, as far as is known.
+    last_answer: AtomicU64,
+    /// When a connection that came back was last answered.
+    last_return: AtomicU64,
+    /// Connections that do not answer the pool's own command, and still have time.
+    unresponsive: AtomicUsize,
+}
+
+impl Liveness {
+    /// Whether another connection was found dead since this one was last validated.
+    #[inline]
+    pub(crate) fn is_suspect(&self, validated_at: Timestamp) -> bool {
+        validated_at.nanos() < self.suspect_before.load(Ordering::Relaxed)
+    }
+
+    /// Makes every connection not validated since now suspect.
+    pub(crate) fn suspect_all(&self, now: Timestamp) {
+        self.suspect_before.store(now.nanos(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn record_answer(&self, now: Timestamp) {
+        self.last_answer.fetch_max(now.nanos(), Ordering::Relaxed);
+    }
+
+    /// Records a connection that came back, and when it was last answered.
+    #[inline]
+    pub(crate) fn record_return(&self, answered_at: Timestamp) {
+        let at = answered_at.nanos();
+        let known = self.last_return.load(Ordering::Relaxed);
+        // Written rarely, because all threads read it. A connection that was used without being
+        // followed comes back with an old answer, and is a sign of life all the same.
+        if at.abs_diff(known) > nanos(RETURNS_APART) {
+            self.last_answer.fetch_max(at, Ordering::Relaxed);
+            self.last_return.store(at, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn last_return(&self) -> u64 {
+        self.last_return.load(Ordering::Relaxed)
+    }
+
+    /// Whether the server has not answered for long, as far as is known.
+    pub(crate) fn is_quiet(&self, now: Timestamp) -> bool {
+        let answered = self.last_answer.load(Ordering::Relaxed);
+        now.nanos().saturating_sub(answered) > nanos(QUIET)
+    }
+
+    /// A connection does not answer: it does not count as working until the returned value is
+    /// dropped.
+    pub(crate) fn unresponsive(&self) -> Unresponsive<'_> {
+        self.unresponsive.fetch_add(1, Ordering::Relaxed);
+        Unresponsive(self)
+    }
+
+    pub(crate) fn unresponsive_count(&self) -> usize {
+        self.unresponsive.load(Ordering::Relaxed)
+    }
+}
+
+/// A connection that does not answer.
+pub(crate) struct Unresponsive<'a>(&'a Liveness);
+
+impl Drop for Unresponsive<'_> {
+    fn drop(&mut self) {
+        self.0.unresponsive.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What readiness depends on besides the connections now. Pure: takes `now` as an argument.
+#[derive(Debug)]
+pub(crate) struct Health {
+    /// A first fill was asked for.
+    pub(crate) has_begun: bool,
+    /// Since when fewer connections than `ready_at` work.
+    short_since: Option<Timestamp>,
+    silence: Option<Silence>,
+    refresh_pause: GrowingPause,
+    sign_pause: GrowingPause,
+    /// The last return before the pool last looked for a sign of life.
+    sign_after: u64,
+}
+
+/// All of the limit is in use, and callers wait.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    last: Sample,
+    since: Timestamp,
+    /// It has lasted too long.
+    is_trouble: bool,
+    /// Samples in a row that showed answers.
+    answers: u32,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            has_begun: false,
+            short_since: None,
+            silence: None,
+            refresh_pause: REFRESH_PAUSE,
+            sign_pause: SIGN_PAUSE,
+            sign_after: 0,
+        }
+    }
+}
+
+impl Health {
+    /// Records whether the pool is short of connections. Returns for how long it has been.
+    pub(crate) fn record_short(&mut self, is_short: bool, now: Timestamp) -> Duration {
+        if !is_short {
+            self.short_since = None;
+            return Duration::ZERO;
+        }
+        now.since(*self.short_since.get_or_insert(now))
+    }
+
+    /// When a shortage becomes trouble, if that is later than now.
+    pub(crate) fn grace_ends(&self, now: Timestamp) -> Option<Timestamp> {
+        let ends = self.short_since?.after(GRACE);
+        (ends > now).then_some(ends)
+    }
+
+    /// Records a sample of the connections' activity, taken only where all of the limit is in use
+    /// and callers wait. Returns whether no connection has answered for too long.
+    pub(crate) fn record_sample(&mut self, sample: Option<Sample>, now: Timestamp) -> bool {
+        let Some(sample) = sample else {
+            self.silence = None;
+            return false;
+        };
+        let silence = self.silence.get_or_insert(Silence {
+            last: sample,
+            since: now,
+            is_trouble: false,
+            answers: 0,
+        });
+        if silence.last == sample {
+            silence.answers = 0;
+            silence.is_trouble |= now.since(silence.since) >= SILENCE;
+        } else {
+            (silence.last, silence.since) = (sample, now);
+            silence.answers = silence.answers.saturating_add(1);
+            silence.is_trouble &= silence.answers < ANSWERS;
+        }
+        silence.is_trouble
+    }
+
+    /// For how long no connection has answered, if that is trouble.
+    pub(crate) fn silent_for(&self, now: Timestamp) -> Option<Duration> {
+        let silence = self.silence.filter(|silence| silence.is_trouble)?;
+        Some(now.since(silence.since))
+    }
+
+    /// Whether to look for a sign of life now: at once after a return, then in growing pauses.
+    pub(crate) fn wants_sign_of_life(&mut self, last_return: u64, now: Timestamp) -> bool {
+        if std::mem::replace(&mut self.sign_after, last_return) != last_return {
+            self.sign_pause = SIGN_PAUSE;
+        }
+        self.sign_pause.is_over(now)
+    }
+
+    /// Whether to refresh the pool now because the server is read-only: at once, then in growing
+    /// pauses while it goes on.
+    pub(crate) fn may_refresh_for_read_only(&mut self, now: Timestamp) -> bool {
+        if self.refresh_pause.is_long_over(now) {
+            self.refresh_pause = REFRESH_PAUSE;
+        }
+        self.refresh_pause.is_over(now)
+    }
+}
+
+/// What readiness follows from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
-    /// Whether a first fill has begun.
-    pub(crate) begun: bool,
+    /// Whether a first fill was asked for.
+    pub(crate) has_begun: bool,
     /// Open connections not known to be dead or out of reach.
     pub(crate) working: usize,
-    /// How many of them make the pool ready.
+    /// How many of them make the pool Ready.
     pub(crate) ready_at: usize,
     /// Whether the last attempt to open a connection failed.
-    pub(crate) failing: bool,
-    /// Whether no connection has answered for long though all are in use and callers wait.
-    pub(crate) silent: bool,
+    pub(crate) is_failing: bool,
+    /// Whether no connection has answered for too long though all are in use and callers wait.
+    pub(crate) is_silent: bool,
     /// For how long there have been fewer than `ready_at`.
     pub(crate) short_for: Duration,
 }
 
-/// The state that follows `was`, given the facts; `was_ready` says whether the pool ever was.
-pub(crate) fn judge(was: Readiness, was_ready: bool, facts: Facts) -> Readiness {
-    let trouble = facts.failing || facts.silent || facts.short_for >= GRACE;
+/// The state that follows `was`; `was_ready` says whether the pool ever was Ready.
+fn next_state(was: Readiness, was_ready: bool, facts: Facts) -> Readiness {
+    let trouble = facts.is_failing || facts.is_silent || facts.short_for >= GRACE;
     match was {
         Readiness::Closed => Readiness::Closed,
-        _ if !facts.begun => Readiness::Cold,
-        _ if facts.working >= facts.ready_at && !facts.silent => Readiness::Ready,
-        _ if !was_ready && facts.working == 0 && facts.failing => Readiness::Unavailable,
+        _ if !facts.has_begun => Readiness::Cold,
+        _ if facts.working >= facts.ready_at && !facts.is_silent => Readiness::Ready,
+        _ if !was_ready && facts.working == 0 && facts.is_failing => Readiness::Unavailable,
         _ if !was_ready => Readiness::Warming,
         Readiness::Ready if !trouble => Readiness::Ready,
         _ if facts.working > 0 => Readiness::Degraded,
@@ -48,13 +248,13 @@ pub(crate) fn judge(was: Readiness, was_ready: bool, facts: Facts) -> Readiness 
     }
 }
 
-/// Holds the readiness and tells those who watch.
+/// The readiness, and its watchers.
 #[derive(Debug)]
-pub(crate) struct Board {
+pub(crate) struct ReadinessState {
     sender: watch::Sender<Standing>,
 }
 
-impl Board {
+impl ReadinessState {
     pub(crate) fn new() -> Self {
         let standing = Standing {
             readiness: Readiness::Cold,
@@ -76,9 +276,9 @@ impl Board {
         }
     }
 
-    /// Judges anew; returns the change, if it is one.
+    /// Updates the readiness. Returns the change from old to new, if it is one.
     pub(crate) fn update(&self, facts: Facts) -> Option<(Readiness, Readiness)> {
-        self.change(|standing| judge(standing.readiness, standing.times_ready > 0, facts))
+        self.change(|standing| next_state(standing.readiness, standing.times_ready > 0, facts))
     }
 
     pub(crate) fn close(&self) -> Option<(Readiness, Readiness)> {
@@ -103,7 +303,7 @@ impl Board {
         change
     }
 
-    /// Resolves when the pool is ready, or has been since the call; error when it is closed.
+    /// Resolves once the pool is Ready, or has been since the call.
     pub(crate) async fn wait_ready(&self) -> Result<(), Error> {
         let mut receiver = self.sender.subscribe();
         let before = receiver.borrow().times_ready;
@@ -127,16 +327,15 @@ impl Board {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use super::{Board, Facts, GRACE, Readiness, judge};
+    use super::*;
+    use crate::session::activity::Activities;
 
     const FACTS: Facts = Facts {
-        begun: true,
+        has_begun: true,
         working: 0,
         ready_at: 3,
-        failing: false,
-        silent: false,
+        is_failing: false,
+        is_silent: false,
         short_for: Duration::ZERO,
     };
 
@@ -163,14 +362,14 @@ mod tests {
         ];
         for (was, was_ready, working, failing, short_for, begun, becomes) in table {
             let facts = Facts {
-                begun,
+                has_begun: begun,
                 working,
-                failing,
+                is_failing: failing,
                 short_for,
                 ..FACTS
             };
             assert_eq!(
-                judge(was, was_ready, facts),
+                next_state(was, was_ready, facts),
                 becomes,
                 "from {was} with {facts:?}"
             );
@@ -178,52 +377,111 @@ mod tests {
     }
 
     #[test]
-    fn silence_degrades_and_no_more() {
+    fn silence_degrades_the_readiness() {
         use Readiness::{Degraded, Ready, Unavailable, Warming};
         let silent = Facts {
             working: 3,
-            silent: true,
+            is_silent: true,
             ..FACTS
         };
         for was in [Ready, Degraded, Unavailable] {
-            assert_eq!(judge(was, true, silent), Degraded, "from {was}");
+            assert_eq!(next_state(was, true, silent), Degraded, "from {was}");
         }
-        assert_eq!(judge(Warming, false, silent), Warming);
+        assert_eq!(next_state(Warming, false, silent), Warming);
         let answering = Facts {
-            silent: false,
+            is_silent: false,
             ..silent
         };
-        assert_eq!(judge(Degraded, true, answering), Ready);
+        assert_eq!(next_state(Degraded, true, answering), Ready);
     }
 
     #[tokio::test]
     async fn wait_ready_skips_no_ready_state_however_short() {
-        let board = Board::new();
-        board.update(FACTS);
-        let waiting = board.wait_ready();
+        let state = ReadinessState::new();
+        state.update(FACTS);
+        let waiting = state.wait_ready();
         tokio::pin!(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        board.update(Facts {
+        state.update(Facts {
             working: 3,
             ..FACTS
         });
-        board.update(Facts {
-            failing: true,
+        state.update(Facts {
+            is_failing: true,
             ..FACTS
         });
-        assert_eq!(board.standing().readiness, Readiness::Unavailable);
+        assert_eq!(state.standing().readiness, Readiness::Unavailable);
         waiting.await.expect("it was ready");
     }
 
     #[tokio::test]
     async fn closing_ends_wait_ready_and_shows_in_the_watch() {
-        let board = Board::new();
-        let mut watch = board.watch();
-        let (ready, change) = tokio::join!(board.wait_ready(), async {
-            board.close();
+        let state = ReadinessState::new();
+        let mut watch = state.watch();
+        let (ready, change) = tokio::join!(state.wait_ready(), async {
+            state.close();
             watch.changed().await
         });
         assert!(ready.is_err());
         assert_eq!(change, Readiness::Closed);
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn signs_of_life_are_sought_in_growing_pauses() {
+        let start = Timestamp::now();
+        let mut health = Health::default();
+        let sought: Vec<_> = (0..200_u64)
+            .filter(|s| health.wants_sign_of_life(7, start.after(Duration::from_secs(*s))))
+            .collect();
+        assert_eq!(sought, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
+        assert!(health.wants_sign_of_life(8, start.after(Duration::from_secs(200))));
+    }
+
+    #[test]
+    fn silence_is_trouble_until_answers_come_again() {
+        let activities = Activities::default();
+        let activity = activities.add();
+        let start = Timestamp::now();
+        let mut health = Health::default();
+        let mut sample_after = |at, is_answered: bool| {
+            if is_answered {
+                activity.end();
+            }
+            activity.begin();
+            health.record_sample(Some(activities.sample()), start.after(ms(at)))
+        };
+        let trouble: Vec<_> = (0..800)
+            .step_by(100)
+            .map(|at| sample_after(at, false))
+            .collect();
+        assert_eq!(trouble.iter().position(|trouble| *trouble), Some(7));
+        // One answer amid slow queries does not end it.
+        assert!(sample_after(800, true) && sample_after(900, false));
+        assert!(sample_after(1000, true) && sample_after(1100, true));
+        assert!(!sample_after(1200, true));
+        assert!(!sample_after(1300, false));
+        assert!(sample_after(1900, false));
+        assert!(!health.record_sample(None, start.after(ms(2000))));
+        assert!(health.silent_for(start).is_none());
+    }
+
+    #[test]
+    fn a_read_only_server_causes_ever_fewer_refreshes() {
+        let start = Timestamp::now();
+        let mut health = Health::default();
+        let mut refreshed = (0..240_000_u64)
+            .step_by(50)
+            .filter(|at| health.may_refresh_for_read_only(start.after(ms(*at))));
+        let first: Vec<_> = refreshed.by_ref().take(6).collect();
+        assert_eq!(first, [0, 250, 750, 1750, 3750, 7750]);
+        assert_eq!(refreshed.count(), 2 + 3, "then one a minute");
+        // After a time without it, it starts over.
+        let later = start.after(Duration::from_secs(600));
+        assert!(health.may_refresh_for_read_only(later));
+        assert!(health.may_refresh_for_read_only(later.after(ms(250))));
     }
 }

@@ -1,9 +1,10 @@
-//! Opens one connection: credentials, login, `init`, `prepare`, proof. Keeps what the server says of itself.
+//! Opens one connection: credentials, login, `init`, `prepare`, validation. Keeps the facts that the
+//! server reports about itself.
 
 use std::{
     ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use mysql_async::{Conn, Opts, OptsBuilder, Row, prelude::Queryable};
@@ -15,64 +16,62 @@ use crate::{
     error::{Brief, ConnectError, ConnectPhase, ends_connection},
     report::{Flavor, ServerInfo},
     session::{
-        Birth, Identity, ProofError, Rights, Session, activity::Pulses, column, random,
+        Origin, Identity, Invalid, Rights, Session, activity::Activities, column, random,
         sever::Severed,
     },
     time::Timestamp,
 };
 
-/// What the server is asked for when a connection is proved for the first time.
+/// What the server is asked for when a connection is validated for the first time.
 const FACTS: &str = "@@version, @@max_allowed_packet, @@wait_timeout, @@max_connections, \
                      @@max_user_connections, @@global.read_only";
 
 /// What `max_allowed_packet` can be on a server.
 const PACKETS_ALLOWED: RangeInclusive<usize> = 1024..=1_073_741_824;
 
-/// What the server says of itself is read again by an opening after this time.
+/// The server's facts are read again by an opening after this time.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Opens connections as the settings say, one at each call.
 pub(crate) struct Opener {
     config: Arc<PoolConfig>,
-    /// Guards what the server said last. Taken before nothing else.
-    told: Mutex<Told>,
+    /// No other lock is taken while this one is held.
+    facts: Mutex<Facts>,
 }
 
-/// What the server said of itself.
+/// What the server last reported about itself.
 #[derive(Default)]
-struct Told {
+struct Facts {
     server: Option<ServerInfo>,
     max_allowed_packet: Option<usize>,
-    /// Whose rights a new connection has, by the last that was asked.
+    /// The rights of the last new connection that was asked for them.
     rights: KnownRights,
-    /// When an opening last took it upon itself to ask.
-    claimed_at: Option<Instant>,
+    /// When an opening last set out to ask.
+    claimed_at: Option<Timestamp>,
 }
 
-/// What is known of the rights of a new connection.
+/// What is known about the rights of a new connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum KnownRights {
-    /// None was asked yet.
     #[default]
     NotAsked,
     /// The server has no roles.
     NoRoles,
-    Are(Rights),
+    Known(Rights),
 }
 
-impl Told {
-    /// Whether it falls to this opening to ask: one of many does, when the answers are not fresh.
-    fn claim(&mut self, now: Instant) -> bool {
-        let claimed = self.claimed_at;
-        let fresh = claimed.is_some_and(|at| now.saturating_duration_since(at) < FRESH);
-        if !fresh {
+impl Facts {
+    /// Whether this opening has to ask: one of many does, when the facts are not fresh.
+    fn claim(&mut self, now: Timestamp) -> bool {
+        let is_fresh = self.claimed_at.is_some_and(|at| now.since(at) < FRESH);
+        if !is_fresh {
             self.claimed_at = Some(now);
         }
-        !fresh
+        !is_fresh
     }
 
-    /// There was no answer: the next opening is to ask.
-    fn disclaim(&mut self) {
+    /// There was no answer: the next opening has to ask.
+    fn unclaim(&mut self) {
         self.claimed_at = None;
     }
 }
@@ -81,53 +80,55 @@ impl Opener {
     pub(crate) fn new(config: Arc<PoolConfig>) -> Self {
         Self {
             config,
-            told: Mutex::default(),
+            facts: Mutex::default(),
         }
     }
 
-    /// What the server said of itself last; `None` until a connection was opened.
+    /// The server's facts; `None` until a connection was opened.
     pub(crate) fn server(&self) -> Option<ServerInfo> {
-        self.told().server.clone()
+        self.facts().server.clone()
     }
 
-    /// The rights that this connection was opened with, as far as is known.
-    pub(crate) fn rights(&self, birth: &Birth) -> KnownRights {
-        match &birth.rights {
-            Some(rights) => KnownRights::Are(rights.clone()),
-            None => self.told().rights.clone(),
+    /// The rights that this connection was opened with, as far as they are known.
+    pub(crate) fn rights(&self, origin: &Origin) -> KnownRights {
+        match &origin.rights {
+            Some(rights) => KnownRights::Known(rights.clone()),
+            None => self.facts().rights.clone(),
         }
     }
 
-    /// Whether a reset leaves another charset than the handshake set: MySQL's does, MariaDB's does not.
+    /// Whether a reset changes the charset that the handshake set: MySQL's does, MariaDB's does not.
     pub(crate) fn reset_loses_charset(&self) -> bool {
-        self.told()
+        self.facts()
             .server
             .as_ref()
             .is_none_or(|server| server.flavor == Flavor::MySql)
     }
 
-    /// One attempt, from credentials to proof, within `connect_timeout`.
+    /// One attempt, from credentials to validation, within `connect_timeout`.
+    ///
+    /// Dropped midway, it closes the socket.
     pub(crate) async fn open(
         &self,
-        pulses: &Pulses,
+        activities: &Activities,
         generation: u64,
     ) -> Result<Session, NotOpened> {
         let mut phase = ConnectPhase::Credentials;
         let limit = self.config.connect_timeout;
-        let opened = timeout(limit, self.open_in_phases(&mut phase, pulses, generation)).await;
+        let opened = timeout(limit, self.open_in_phases(&mut phase, activities, generation)).await;
         opened.unwrap_or_else(|_elapsed| Err(ConnectError::timed_out(phase, limit).into()))
     }
 
     async fn open_in_phases(
         &self,
         phase: &mut ConnectPhase,
-        pulses: &Pulses,
+        activities: &Activities,
         generation: u64,
     ) -> Result<Session, NotOpened> {
         let (opts, asks_settings) = self.options().await?;
-        // Dropped at the deadline, or by a closing pool, the half-open connection's socket is closed before the slot
-        // is free, and the driver does not go on reading what a server has still to say.
-        Severed::new(self.open_with(opts, asks_settings, phase, pulses, generation)).await
+        // Dropped at the deadline or by a closing pool, the socket of the half-open connection is
+        // closed before its slot is free, and the driver does not go on reading from it.
+        Severed::new(self.open_with(opts, asks_settings, phase, activities, generation)).await
     }
 
     async fn open_with(
@@ -135,7 +136,7 @@ impl Opener {
         opts: Opts,
         asks_settings: bool,
         phase: &mut ConnectPhase,
-        pulses: &Pulses,
+        activities: &Activities,
         generation: u64,
     ) -> Result<Session, NotOpened> {
         *phase = ConnectPhase::Connect;
@@ -144,7 +145,7 @@ impl Opener {
             .map_err(|error| ConnectError::driver(*phase, error))?;
         let opened_at = Timestamp::now();
         let expires_at = schedule::expires_at(opened_at, self.config.recycle, random());
-        let birth = Birth {
+        let origin = Origin {
             id: conn.id(),
             opts: conn.opts().clone(),
             runtime: Handle::current(),
@@ -156,11 +157,11 @@ impl Opener {
             identity: None,
             rights: None,
         };
-        let mut session = Session::new(conn, birth, pulses.begin());
+        let mut session = Session::new(conn, origin, activities.add());
         match self.make_ready(&mut session, asks_settings, phase).await {
             Ok(()) => Ok(session),
             Err(error) => {
-                // A server that answers with an error of its own is there to be said goodbye to.
+                // A server that answered with an error of its own takes a goodbye.
                 let session = if error.code().is_some() {
                     Some(Box::new(session))
                 } else {
@@ -172,7 +173,7 @@ impl Opener {
         }
     }
 
-    /// `init`, `prepare` and the proof.
+    /// `init`, `prepare` and the validation.
     async fn make_ready(
         &self,
         session: &mut Session,
@@ -181,31 +182,32 @@ impl Opener {
     ) -> Result<(), ConnectError> {
         self.set_up(session, phase).await?;
         *phase = ConnectPhase::Validate;
-        // A settings query that the driver asked for and had answered, as the last thing, is a proof too.
-        let proved = asks_settings && self.config.init.is_empty() && self.config.prepare.is_empty();
+        // The driver's settings query, if its answer was the last thing sent, is a validation too.
+        let is_valid =
+            asks_settings && self.config.init.is_empty() && self.config.prepare.is_empty();
         if self.config.on_cancel == OnCancel::Kill {
-            self.prove_with_facts(session).await?;
-            session.birth.identity = self.identify(session).await?;
-        } else if self.config.credentials.is_some() || self.told().claim(Instant::now()) {
-            // With a source of credentials each may be of another account.
-            self.prove_with_facts(session).await?;
-        } else if !proved {
-            session.prove().await.map_err(unproved)?;
+            self.validate_with_facts(session).await?;
+            session.origin.identity = self.identify(session).await?;
+        } else if self.config.credentials.is_some() || self.facts().claim(Timestamp::now()) {
+            // With a source of credentials each connection may have another account.
+            self.validate_with_facts(session).await?;
+        } else if !is_valid {
+            session.validate().await.map_err(invalid)?;
         }
-        session.birth.autocommit = session.is_autocommit();
-        session.follow.begin_borrower();
+        session.origin.autocommit = session.is_autocommit();
+        session.follow.start_over();
         Ok(())
     }
 
-    /// The driver's options for one opening, and whether it will ask the server for its settings.
+    /// The driver's options for one opening, and whether it will query the server's settings.
     async fn options(&self) -> Result<(Opts, bool), ConnectError> {
         let base = self.config.opts();
         let mut builder = OptsBuilder::from_opts(base.clone()).prefer_socket(false);
         let known = base
             .max_allowed_packet()
-            .or_else(|| self.told().max_allowed_packet);
+            .or_else(|| self.facts().max_allowed_packet);
         if known.is_some() {
-            // Both known, the driver asks for neither. It uses the second in its own pool only.
+            // With both given the driver queries neither. It uses the second in its own pool only.
             builder = builder
                 .max_allowed_packet(known)
                 .wait_timeout(base.wait_timeout().or(Some(28_800)));
@@ -240,57 +242,58 @@ impl Opener {
         Ok(())
     }
 
-    /// Proves a new connection, and reads the server's facts and the session's rights in the same turn.
-    async fn prove_with_facts(&self, session: &mut Session) -> Result<(), ConnectError> {
+    /// Validates a new connection, and reads the server's facts and the session's rights in the
+    /// same round trip.
+    async fn validate_with_facts(&self, session: &mut Session) -> Result<(), ConnectError> {
         let all = format!("{FACTS}, {}", Rights::COLUMNS);
         let known = match self.ask(session, &all).await? {
             Some(row) => {
-                self.note_facts(&row);
+                self.record_facts(&row);
                 Some(Rights::read(&row, 7))
             }
-            // Something that speaks the protocol and knows fewer variables, or no roles: one after the other.
+            // A relative of the two servers that has fewer variables, or no roles: ask for each.
             None => {
                 if let Some(row) = self.ask(session, FACTS).await? {
-                    self.note_facts(&row);
+                    self.record_facts(&row);
                 }
                 let row = self.ask(session, Rights::COLUMNS).await?;
                 row.map(|row| Rights::read(&row, 1))
             }
         };
         if known.is_none() {
-            session.prove().await.map_err(unproved)?;
+            session.validate().await.map_err(invalid)?;
         }
-        self.told().rights = known.clone().map_or(KnownRights::NoRoles, KnownRights::Are);
-        session.birth.rights = known;
+        self.facts().rights = known.clone().map_or(KnownRights::NoRoles, KnownRights::Known);
+        session.origin.rights = known;
         Ok(())
     }
 
-    /// Proves a new connection, asking for these columns; `None` where the server refuses to tell them.
+    /// Validates a new connection and selects these columns; `None` if the server refuses them.
     async fn ask(&self, session: &mut Session, columns: &str) -> Result<Option<Row>, ConnectError> {
-        match session.prove_with(columns).await {
+        match session.validate_with(columns).await {
             Ok(row) => Ok(Some(row)),
-            Err(ProofError::Driver(error @ mysql_async::Error::Server(_)))
+            Err(Invalid::Driver(error @ mysql_async::Error::Server(_)))
                 if !ends_connection(&error) =>
             {
                 Ok(None)
             }
             Err(error) => {
-                self.told().disclaim();
-                Err(unproved(error))
+                self.facts().unclaim();
+                Err(invalid(error))
             }
         }
     }
 
-    fn note_facts(&self, row: &Row) {
+    fn record_facts(&self, row: &Row) {
         let server = server_info(row);
-        let mut told = self.told();
-        // Anything else is no answer to go by: with 0, say, no connection could be opened any more.
-        told.max_allowed_packet = column(row, 2).filter(|told| PACKETS_ALLOWED.contains(told));
-        told.server = Some(server);
-        drop(told);
+        let mut facts = self.facts();
+        // Any other value is ignored: with 0, say, no connection could be opened any more.
+        facts.max_allowed_packet = column(row, 2).filter(|bytes| PACKETS_ALLOWED.contains(bytes));
+        facts.server = Some(server);
+        drop(facts);
     }
 
-    /// What tells the connection from all others on all servers, where that can be known.
+    /// What tells the connection from all others on all servers, where the server reports it.
     async fn identify(&self, session: &mut Session) -> Result<Option<Identity>, ConnectError> {
         let is_mariadb = !self.reset_loses_charset();
         let variable = if is_mariadb {
@@ -301,10 +304,10 @@ impl Opener {
         let question = format!(
             "SELECT @@{variable}, HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()"
         );
-        let asking = session.maintain(async |conn| {
+        let asking = session.command(async |conn| {
             let answer: mysql_async::Result<Option<Row>> = conn.query_first(question).await;
             match answer {
-                // An older server, or something between that knows fewer variables: nothing is killed there.
+                // An older server, or a proxy, without these: nothing is killed there.
                 Err(error @ mysql_async::Error::Server(_)) if !ends_connection(&error) => Ok(None),
                 answer => answer,
             }
@@ -313,28 +316,31 @@ impl Opener {
         let row = answer.map_err(|error| ConnectError::driver(ConnectPhase::Validate, error))?;
         Ok(row.and_then(|row| {
             let (server, host): (String, String) = (column(&row, 0)?, column(&row, 1)?);
-            // Without a port it is the same for many.
+            // Without a port it may be the same for many connections.
             host.contains(':').then_some(Identity { server, host })
         }))
     }
 
     /// Nothing panics while it holds this lock, so a poisoned one is as good as any.
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Why a connection was not opened, and what there is of it.
+/// Why a connection was not opened.
 pub(crate) struct NotOpened {
     pub(crate) error: ConnectError,
+    /// Still connected, if the server answered with an error of its own.
     session: Option<Box<Session>>,
 }
 
 impl NotOpened {
-    /// Says goodbye to a server that has answered with an error of its own. Dropped midway, the socket is closed.
-    pub(crate) async fn say_goodbye(self) {
+    /// Sends `COM_QUIT` to a server that answered with an error of its own.
+    ///
+    /// Dropped midway, it closes the socket.
+    pub(crate) async fn quit(self) {
         if let Some(session) = self.session {
-            Severed::new(session.say_goodbye()).await;
+            Severed::new(session.quit()).await;
         }
     }
 }
@@ -348,16 +354,16 @@ impl From<ConnectError> for NotOpened {
     }
 }
 
-fn unproved(error: ProofError) -> ConnectError {
+fn invalid(error: Invalid) -> ConnectError {
     match error {
-        ProofError::Driver(error) => ConnectError::driver(ConnectPhase::Validate, error),
-        ProofError::OutOfStep => ConnectError::out_of_step(),
+        Invalid::Driver(error) => ConnectError::driver(ConnectPhase::Validate, error),
+        Invalid::OutOfStep => ConnectError::out_of_step(),
     }
 }
 
 fn server_info(row: &Row) -> ServerInfo {
-    let told: String = column(row, 1).unwrap_or_default();
-    let version = Brief(told).to_string();
+    let version: String = column(row, 1).unwrap_or_default();
+    let version = Brief(version).to_string();
     let flavor = if version.contains("MariaDB") {
         Flavor::MariaDb
     } else {

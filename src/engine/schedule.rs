@@ -1,4 +1,5 @@
-//! Pure: when things are due, and what becomes of idle connections. Takes `now` and chance as arguments.
+//! When things are due, and what to do with idle connections. Pure: takes `now` and chance as
+//! arguments.
 
 use std::time::Duration;
 
@@ -12,8 +13,14 @@ const STEP_CAP: Duration = Duration::from_millis(300);
 const LONGEST_STEP: Duration = Duration::from_secs(2);
 /// The shortest delay: long enough for the socket of the failed attempt to be closed.
 const SHORTEST_DELAY: Duration = Duration::from_millis(5);
+/// How long maintenance sleeps at most while nothing wakes it.
+const LONGEST_TICK: Duration = Duration::from_secs(1);
+/// The same while connections are in use: a server that falls silent must be noticed soon.
+const LONGEST_BUSY_TICK: Duration = Duration::from_millis(100);
+const SHORTEST_TICK: Duration = Duration::from_millis(10);
 
-/// When a connection opened at `opened` reaches its maximum age: up to 10 % before `recycle`, by `chance`.
+/// When a connection opened at `opened` reaches its maximum age: up to 10 % before `recycle`, by
+/// `chance`.
 pub(crate) fn expires_at(
     opened: Timestamp,
     recycle: Option<Duration>,
@@ -23,7 +30,7 @@ pub(crate) fn expires_at(
     Some(opened.after(recycle.saturating_sub(up_to(part(recycle, 10), chance))))
 }
 
-/// When the replacement of a connection is begun: a little before its deadline.
+/// When the replacement of a connection is opened: a little before its deadline.
 pub(crate) fn due_at(
     expires_at: Option<Timestamp>,
     recycle: Option<Duration>,
@@ -43,94 +50,124 @@ pub(crate) fn back_off(failures: u32, outage: Duration, chance: u64) -> Duration
     SHORTEST_DELAY.saturating_add(up_to(step.saturating_sub(SHORTEST_DELAY), chance))
 }
 
-/// What the keeper goes by.
+/// A pause that doubles each time it is over, up to the longest.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Upkeep {
+pub(crate) struct GrowingPause {
+    pause: Duration,
+    longest: Duration,
+    /// `None` before the first time.
+    ends_at: Option<Timestamp>,
+    last: Duration,
+}
+
+impl GrowingPause {
+    pub(crate) const fn new(first: Duration, longest: Duration) -> Self {
+        Self {
+            pause: first,
+            longest,
+            ends_at: None,
+            last: Duration::ZERO,
+        }
+    }
+
+    /// Whether the pause is over, or has not begun; then the next one begins.
+    pub(crate) fn is_over(&mut self, now: Timestamp) -> bool {
+        if self.ends_at.is_some_and(|at| now < at) {
+            return false;
+        }
+        self.ends_at = Some(now.after(self.pause));
+        self.last = self.pause;
+        self.pause = self.pause.saturating_mul(2).min(self.longest);
+        true
+    }
+
+    /// Whether it ended longer ago than it lasted, and at least 1 s ago.
+    pub(crate) fn is_long_over(&self, now: Timestamp) -> bool {
+        let long = self.last.max(Duration::from_secs(1));
+        self.ends_at
+            .is_some_and(|at| now >= at && now.since(at) >= long)
+    }
+}
+
+/// The settings that maintenance follows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schedule {
     pub(crate) recycle: Option<Duration>,
     pub(crate) keepalive: Option<Duration>,
     pub(crate) overflow_linger: Duration,
+    pub(crate) leak_after: Option<Duration>,
 }
 
-impl Upkeep {
-    /// How long the keeper may sleep while nothing wakes it: a fraction of the shortest time it has to keep.
-    pub(crate) fn tick(&self, busy: bool) -> Duration {
-        // While connections are in use, a server that has gone quiet is to be noticed soon.
-        let longest = if busy {
-            Duration::from_millis(100)
+impl Schedule {
+    /// How long maintenance may sleep while nothing wakes it: a fraction of the shortest time it
+    /// has to keep.
+    pub(crate) fn tick(&self, is_busy: bool) -> Duration {
+        let longest = if is_busy {
+            LONGEST_BUSY_TICK
         } else {
-            Duration::from_secs(1)
+            LONGEST_TICK
         };
         let times = [
             self.recycle.map(|time| part(time, 40)),
             self.keepalive.map(|time| part(time, 32)),
+            self.leak_after.map(|time| part(time, 8)),
             Some(part(self.overflow_linger, 4)).filter(|time| !time.is_zero()),
         ];
         let shortest = times.into_iter().flatten().min().unwrap_or(longest);
-        shortest.clamp(Duration::from_millis(10), longest)
+        shortest.clamp(SHORTEST_TICK, longest)
     }
 
-    fn is_due(&self, expires_at: Option<Timestamp>, now: Timestamp) -> bool {
-        due_at(expires_at, self.recycle).is_some_and(|at| now >= at)
-    }
-
-    /// Sorts idle connections, the one unused for longest first. `idle` counts in `open`.
-    pub(crate) fn plan(&self, now: Timestamp, pool: Occupancy, idle: &[Age]) -> Plan {
-        let mut fates = vec![Fate::Keep; idle.len()];
+    /// Decides what to do with the idle connections, given with the one unused for longest first.
+    pub(crate) fn plan(&self, now: Timestamp, pool: Occupancy, idle: &[IdleConnection]) -> Plan {
+        let mut plan = Plan {
+            actions: vec![Action::Keep; idle.len()],
+            due: 0,
+        };
+        let is_due = |idle: &IdleConnection| {
+            let due_at = due_at(idle.expires_at, self.recycle);
+            idle.is_outdated || due_at.is_some_and(|at| now >= at)
+        };
         let mut open = pool.open;
-        let mut give =
-            |fates: &mut [Fate], fate: Fate, most: usize, fits: &dyn Fn(&Age) -> bool| {
-                let free = fates
-                    .iter_mut()
-                    .zip(idle)
-                    .filter(|(fate, age)| **fate == Fate::Keep && fits(age));
-                let given = free.take(most).map(|(place, _)| *place = fate).count();
-                open = open.saturating_sub(given);
-                open
-            };
-        let over_limit = pool.open.saturating_sub(pool.limit());
-        let open_now = give(&mut fates, Fate::Close, over_limit, &|_| true);
-        let is_due = |age: &Age| age.outdated || self.is_due(age.expires_at, now);
-        // Beyond `size` there is a replacement already.
-        let open_now = give(
-            &mut fates,
-            Fate::Retire,
-            open_now.saturating_sub(pool.size),
-            &is_due,
-        );
-        let at_rest = pool.vacant == 0 && pool.connecting == 0 && pool.cleaning == 0;
-        let mut open_after = open_now;
-        if at_rest && open_now == pool.open && open_now <= pool.size {
-            // No room for a replacement: one at a time, and before it must be only where half of them rest.
+
+        // Beyond the limit, after it was made smaller.
+        let most = open.saturating_sub(pool.limit());
+        let closed = plan.assign(idle, Action::Close, most, |_| true);
+        open = open.saturating_sub(closed);
+        // Beyond `size` a due connection's replacement is there already.
+        let most = open.saturating_sub(pool.size);
+        let retired = plan.assign(idle, Action::Retire, most, is_due);
+        open = open.saturating_sub(retired);
+        // No room for a replacement: one at a time is retired first, and before its deadline only
+        // while at least half of the connections are idle.
+        let is_at_rest = pool.vacant == 0 && pool.connecting == 0 && pool.cleaning == 0;
+        if is_at_rest && open == pool.open && open <= pool.size {
             let is_busy = idle.len().saturating_mul(2) < pool.open || idle.len() < 2;
-            let must = |age: &Age| age.outdated || age.expires_at.is_some_and(|at| now >= at);
-            open_after = give(&mut fates, Fate::Retire, 1, &|age| {
-                is_due(age) && (!is_busy || must(age))
+            let is_overdue = |idle: &IdleConnection| {
+                idle.is_outdated || idle.expires_at.is_some_and(|at| now >= at)
+            };
+            let retired = plan.assign(idle, Action::Retire, 1, |idle| {
+                is_due(idle) && (!is_busy || is_overdue(idle))
             });
+            open = open.saturating_sub(retired);
         }
-        let lingered = |age: &Age| now.since(age.used_at) >= self.overflow_linger;
-        let surplus = open_after.saturating_sub(pool.size);
-        give(&mut fates, Fate::Close, surplus, &|age| {
-            !is_due(age) && lingered(age)
+        let most = open.saturating_sub(pool.size);
+        plan.assign(idle, Action::Close, most, |idle| {
+            !is_due(idle) && now.since(idle.used_at) >= self.overflow_linger
         });
 
-        let mut due = 0_usize;
-        for (fate, age) in fates.iter_mut().zip(idle) {
-            if *fate != Fate::Keep {
-                continue;
-            }
-            if is_due(age) {
-                due = due.saturating_add(1);
-            }
-            let proof_due = self.keepalive.is_some_and(|keepalive| {
-                // Each at its own pace, so that they do not stay together.
-                let pace = keepalive.saturating_sub(up_to(part(keepalive, 2), age.chance));
-                now.since(age.proved_at) >= pace
-            });
-            if age.suspect || proof_due {
-                *fate = Fate::Prove;
-            }
-        }
-        Plan { fates, due }
+        plan.due = plan.kept(idle).filter(|idle| is_due(idle)).count();
+        plan.assign(idle, Action::Validate, usize::MAX, |idle| {
+            idle.is_suspect || self.keepalive_is_due(now, idle)
+        });
+        plan
+    }
+
+    /// Each connection at its own pace, so that their validations do not stay together.
+    fn keepalive_is_due(&self, now: Timestamp, idle: &IdleConnection) -> bool {
+        self.keepalive.is_some_and(|keepalive| {
+            let pace = keepalive.saturating_sub(up_to(part(keepalive, 2), idle.chance));
+            now.since(idle.validated_at) >= pace
+        })
     }
 }
 
@@ -139,6 +176,7 @@ impl Upkeep {
 pub(crate) struct Occupancy {
     pub(crate) size: usize,
     pub(crate) overflow: usize,
+    /// Idle connections included.
     pub(crate) open: usize,
     pub(crate) connecting: usize,
     pub(crate) cleaning: usize,
@@ -151,43 +189,70 @@ impl Occupancy {
     }
 }
 
-/// What the keeper knows of an idle connection.
+/// What the plan for an idle connection depends on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Age {
+pub(crate) struct IdleConnection {
     pub(crate) used_at: Timestamp,
-    pub(crate) proved_at: Timestamp,
+    pub(crate) validated_at: Timestamp,
     pub(crate) expires_at: Option<Timestamp>,
-    /// Opened before the last refresh.
-    pub(crate) outdated: bool,
-    /// Not proved since another was found dead.
-    pub(crate) suspect: bool,
+    /// It was opened before the last refresh.
+    pub(crate) is_outdated: bool,
+    /// It was not validated since another connection was found dead.
+    pub(crate) is_suspect: bool,
     pub(crate) chance: u64,
 }
 
-/// What becomes of an idle connection.
+/// What to do with an idle connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Action {
     Keep,
-    Prove,
-    /// Closed because of its age; its replacement is there.
+    Validate,
+    /// Close it because of its age.
     Retire,
-    /// Closed because it is beyond `size`, or beyond the limit.
+    /// Close it because it is beyond `size` or beyond the limit.
     Close,
 }
 
-/// The fates of the idle connections, in their order.
+/// What to do with the idle connections, in their order.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) fates: Vec<Fate>,
+    pub(crate) actions: Vec<Action>,
     /// How many more are to be replaced, once a replacement is open.
     pub(crate) due: usize,
+}
+
+impl Plan {
+    /// Assigns an action to at most so many of the connections that fit and have none yet. Returns
+    /// how many.
+    fn assign(
+        &mut self,
+        idle: &[IdleConnection],
+        action: Action,
+        most: usize,
+        fits: impl Fn(&IdleConnection) -> bool,
+    ) -> usize {
+        let places = self.actions.iter_mut().zip(idle);
+        let free = places.filter(|(place, idle)| **place == Action::Keep && fits(idle));
+        free.take(most).map(|(place, _)| *place = action).count()
+    }
+
+    /// The connections that have no other action yet.
+    fn kept<'a>(
+        &'a self,
+        idle: &'a [IdleConnection],
+    ) -> impl Iterator<Item = &'a IdleConnection> + 'a {
+        let places = self.actions.iter().zip(idle);
+        places
+            .filter(|(action, _)| **action == Action::Keep)
+            .map(|(_, idle)| idle)
+    }
 }
 
 fn part(time: Duration, of: u32) -> Duration {
     time.checked_div(of).unwrap_or_default()
 }
 
-/// A share of `most` that is even over all values of `chance`.
+/// A share of `most`, even over all values of `chance`.
 fn up_to(most: Duration, chance: u64) -> Duration {
     let nanos = most.as_nanos().saturating_mul(u128::from(chance)) >> u64::BITS;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -219,10 +284,11 @@ mod tests {
         );
     }
 
-    const UPKEEP: Upkeep = Upkeep {
+    const SCHEDULE: Schedule = Schedule {
         recycle: Some(Duration::from_secs(100)),
         keepalive: Some(Duration::from_secs(10)),
         overflow_linger: Duration::from_secs(5),
+        leak_after: None,
     };
 
     /// So that there is a time before it.
@@ -230,13 +296,13 @@ mod tests {
         Timestamp::now().after(Duration::from_secs(1000))
     }
 
-    fn age(now: Timestamp) -> Age {
-        Age {
+    fn age(now: Timestamp) -> IdleConnection {
+        IdleConnection {
             used_at: now,
-            proved_at: now,
+            validated_at: now,
             expires_at: Some(now.after(Duration::from_secs(50))),
-            outdated: false,
-            suspect: false,
+            is_outdated: false,
+            is_suspect: false,
             chance: 0,
         }
     }
@@ -244,7 +310,7 @@ mod tests {
     #[test]
     fn a_due_connection_goes_only_when_its_replacement_is_there() {
         let now = long_after_the_beginning();
-        let due = Age {
+        let due = IdleConnection {
             expires_at: Some(now),
             ..age(now)
         };
@@ -255,24 +321,24 @@ mod tests {
             vacant: 1,
             ..Occupancy::default()
         };
-        let plan = UPKEEP.plan(now, full, &[due, due]);
-        assert_eq!((plan.fates, plan.due), (vec![Fate::Keep; 2], 2));
+        let plan = SCHEDULE.plan(now, full, &[due, due]);
+        assert_eq!((plan.actions, plan.due), (vec![Action::Keep; 2], 2));
         let replaced = Occupancy {
             open: 3,
             vacant: 0,
             ..full
         };
-        let plan = UPKEEP.plan(now, replaced, &[due, due, age(now)]);
+        let plan = SCHEDULE.plan(now, replaced, &[due, due, age(now)]);
         assert_eq!(
-            (plan.fates, plan.due),
-            (vec![Fate::Retire, Fate::Keep, Fate::Keep], 1)
+            (plan.actions, plan.due),
+            (vec![Action::Retire, Action::Keep, Action::Keep], 1)
         );
     }
 
     #[test]
     fn without_room_one_due_connection_at_a_time_is_replaced() {
         let now = long_after_the_beginning();
-        let due = Age {
+        let due = IdleConnection {
             expires_at: Some(now),
             ..age(now)
         };
@@ -282,8 +348,8 @@ mod tests {
             ..Occupancy::default()
         };
         assert_eq!(
-            UPKEEP.plan(now, full, &[due, due, age(now)]).fates,
-            [Fate::Retire, Fate::Keep, Fate::Keep]
+            SCHEDULE.plan(now, full, &[due, due, age(now)]).actions,
+            [Action::Retire, Action::Keep, Action::Keep]
         );
         let replacing = Occupancy {
             open: 2,
@@ -291,22 +357,22 @@ mod tests {
             ..full
         };
         assert_eq!(
-            UPKEEP.plan(now, replacing, &[due, age(now)]).fates,
-            [Fate::Keep, Fate::Keep]
+            SCHEDULE.plan(now, replacing, &[due, age(now)]).actions,
+            [Action::Keep, Action::Keep]
         );
         // The last idle one stays until it must go.
-        let nearly = Age {
+        let nearly = IdleConnection {
             expires_at: Some(now.after(Duration::from_secs(1))),
             ..age(now)
         };
-        assert_eq!(UPKEEP.plan(now, full, &[nearly]).fates, [Fate::Keep]);
-        assert_eq!(UPKEEP.plan(now, full, &[due]).fates, [Fate::Retire]);
+        assert_eq!(SCHEDULE.plan(now, full, &[nearly]).actions, [Action::Keep]);
+        assert_eq!(SCHEDULE.plan(now, full, &[due]).actions, [Action::Retire]);
     }
 
     #[test]
     fn overflow_goes_once_it_has_lingered_and_excess_at_once() {
         let now = long_after_the_beginning();
-        let old = Age {
+        let old = IdleConnection {
             used_at: now.before(Duration::from_secs(5)),
             ..age(now)
         };
@@ -316,48 +382,48 @@ mod tests {
             open: 4,
             ..Occupancy::default()
         };
-        let plan = UPKEEP.plan(now, pool, &[old, old, age(now), age(now)]);
+        let plan = SCHEDULE.plan(now, pool, &[old, old, age(now), age(now)]);
         assert_eq!(
-            plan.fates,
-            [Fate::Close, Fate::Close, Fate::Keep, Fate::Keep]
+            plan.actions,
+            [Action::Close, Action::Close, Action::Keep, Action::Keep]
         );
         let shrunk = Occupancy {
             overflow: 0,
             ..pool
         };
-        let plan = UPKEEP.plan(now, shrunk, &[age(now); 4]);
+        let plan = SCHEDULE.plan(now, shrunk, &[age(now); 4]);
         assert_eq!(
-            plan.fates,
-            [Fate::Close, Fate::Close, Fate::Close, Fate::Keep]
+            plan.actions,
+            [Action::Close, Action::Close, Action::Close, Action::Keep]
         );
     }
 
     #[test]
-    fn suspects_are_proved_and_so_is_what_nobody_used_for_long() {
+    fn suspects_and_long_unused_connections_are_validated() {
         let now = long_after_the_beginning();
-        let suspect = Age {
-            suspect: true,
+        let is_suspect = IdleConnection {
+            is_suspect: true,
             ..age(now)
         };
-        let quiet = Age {
-            proved_at: now.before(Duration::from_secs(10)),
+        let quiet = IdleConnection {
+            validated_at: now.before(Duration::from_secs(10)),
             ..age(now)
         };
-        let early = Age {
-            proved_at: now.before(Duration::from_secs(8)),
+        let early = IdleConnection {
+            validated_at: now.before(Duration::from_secs(8)),
             chance: u64::MAX,
             ..age(now)
         };
-        let later = Age { chance: 0, ..early };
+        let later = IdleConnection { chance: 0, ..early };
         let pool = Occupancy {
             size: 4,
             open: 4,
             ..Occupancy::default()
         };
-        let plan = UPKEEP.plan(now, pool, &[suspect, quiet, early, later]);
+        let plan = SCHEDULE.plan(now, pool, &[is_suspect, quiet, early, later]);
         assert_eq!(
-            plan.fates,
-            [Fate::Prove, Fate::Prove, Fate::Prove, Fate::Keep]
+            plan.actions,
+            [Action::Validate, Action::Validate, Action::Validate, Action::Keep]
         );
     }
 
@@ -368,16 +434,16 @@ mod tests {
             ages in proptest::collection::vec((0u64..12, 0u64..12, 10u64..50, any::<bool>()), 0..8),
         ) {
             let now = long_after_the_beginning();
-            let ages: Vec<_> = ages.into_iter().map(|(used, proved, expires, outdated)| Age {
+            let ages: Vec<_> = ages.into_iter().map(|(used, proved, expires, is_outdated)| IdleConnection {
                 used_at: now.before(Duration::from_secs(used)),
-                proved_at: now.before(Duration::from_secs(proved)),
+                validated_at: now.before(Duration::from_secs(proved)),
                 expires_at: Some(now.after(Duration::from_secs(50)).before(Duration::from_secs(expires))),
-                outdated,
+                is_outdated,
                 ..age(now)
             }).collect();
             let pool = Occupancy { size, overflow, open: in_use + ages.len(), vacant, ..Occupancy::default() };
-            let plan = UPKEEP.plan(now, pool, &ages);
-            let closed = plan.fates.iter().filter(|fate| matches!(fate, Fate::Retire | Fate::Close)).count();
+            let plan = SCHEDULE.plan(now, pool, &ages);
+            let closed = plan.actions.iter().filter(|action| matches!(action, Action::Retire | Action::Close)).count();
             let left = pool.open - closed;
             let exchanged = usize::from(vacant == 0);
             prop_assert!(left + exchanged >= size.min(pool.open));

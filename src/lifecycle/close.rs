@@ -1,43 +1,73 @@
-//! `close()`: goodbye to what is idle, patience with what is in use, then the cut.
+//! Closes the pool: idle connections at once, those in use when they return, the rest by force.
 
 use std::sync::Arc;
 
 use tokio::time::timeout;
 use tracing::{Instrument, info, info_span};
 
-use crate::{
-    lifecycle::clean as cleaning,
-    report::{CloseReport, discard::DiscardReason},
-    shared::Connector,
-};
+use crate::{report::CloseReport, report::discard::DiscardReason, shared::Shared};
 
-pub(crate) async fn close(connector: &Arc<Connector>) -> CloseReport {
-    let span = info_span!("close", pool = connector.name);
-    in_order(connector).instrument(span).await
+use super::{assess::log_change, discard::discard};
+
+/// Closes the pool for good. Dropped midway, the pool stays closed and idle connections still say
+/// goodbye, but those in use are not cut off.
+pub(crate) async fn close(shared: &Arc<Shared>) -> CloseReport {
+    let span = info_span!("close", pool = shared.name);
+    close_in_span(shared).instrument(span).await
 }
 
-async fn in_order(connector: &Arc<Connector>) -> CloseReport {
-    let before = connector.discarded(DiscardReason::Closing);
-    connector.begin_closing();
-    let all_gone = timeout(
-        connector.config.close_timeout,
-        cleaning::until_gone(connector),
-    )
-    .await
-    .is_ok();
-    let cut = if all_gone {
-        0
-    } else {
-        connector.slots.status().open
+async fn close_in_span(shared: &Arc<Shared>) -> CloseReport {
+    let before = shared.metrics.discarded(DiscardReason::Closing);
+    begin_closing(shared);
+    let all_gone = timeout(shared.config.close_timeout, close_all(shared)).await;
+    let cut = match all_gone {
+        Ok(()) => 0,
+        Err(_elapsed) => shared.slots.status().open,
     };
-    connector.cut_off();
-    let drained = connector
-        .discarded(DiscardReason::Closing)
-        .saturating_sub(before);
+    shared.activities.cut_all();
+    let drained = shared.metrics.discarded(DiscardReason::Closing);
+    let drained = drained.saturating_sub(before);
     let report = CloseReport {
         drained: usize::try_from(drained).unwrap_or(usize::MAX),
         cut,
     };
-    info!(pool = connector.name, drained, cut, "pool closed");
+    info!(pool = shared.name, drained, cut, "pool closed");
     report
+}
+
+/// Closes the pool without waiting: the last handle was dropped.
+pub(crate) fn abandon(shared: &Arc<Shared>) {
+    if begin_closing(shared) {
+        while let Some(lease) = shared.slots.try_take() {
+            discard(shared, lease, DiscardReason::Closing);
+        }
+    }
+}
+
+/// From now on no connection is handed out or opened. Returns whether this was the first call.
+fn begin_closing(shared: &Shared) -> bool {
+    let is_first = shared.closing.set(()).is_ok();
+    if is_first {
+        log_change(shared, shared.readiness.close(), None);
+        shared.notify_waiters();
+        shared.notify_maintenance();
+    }
+    is_first
+}
+
+/// Discards each connection as it becomes idle, until there is none.
+pub(super) async fn close_all(shared: &Arc<Shared>) {
+    let mut changes = shared.changes.subscribe();
+    loop {
+        let status = shared.slots.status();
+        if status.open == 0 && status.connecting == 0 {
+            return;
+        }
+        tokio::select! {
+            lease = shared.slots.take(shared.slots.turn()) => {
+                discard(shared, lease, DiscardReason::Closing);
+            }
+            _ = changes.changed() => {}
+        }
+    }
 }

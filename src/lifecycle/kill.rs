@@ -1,136 +1,140 @@
-//! Ends on the server what a cancelled caller left running there (`OnCancel::Kill`).
+//! Kills on the server the statement of a cancelled caller (`OnCancel::Kill`).
+//!
+//! One worker kills one statement after another, on a connection that the pool has anyway: many
+//! cancellations at once open no more connections than one waiting caller would.
 
 use std::{sync::Arc, time::Duration};
 
 use mysql_async::{Row, prelude::Queryable};
-use tokio::time::timeout;
+use tokio::{
+    sync::{mpsc::UnboundedReceiver, oneshot},
+    time::timeout,
+};
 use tracing::debug;
 
 use crate::{
-    engine::slots::{Filled, Tending},
-    lifecycle::goodbye,
+    engine::slots::{Cleaning, Lease},
     report::discard::DiscardReason,
-    session::{Session, Victim, column},
-    shared::Connector,
+    session::{Session, column},
+    shared::{Abandoned, Shared},
+    time::Timestamp,
 };
 
-/// How long a victim's slot is held back while its turn has not come or there is no connection to kill it on.
-const HELD_BACK: Duration = Duration::from_millis(20);
-/// How long one is looked for after that.
-const LOOKED_FOR: Duration = Duration::from_secs(1);
+use super::{
+    discard::discard_cleaning,
+    open::{Demand, fill},
+};
 
-/// Ends what runs on the connection, then closes it. Its slot stays occupied until then, but not for long: the slots of
-/// many victims are not to wait for each other while callers wait for them.
-///
-/// One victim at a time, on a connection that the pool has anyway: a burst of cancellations opens
-/// no more than one waiting caller would.
-pub(crate) async fn kill(connector: &Arc<Connector>, mut tending: Tending) {
-    let victim = tending.session().and_then(|session| {
-        Some(Victim {
-            id: session.conn.id(),
-            identity: session.birth.identity.clone()?,
-        })
-    });
-    let Some(victim) = victim else {
-        return goodbye::close(connector, tending, DiscardReason::Cancelled).await;
+/// How long the slot of a cancelled connection stays occupied while its statement is not killed
+/// yet. Not longer: waiting callers need the slots, and where all are cancelled, so does the worker.
+const HOLD_SLOT: Duration = Duration::from_millis(20);
+/// How long the worker looks for a connection to kill on.
+const BORROW_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Has the statement on a cancelled connection killed, and waits a moment for it.
+pub(super) async fn kill(shared: &Shared, cleaning: &mut Cleaning) {
+    let Some(session) = cleaning.session() else {
+        return;
     };
-    let at_once = timeout(HELD_BACK, async {
-        let turn = connector.killing.lock().await;
-        // Where every slot is a victim's, this one's is needed for the killer.
-        let status = connector.slots.status();
-        let others = status.idle > 0 || status.in_use > 0 || status.connecting > 0;
-        if !others && status.open >= status.limit() {
-            return None;
-        }
-        Some((turn, borrow(connector).await))
-    });
-    if let Ok(Some((turn, killer))) = at_once.await {
-        let mut only = Some(victim);
-        kill_on(connector, killer, || only.take()).await;
-        drop(turn);
-        return goodbye::close(connector, tending, DiscardReason::Cancelled).await;
+    let Some(identity) = session.origin.identity.clone() else {
+        return;
+    };
+    let (done, is_done) = oneshot::channel();
+    let abandoned = Abandoned {
+        id: session.origin.id,
+        identity,
+        since: Timestamp::now(),
+        done,
+    };
+    if shared.abandoned.sender.send(abandoned).is_ok() {
+        drop(timeout(HOLD_SLOT, is_done).await);
     }
-    goodbye::close(connector, tending, DiscardReason::Cancelled).await;
-    connector.abandoned().push(victim.clone());
-    // As long as the one before may take, at a server that does not answer.
-    let patience = connector.config.connect_timeout.saturating_add(LOOKED_FOR);
-    if let Ok(turn) = timeout(patience, connector.killing.lock()).await {
-        // Who had its turn before may have taken this one along.
-        while !connector.abandoned().is_empty() {
-            let Ok(killer) = timeout(LOOKED_FOR, borrow(connector)).await else {
-                break;
-            };
-            // A killer that turns out to be dead costs one of them; the others are for the next.
-            kill_on(connector, killer, || connector.abandoned().pop()).await;
-        }
-        drop(turn);
-    }
-    connector.abandoned().retain(|other| *other != victim);
 }
 
-/// Dropped while it waits, it leaves the queue.
-async fn borrow(connector: &Arc<Connector>) -> Filled {
-    if let Some(filled) = connector.slots.try_take() {
-        return filled;
+/// The worker. Ends when the pool closes.
+pub(super) async fn work(shared: Arc<Shared>) {
+    let working = async {
+        let mut queue = shared.abandoned.receiver.lock().await;
+        while let Some(abandoned) = queue.recv().await {
+            kill_all(&shared, abandoned, &mut queue).await;
+        }
+    };
+    shared.unless_closing(working).await;
+}
+
+/// Kills the statements in the queue on one connection, as long as that works.
+async fn kill_all(
+    shared: &Arc<Shared>,
+    first: Abandoned,
+    queue: &mut UnboundedReceiver<Abandoned>,
+) {
+    let Ok(lease) = timeout(BORROW_TIMEOUT, borrow(shared)).await else {
+        return;
+    };
+    let limit = shared.config.connect_timeout;
+    // A statement that was abandoned longer ago is given up.
+    let patience = limit.saturating_add(BORROW_TIMEOUT);
+    let mut cleaning = shared.slots.begin_cleaning(lease);
+    let mut next = Some(first);
+    while let Some(session) = cleaning.session()
+        && let Some(abandoned) = next.take().or_else(|| queue.try_recv().ok())
+    {
+        if Timestamp::now().since(abandoned.since) > patience {
+            continue;
+        }
+        match timeout(limit, kill_if_certain(session, &abandoned)).await {
+            Ok(Ok(is_killed)) => {
+                if is_killed {
+                    let (pool, connection) = (&shared.name, abandoned.id);
+                    debug!(pool, connection, "abandoned statement killed");
+                }
+                // An error only means that the slot is not held any more.
+                drop(abandoned.done.send(()));
+            }
+            Ok(Err(_)) | Err(_) => {
+                let reason = DiscardReason::ValidationFailed;
+                return discard_cleaning(shared, cleaning, reason).await;
+            }
+        }
     }
-    let take = connector.slots.take(connector.slots.turn());
-    tokio::pin!(take);
-    // Counted among those who wait from its first poll on.
-    if let Ok(filled) = timeout(Duration::ZERO, &mut take).await {
-        return filled;
+    if let Some(lease) = cleaning.finish() {
+        lease.release();
     }
-    connector.fill_for_waiting();
+}
+
+/// Takes a connection as a caller would. Dropped while it waits, it leaves the queue.
+async fn borrow(shared: &Arc<Shared>) -> Lease {
+    if let Some(lease) = shared.slots.try_take() {
+        return lease;
+    }
+    let mut take = std::pin::pin!(shared.slots.take(shared.slots.turn()));
+    // It counts as waiting from its first poll on.
+    if let Ok(lease) = timeout(Duration::ZERO, &mut take).await {
+        return lease;
+    }
+    fill(shared, Demand::Overdue);
     take.await
 }
 
-/// Kills one after the other, for as long as the killer lives.
-async fn kill_on(
-    connector: &Arc<Connector>,
-    killer: Filled,
-    mut next: impl FnMut() -> Option<Victim>,
-) {
-    let mut tending = connector.slots.tend(killer);
-    while let Some(session) = tending.session()
-        && let Some(victim) = next()
-    {
-        let killing = kill_if_certain(session, &victim);
-        match timeout(connector.config.connect_timeout, killing).await {
-            Ok(Ok(killed)) => {
-                debug!(
-                    pool = connector.name,
-                    connection = victim.id,
-                    killed,
-                    "abandoned statement"
-                );
-            }
-            Ok(Err(_)) | Err(_) => {
-                connector.count_discarded(session.conn.id(), DiscardReason::ValidationFailed, None);
-                return goodbye::close(connector, tending, DiscardReason::ValidationFailed).await;
-            }
-        }
-    }
-    drop(tending.done());
-}
-
-/// Kills the victim if it is certain that its number means that connection here: on the same server, coming from
-/// the same address and port. Numbers are the same on every node of a cluster, and come again after a restart.
-async fn kill_if_certain(killer: &mut Session, victim: &Victim) -> mysql_async::Result<bool> {
-    let same_server = killer
-        .birth
-        .identity
-        .as_ref()
-        .is_some_and(|identity| identity.server == victim.identity.server);
-    if !same_server {
+/// Kills only if it is certain that the id means that connection here: on the same server, with the
+/// same client address and port. Nodes of a cluster give the same ids, and so does a server after a
+/// restart. Returns whether it did.
+async fn kill_if_certain(
+    session: &mut Session,
+    abandoned: &Abandoned,
+) -> mysql_async::Result<bool> {
+    let identity = session.origin.identity.as_ref();
+    if identity.is_none_or(|own| own.server != abandoned.identity.server) {
         return Ok(false);
     }
-    killer
-        .maintain(async |conn| {
-            let id = victim.id;
+    session
+        .command(async |conn| {
+            let id = abandoned.id;
             let question =
                 format!("SELECT HOST FROM information_schema.PROCESSLIST WHERE ID = {id}");
             let row: Option<Row> = conn.query_first(question).await?;
             let host: Option<String> = row.and_then(|row| column(&row, 0));
-            if host.as_ref() != Some(&victim.identity.host) {
+            if host.as_ref() != Some(&abandoned.identity.host) {
                 return Ok(false);
             }
             match conn.query_drop(format!("KILL {id}")).await {

@@ -1,147 +1,232 @@
-//! The background task: replenishes, retires, keeps alive, lets overflow go, notices outages.
+//! The pool's background task: opens what is missing, retires, validates, closes what is surplus, and
+//! notices outages and connections held too long.
 
 use std::{
     sync::{Arc, Weak, atomic::Ordering},
-    time::Instant,
+    time::Duration,
 };
 
-use tokio::time::sleep_until;
+use tokio::time::sleep;
+use tracing::{info, warn};
 
 use crate::{
-    config::PoolConfig,
-    engine::{schedule::Fate, slots::Filled},
+    config::{OnCancel, PoolConfig},
+    engine::{
+        runtime::Alive,
+        schedule::{Action, IdleConnection, Occupancy},
+        slots::Lease,
+    },
     error::{ConfigError, Error},
-    lifecycle::clean as cleaning,
     report::discard::DiscardReason,
-    shared::{Connector, Kept},
+    session::Session,
+    shared::Shared,
     time::Timestamp,
 };
 
-/// Makes sure that the pool lives on this runtime and has its keeper there.
-pub(crate) fn enter(connector: &Arc<Connector>) -> Result<(), Error> {
-    if let Some(held) = connector.enter()? {
-        drop(tokio::spawn(keep(Arc::downgrade(connector), held)));
+use super::{
+    assess::assess,
+    close::close_all,
+    discard::discard,
+    kill,
+    open::{Demand, fill},
+    validate::validate_in_background,
+};
+
+/// Makes sure that the pool lives on the current runtime, and is maintained there.
+pub(crate) fn enter(shared: &Arc<Shared>) -> Result<(), Error> {
+    let Some(alive) = shared.home.enter(shared.is_closing())? else {
+        return Ok(());
+    };
+    discard_foreign(shared);
+    drop(tokio::spawn(maintain(Arc::downgrade(shared), alive)));
+    if shared.config.on_cancel == OnCancel::Kill {
+        drop(tokio::spawn(kill::work(Arc::clone(shared))));
     }
     Ok(())
 }
 
-/// Changes the limit; the sweep that follows closes what is too many.
-pub(crate) fn resize(connector: &Connector, size: usize, overflow: usize) -> Result<(), Error> {
-    if connector.closing.is_given() {
+/// The sockets of a runtime that has ended are of no use on this one.
+fn discard_foreign(shared: &Arc<Shared>) {
+    let Some(runtime) = shared.home.runtime() else {
+        return;
+    };
+    let mut own = Vec::new();
+    while let Some(lease) = shared.slots.try_take() {
+        if lease.origin.runtime.id() == runtime.id() {
+            own.push(lease);
+        } else {
+            discard(shared, lease, DiscardReason::RuntimeGone);
+        }
+    }
+    own.into_iter().for_each(Lease::release);
+}
+
+/// Changes the limit. The next pass closes connections that are too many.
+pub(crate) fn resize(shared: &Shared, size: usize, overflow: usize) -> Result<(), Error> {
+    if shared.is_closing() {
         return Err(Error::Closed);
     }
     let faults = PoolConfig::check_limit(size, overflow);
     if !faults.is_empty() {
         return Err(ConfigError::new(faults).into());
     }
-    // Set before the limit: no connection in use comes back unseen.
-    connector.trims_on_return.store(true, Ordering::Relaxed);
-    connector.slots.resize(size, overflow);
-    connector.wake.notify_one();
+    // Set before the limit, so that no surplus connection is missed at its return.
+    shared.trims_on_return.store(true, Ordering::Relaxed);
+    shared.slots.resize(size, overflow);
     Ok(())
 }
 
-/// Ends with the pool's last handle, or with its runtime; `_held` tells the connector.
-async fn keep(pool: Weak<Connector>, _held: Arc<Kept>) {
-    let Some((wake, mut vacated)) = pool
-        .upgrade()
-        .map(|connector| (Arc::clone(&connector.wake), connector.slots.vacated()))
-    else {
+/// Replaces every connection opened before now, each once its replacement is open.
+pub(crate) fn refresh(shared: &Shared) {
+    let before = shared.generation.fetch_add(1, Ordering::Relaxed);
+    let generation = before.wrapping_add(1);
+    info!(pool = shared.name, generation, "refreshing all connections");
+    shared.notify_maintenance();
+}
+
+/// Ends with the pool's last handle, or with its runtime.
+async fn maintain(pool: Weak<Shared>, _alive: Arc<Alive>) {
+    let Some(mut changes) = pool.upgrade().map(|shared| shared.changes.subscribe()) else {
         return;
     };
-    let connector = loop {
-        let due = {
-            let Some(connector) = pool.upgrade() else {
+    let shared = loop {
+        let next = {
+            let Some(shared) = pool.upgrade() else {
                 return;
             };
-            if connector.closing.is_given() {
-                break connector;
+            if shared.is_closing() {
+                break shared;
             }
-            // Asked before it is looked at: what falls due in between is seen either way.
-            let due = connector.next_due();
-            let next = sweep(&connector);
-            connector.fill();
-            connector.judge();
-            #[cfg(feature = "metrics")]
-            connector.publish_metrics();
-            due.map_or(next, |due| due.min(next))
+            // Whatever changes during the pass causes another one.
+            changes.mark_unchanged();
+            pass(&shared)
         };
-        // Dropped here, nothing is lost: each of them only says that it is time to look.
+        // Dropped here, nothing is lost: both only say that it is time for another pass.
         tokio::select! {
-            () = wake.notified() => {}
-            changed = vacated.changed() => if changed.is_err() { return },
-            () = sleep_until(due.into()) => {}
+            changed = changes.changed() => if changed.is_err() { return },
+            () = sleep(next) => {}
         }
     };
-    // What was being cleaned, proved or opened becomes idle yet.
-    cleaning::until_gone(&connector).await;
+    // What is being cleaned, validated or opened still becomes idle.
+    close_all(&shared).await;
     #[cfg(feature = "metrics")]
-    connector.publish_metrics();
+    publish_metrics(&shared);
 }
 
-/// Looks after the idle connections; says when to look again.
-fn sweep(connector: &Arc<Connector>) -> Instant {
-    let now = Instant::now();
-    // Counted anew, from nothing, and from here on only raised: a connection that comes back during the sweep and is too
-    // old raises it itself (`cleaning::retire`), and that must not be overwritten.
-    connector.due.store(0, Ordering::Relaxed);
-    let (aside, busy) = connector.slots.sweep(|pool, idle| {
-        let ages: Vec<_> = idle.iter().map(|filled| connector.age(filled)).collect();
-        let plan = connector.upkeep.plan(Timestamp::now(), pool, &ages);
-        let mut aside = Vec::new();
-        if plan.fates.iter().any(|fate| *fate != Fate::Keep) {
-            let mut fates = plan.fates.into_iter();
-            for filled in std::mem::take(idle) {
-                match fates.next().unwrap_or(Fate::Keep) {
-                    Fate::Keep => idle.push(filled),
-                    fate => aside.push((fate, filled)),
-                }
+/// Does what is due. Returns how long to sleep if nothing changes meanwhile.
+fn pass(shared: &Arc<Shared>) -> Duration {
+    let now = Timestamp::now();
+    // Read before the pass: what falls due during it is noticed either way.
+    let due = [
+        shared.backoff().next_attempt(now),
+        shared.health().grace_ends(now),
+    ];
+    let is_busy = sweep(shared, now);
+    if is_busy {
+        find_sign_of_life(shared, now);
+    }
+    log_held_too_long(shared, now);
+    fill(shared, Demand::Waiting);
+    assess(shared);
+    #[cfg(feature = "metrics")]
+    publish_metrics(shared);
+    let tick = shared.schedule.tick(is_busy);
+    let due = due.into_iter().flatten().map(|at| at.since(now));
+    due.min().map_or(tick, |due| due.min(tick))
+}
+
+/// Retires, closes and validates idle connections as planned. Returns whether any are in use.
+fn sweep(shared: &Arc<Shared>, now: Timestamp) -> bool {
+    // Counted anew from nothing, and from here on only raised: a connection that returns during the
+    // sweep and is due raises it itself, which must not be overwritten.
+    shared.due.store(0, Ordering::Relaxed);
+    let (planned, in_use) = shared.slots.sweep(|pool, idle| plan(shared, now, pool, idle));
+    for (action, lease) in planned {
+        match action {
+            Action::Validate => drop(validate_in_background(shared, lease)),
+            Action::Retire => discard(shared, lease, DiscardReason::Retired),
+            Action::Close => discard(shared, lease, DiscardReason::Surplus),
+            Action::Keep => lease.release(),
+        }
+    }
+    in_use > 0
+}
+
+/// Takes out of `idle` the connections for which there is something to do.
+fn plan(
+    shared: &Shared,
+    now: Timestamp,
+    pool: Occupancy,
+    idle: &mut Vec<Lease>,
+) -> (Vec<(Action, Lease)>, usize) {
+    let views: Vec<_> = idle.iter().map(|lease| view(shared, lease)).collect();
+    let plan = shared.schedule.plan(now, pool, &views);
+    let mut planned = Vec::new();
+    if plan.actions.iter().any(|action| *action != Action::Keep) {
+        for (action, lease) in plan.actions.into_iter().zip(std::mem::take(idle)) {
+            match action {
+                Action::Keep => idle.push(lease),
+                action => planned.push((action, lease)),
             }
         }
-        let in_use = pool
-            .open
-            .saturating_sub(ages.len())
-            .saturating_sub(pool.cleaning);
-        // While the slots' lock is held: an opening that ends after the sweep sees that it is a replacement.
-        connector.due.fetch_max(plan.due, Ordering::Relaxed);
-        (aside, in_use > 0)
-    });
-    for (fate, filled) in aside {
-        match fate {
-            Fate::Prove => prove(connector, filled),
-            Fate::Retire => cleaning::discard(connector, filled, DiscardReason::Retired),
-            Fate::Close => cleaning::discard(connector, filled, DiscardReason::Surplus),
-            Fate::Keep => drop(filled),
-        }
     }
-    if busy && connector.is_to_ask_for_a_sign() {
-        ask_for_a_sign_of_life(connector);
-    }
-    let tick = connector.upkeep.tick(busy);
-    now.checked_add(tick).unwrap_or(now)
+    let in_use = pool.open.saturating_sub(views.len());
+    let in_use = in_use.saturating_sub(pool.cleaning);
+    // While the slots are locked: an attempt that ends after the sweep sees that it is a
+    // replacement.
+    shared.due.fetch_max(plan.due, Ordering::Relaxed);
+    (planned, in_use)
 }
 
-/// Connections are in use, and none has come back for long: is the server busy, or gone?
-fn ask_for_a_sign_of_life(connector: &Arc<Connector>) {
-    let status = connector.slots.status();
-    if status.connecting > 0 || status.cleaning > 0 {
-        // Those will tell.
+fn view(shared: &Shared, session: &Session) -> IdleConnection {
+    IdleConnection {
+        used_at: session.follow.used_at,
+        validated_at: session.follow.validated_at,
+        expires_at: session.origin.expires_at,
+        is_outdated: shared.is_outdated(session),
+        is_suspect: shared.liveness.is_suspect(session.follow.validated_at),
+        chance: session.origin.chance,
+    }
+}
+
+/// Connections are in use, and none has come back for long: finds out whether the server is busy or
+/// gone, by an idle connection or a new one.
+fn find_sign_of_life(shared: &Arc<Shared>, now: Timestamp) {
+    let last_return = shared.liveness.last_return();
+    if !shared.liveness.is_quiet(now) || !shared.health().wants_sign_of_life(last_return, now) {
         return;
     }
-    match connector.slots.try_take() {
-        Some(filled) => prove(connector, filled),
-        None => connector.open_for_a_sign_of_life(),
+    let status = shared.slots.status();
+    if status.connecting > 0 || status.cleaning > 0 {
+        // Those will show it.
+        return;
+    }
+    match shared.slots.try_take() {
+        Some(lease) => drop(validate_in_background(shared, lease)),
+        None => fill(shared, Demand::SignOfLife),
     }
 }
 
-/// Proves a connection in the background: idle again, or gone, nobody waits for the outcome.
-fn prove(connector: &Arc<Connector>, filled: Filled) {
-    let runtime = filled.birth.runtime.clone();
-    let tending = connector.slots.tend(filled);
-    let connector = Arc::clone(connector);
-    drop(runtime.spawn(async move {
-        if let Some(filled) = cleaning::prove(&connector, tending).await {
-            cleaning::make_idle(&connector, filled);
-        }
-    }));
+fn log_held_too_long(shared: &Shared, now: Timestamp) {
+    let Some(leak_after) = shared.config.leak_after else {
+        return;
+    };
+    for held in shared.slots.held_too_long(now.before(leak_after)) {
+        let (pool, connection, got_at) = (&shared.name, held.connection, held.got_at);
+        let held_for = now.since(held.since).as_secs_f64();
+        warn!(pool, connection, held_for, %got_at, "connection held too long");
+    }
+}
+
+/// Sets the exported gauges to their values now.
+#[cfg(feature = "metrics")]
+pub(crate) fn publish_metrics(shared: &Shared) {
+    let status = shared.slots.status();
+    let idle_max = if shared.config.overflow_linger.is_zero() {
+        status.size
+    } else {
+        status.limit()
+    };
+    let readiness = shared.readiness.standing().readiness;
+    shared.metrics.publish(&status, idle_max, readiness);
 }

@@ -1,151 +1,150 @@
-//! The fill and its report: waits for what the connector does, and does nothing itself.
+//! Warms the pool up: waits until `size` connections are open, and reports. The attempts themselves
+//! are made by [`open`](super::open).
 
-use std::{
-    fmt::Display,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use mysql_async::prelude::Queryable;
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::{
     engine::backoff::Mark,
     error::Error,
-    lifecycle::maintain as keeper,
     report::{ConnectTime, ServerInfo, WarmUpReport, Warning},
     session::Session,
-    shared::Connector,
+    shared::Shared,
 };
 
-/// Opens, initialises and proves `size` connections, or says how far it came.
+use super::{
+    assess::assess,
+    maintain,
+    open::{Demand, fill},
+};
+
+/// Opens, initialises and validates `size` connections.
 ///
-/// Dropped at any await, it loses nothing: the connector opens what it was asked for.
-pub(crate) async fn warm_up(connector: &Arc<Connector>) -> Result<WarmUpReport, Error> {
-    let span = info_span!("warm_up", pool = connector.name);
-    fill(connector).instrument(span).await
+/// Dropped at any await, it loses nothing: what was opened stays, and attempts go on.
+pub(crate) async fn warm_up(shared: &Arc<Shared>) -> Result<WarmUpReport, Error> {
+    let span = info_span!("warm_up", pool = shared.name);
+    warm_up_in_span(shared).instrument(span).await
 }
 
-async fn fill(connector: &Arc<Connector>) -> Result<WarmUpReport, Error> {
-    if connector.closing.is_given() {
+async fn warm_up_in_span(shared: &Arc<Shared>) -> Result<WarmUpReport, Error> {
+    if shared.is_closing() {
         return Err(Error::Closed);
     }
-    keeper::enter(connector)?;
+    maintain::enter(shared)?;
     let started = Instant::now();
-    let mark = connector.mark();
-    connector.begin();
-    connector.fill();
-    let mut counting = None;
-    let filling = until_filled(connector, mark, &mut counting);
-    let filled = timeout(connector.config.warm_up_timeout, filling).await;
-    if let Ok(Err(Error::Closed)) = filled {
+    let mark = shared.backoff().mark();
+    shared.health().has_begun = true;
+    assess(shared);
+    fill(shared, Demand::Waiting);
+    let mut count = None;
+    let filling = until_filled(shared, mark, &mut count);
+    let filled = timeout(shared.config.warm_up_timeout, filling).await;
+    if matches!(filled, Ok(Err(Error::Closed))) {
         return Err(Error::Closed);
     }
-    let all = match &filled {
-        Ok(Ok(())) if leaves_room(connector, counting).await => None,
-        Ok(Ok(())) => count_all(connector).await,
+    let threads_connected = match &filled {
+        Ok(Ok(())) if has_room(shared, count).await => None,
+        Ok(Ok(())) => count_threads(shared).await,
         _ => None,
     };
-    let report = report(connector, mark, started.elapsed(), all);
-    let needed = connector.config.ready_threshold(report.target);
+    let report = report(shared, mark, started.elapsed(), threads_connected);
     if report.opened > 0 {
-        connector.metrics.note_warm_up(report.elapsed);
+        shared.metrics.record_warm_up(report.elapsed);
     }
-    match filled {
-        Ok(Err(error)) => {
-            tell_not_warm(connector, &report, Some(&error));
-            let source = match error {
-                Error::Connect(error) => Some(error),
-                _ => None,
-            };
-            Err(Error::WarmUp {
-                report: Box::new(report),
-                source,
-            })
+    let source = match filled {
+        Ok(Err(Error::Connect(error))) => Some(error),
+        Err(_elapsed) if report.open < shared.config.ready_threshold(report.target) => {
+            shared.backoff().error().cloned()
         }
-        Err(_elapsed) if report.open < needed => {
-            let source = connector.last_error();
-            tell_not_warm(connector, &report, source.as_ref());
-            Err(Error::WarmUp {
-                report: Box::new(report),
-                source,
-            })
+        _ => {
+            log_finished(shared, &report);
+            return Ok(report);
         }
-        Ok(Ok(())) | Err(_) => {
-            tell_warm(connector, &report);
-            Ok(report)
-        }
-    }
+    };
+    log_incomplete(shared, &report, source.as_ref());
+    Err(Error::WarmUp {
+        report: Box::new(report),
+        source,
+    })
 }
 
-fn tell_warm(connector: &Connector, report: &WarmUpReport) {
+fn log_finished(shared: &Shared, report: &WarmUpReport) {
     info!(
-        pool = connector.name,
+        pool = shared.name,
         target = report.target,
         open = report.open,
         opened = report.opened,
         failed_attempts = report.failed_attempts,
         took = report.elapsed.as_secs_f64(),
         server = report.server.as_ref().map(tracing::field::display),
-        "warm"
+        "warm-up finished"
     );
     for warning in &report.warnings {
-        warn!(pool = connector.name, %warning, "likely to hurt later");
+        warn!(pool = shared.name, %warning, "configuration warning");
     }
 }
 
-fn tell_not_warm(connector: &Connector, report: &WarmUpReport, error: Option<&impl Display>) {
+fn log_incomplete(shared: &Shared, report: &WarmUpReport, error: Option<&impl Display>) {
     warn!(
-        pool = connector.name,
+        pool = shared.name,
         target = report.target,
         open = report.open,
         attempts = report.attempts,
         failed_attempts = report.failed_attempts,
         took = report.elapsed.as_secs_f64(),
         error = error.map(tracing::field::display),
-        "not warm"
+        "warm-up incomplete"
     );
 }
 
+/// Waits until `size` connections are open, or an attempt fails for a permanent reason. Begins to
+/// count the server's connections as soon as one is open.
 async fn until_filled(
-    connector: &Arc<Connector>,
+    shared: &Arc<Shared>,
     mark: Mark,
-    counting: &mut Option<JoinHandle<Option<u64>>>,
+    count: &mut Option<JoinHandle<Option<u64>>>,
 ) -> Result<(), Error> {
-    let mut progress = connector.progress();
+    let mut attempts = shared.attempts.subscribe();
     loop {
-        if connector.closing.is_given() {
+        if shared.is_closing() {
             return Err(Error::Closed);
         }
-        let status = connector.slots.status();
+        let status = shared.slots.status();
         if status.open >= status.size {
             return Ok(());
         }
-        if counting.is_none() && status.idle > 0 {
-            *counting = begin_counting(connector);
+        if count.is_none() && status.idle > 0 {
+            *count = Some(count_others(shared));
         }
-        if let Some(error) = connector.lasting_since(mark.ended) {
+        if let Some(error) = shared.backoff().permanent_since(mark) {
             return Err(Error::Connect(error));
         }
-        if progress.changed().await.is_err() {
+        // The sender lives as long as `shared`.
+        if attempts.changed().await.is_err() {
             return Err(Error::Closed);
         }
     }
 }
 
 fn report(
-    connector: &Connector,
+    shared: &Shared,
     mark: Mark,
     elapsed: Duration,
     threads_connected: Option<u64>,
 ) -> WarmUpReport {
-    let status = connector.slots.status();
-    let since = connector.since(mark);
-    let server = connector.opener.server();
+    let status = shared.slots.status();
+    let since = shared.backoff().since(mark);
+    let server = shared.opener.server();
     let warnings = server
         .as_ref()
-        .map(|server| warnings(connector, server, threads_connected))
+        .map(|server| warnings(shared, server, threads_connected))
         .unwrap_or_default();
     WarmUpReport {
         target: status.size,
@@ -161,53 +160,48 @@ fn report(
     }
 }
 
-/// Whether the server has room for the whole limit for certain, by a count made while connections were opened:
-/// then it need not be counted exactly, which takes a turn after the last one.
-async fn leaves_room(connector: &Connector, counting: Option<JoinHandle<Option<u64>>>) -> bool {
-    let Some(counting) = counting else {
+/// Whether the server certainly has room for the whole limit, by a count made while connections were
+/// opened. If so, the exact count, one more round trip after the last opening, is not needed.
+async fn has_room(shared: &Shared, count: Option<JoinHandle<Option<u64>>>) -> bool {
+    let Some(count) = count else {
         return false;
     };
-    let (Ok(Some(others)), Some(server)) = (counting.await, connector.opener.server()) else {
+    let (Ok(Some(others)), Some(server)) = (count.await, shared.opener.server()) else {
         return false;
     };
-    let limit = u64::try_from(connector.slots.status().limit()).unwrap_or(u64::MAX);
+    let limit = u64::try_from(shared.slots.status().limit()).unwrap_or(u64::MAX);
     limit.saturating_add(others) <= server.max_connections
 }
 
-/// Begins to count the server's connections that may not be ours: those that are being opened are among them.
+/// Counts the server's connections that may not be this pool's; those being opened are among them.
 ///
-/// In a task of its own, beside the openings; a warm-up that is dropped loses no connection.
-fn begin_counting(connector: &Arc<Connector>) -> Option<JoinHandle<Option<u64>>> {
-    let ours = u64::try_from(connector.slots.status().open).unwrap_or(u64::MAX);
-    let connector = Arc::clone(connector);
-    let runtime = tokio::runtime::Handle::current();
-    Some(runtime.spawn(async move { Some(count_all(&connector).await?.saturating_sub(ours)) }))
+/// In a task of its own beside the openings: a warm-up that is dropped loses no connection.
+fn count_others(shared: &Arc<Shared>) -> JoinHandle<Option<u64>> {
+    let own = u64::try_from(shared.slots.status().open).unwrap_or(u64::MAX);
+    let shared = Arc::clone(shared);
+    Handle::current()
+        .spawn(async move { Some(count_threads(&shared).await?.saturating_sub(own)) })
 }
 
 /// How many connections the server has in all, asked on one that is idle.
-async fn count_all(connector: &Arc<Connector>) -> Option<u64> {
-    let filled = connector.slots.try_take()?;
-    let runtime = filled.birth.runtime.clone();
-    let mut tending = connector.slots.tend(filled);
-    let limit = connector.config.connect_timeout;
+async fn count_threads(shared: &Arc<Shared>) -> Option<u64> {
+    let lease = shared.slots.try_take()?;
+    let runtime = lease.origin.runtime.clone();
+    let mut cleaning = shared.slots.begin_cleaning(lease);
+    let limit = shared.config.connect_timeout;
     // In a task of its own: a warm-up that is dropped here loses no connection.
     let asking = runtime.spawn(async move {
-        let answer = match tending.session() {
-            Some(session) => timeout(limit, threads_connected(session))
-                .await
-                .ok()?
-                .ok()?,
-            None => None,
-        };
-        drop(tending.done());
-        answer
+        let answer = timeout(limit, threads_connected(cleaning.session()?)).await;
+        let count = answer.ok()?.ok()?;
+        drop(cleaning.finish());
+        count
     });
     asking.await.ok()?
 }
 
 async fn threads_connected(session: &mut Session) -> mysql_async::Result<Option<u64>> {
     session
-        .maintain(async |conn| {
+        .command(async |conn| {
             let question = "SHOW GLOBAL STATUS LIKE 'Threads_connected'";
             let row: Option<(String, u64)> = conn.query_first(question).await?;
             Ok(row.map(|(_, count)| count))
@@ -216,12 +210,12 @@ async fn threads_connected(session: &mut Session) -> mysql_async::Result<Option<
 }
 
 fn warnings(
-    connector: &Connector,
+    shared: &Shared,
     server: &ServerInfo,
     threads_connected: Option<u64>,
 ) -> Vec<Warning> {
-    let config = &connector.config;
-    let status = connector.slots.status();
+    let config = &shared.config;
+    let status = shared.slots.status();
     let limit = u64::try_from(status.limit()).unwrap_or(u64::MAX);
     let ours = u64::try_from(status.open).unwrap_or(u64::MAX);
     let others = threads_connected.map_or(0, |all| all.saturating_sub(ours));
@@ -232,7 +226,7 @@ fn warnings(
     ];
     for (setting, most, others) in allowances {
         let allowed = most.saturating_sub(others);
-        // 0 is the server's word for no limit of its own.
+        // 0 means that the server has no limit of its own.
         if most > 0 && limit > allowed {
             warnings.push(Warning::LimitTooHigh {
                 limit: status.limit(),
@@ -245,7 +239,7 @@ fn warnings(
     let too_long = |time: Option<Duration>| {
         !wait_timeout.is_zero() && time.is_none_or(|time| time >= wait_timeout)
     };
-    // Kept alive, a connection may grow old: only a maximum age that was asked for is held against it.
+    // A connection that is kept alive may grow old: a `recycle` of never is no problem then.
     if too_long(config.recycle) && (config.recycle.is_some() || too_long(config.keepalive)) {
         warnings.push(Warning::RecycleNotBelowWaitTimeout {
             recycle: config.recycle,

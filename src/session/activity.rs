@@ -1,68 +1,62 @@
-//! What can be seen of connections while they are lent: whether commands are under way, and whether answers come;
-//! and how those commands are cut off.
+//! What the pool can see and do while a caller uses a connection: whether a statement is under way,
+//! whether answers come, and how `close()` cuts it off.
 
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Poll, Waker},
+    task::Poll,
 };
 
-use crate::session::signal::Signal;
+use futures_util::task::AtomicWaker;
 
-/// Beats at the beginning and at the end of each of a borrower's commands: odd while one is under way.
-///
-/// Only whoever has the connection beats; others look.
+/// The activity on one connection.
 #[derive(Debug, Default)]
-pub(crate) struct Pulse {
-    beats: AtomicU64,
-    /// Wakes the task whose command is under way. Taken alone.
-    waker: Mutex<Option<Waker>>,
+pub(crate) struct Activity {
+    /// Counts the beginning and the end of each statement: odd while one is under way. Only the
+    /// holder of the connection writes it.
+    steps: AtomicU64,
+    is_cut: AtomicBool,
+    /// Wakes the task that waits for an answer, so that it notices the cut.
+    waker: AtomicWaker,
 }
 
-impl Pulse {
+impl Activity {
     #[inline]
     pub(crate) fn begin(&self) {
-        let beats = self.beats.load(Ordering::Relaxed);
-        self.beats.store(beats | 1, Ordering::Relaxed);
+        let steps = self.steps.load(Ordering::Relaxed);
+        self.steps.store(steps | 1, Ordering::Relaxed);
     }
 
     #[inline]
     pub(crate) fn end(&self) {
-        let beats = self.beats.load(Ordering::Relaxed);
-        self.beats
-            .store((beats | 1).wrapping_add(1), Ordering::Relaxed);
+        let steps = self.steps.load(Ordering::Relaxed);
+        let even = (steps | 1).wrapping_add(1);
+        self.steps.store(even, Ordering::Relaxed);
     }
 
-    /// The outcome of a borrower's command, or `None` if the connection is cut off first.
-    ///
-    /// Whoever gives the signal then wakes all pulses: a place of its own for each connection costs a fraction of one in
-    /// a list that all share.
+    /// Whether the connection may not be used any more, because the pool is closed.
+    #[inline]
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Acquire)
+    }
+
+    /// Runs a statement to its end, or to the cut: then the result is `None`.
     pub(crate) async fn unless_cut<T>(
         &self,
-        cut: &Signal,
-        mut command: impl Future<Output = T> + Unpin,
+        mut statement: impl Future<Output = T> + Unpin,
     ) -> Option<T> {
-        // However it ends: a waker keeps its task's memory.
-        let _forgetting = Forgetting(self);
+        let _guard = ClearWaker(&self.waker);
         poll_fn(|cx| {
-            if let Poll::Ready(output) = Pin::new(&mut command).poll(cx) {
+            if let Poll::Ready(output) = Pin::new(&mut statement).poll(cx) {
                 return Poll::Ready(Some(output));
             }
-            let mut waker = self.waker();
-            let is_there = matches!(&*waker, Some(waker) if waker.will_wake(cx.waker()));
-            let old = if is_there {
-                None
-            } else {
-                waker.replace(cx.waker().clone())
-            };
-            drop(waker);
-            drop(old);
-            // Read after the waker is there: a signal given in between is not missed.
-            if cut.is_given() {
+            self.waker.register(cx.waker());
+            // Read after the waker is registered: a cut in between is not missed.
+            if self.is_cut() {
                 Poll::Ready(None)
             } else {
                 Poll::Pending
@@ -71,123 +65,113 @@ impl Pulse {
         .await
     }
 
-    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cut(&self) {
+        self.is_cut.store(true, Ordering::Release);
+        self.waker.wake();
     }
 }
 
-/// Has a pulse forget whom it wakes.
-struct Forgetting<'a>(&'a Pulse);
+/// Clears the waker however the statement ends: a waker keeps its task's memory.
+struct ClearWaker<'a>(&'a AtomicWaker);
 
-impl Drop for Forgetting<'_> {
+impl Drop for ClearWaker<'_> {
     fn drop(&mut self) {
-        let waker = self.0.waker().take();
-        // With no lock held: what is dropped with a task may be anything.
-        drop(waker);
+        drop(self.0.take());
     }
 }
 
-/// The pulses of a pool's connections.
+/// The activities of all connections of a pool.
 #[derive(Debug, Default)]
-pub(crate) struct Pulses {
-    /// Guards who is looked at. Taken before nothing else.
-    all: Mutex<Vec<Weak<Pulse>>>,
+pub(crate) struct Activities {
+    /// No other lock is taken while this one is held.
+    all: Mutex<Vec<Weak<Activity>>>,
 }
 
-/// All pulses at a moment. Two looks that are equal have had no answer in between.
+/// All activities at one moment. No answer came between two samples that are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Look {
-    /// Connections with a borrower's command under way.
+pub(crate) struct Sample {
+    /// Connections with a statement under way.
     pub(crate) under_way: usize,
-    beats: u64,
+    steps: u64,
 }
 
-impl Pulses {
-    /// A pulse for a new connection.
-    pub(crate) fn begin(&self) -> Arc<Pulse> {
-        let pulse = Arc::default();
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|pulse| pulse.strong_count() > 0);
-        all.push(Arc::downgrade(&pulse));
+impl Activities {
+    /// The activity of a new connection.
+    pub(crate) fn add(&self) -> Arc<Activity> {
+        let activity = Arc::default();
+        let mut all = self.all();
+        all.retain(|activity| activity.strong_count() > 0);
+        all.push(Arc::downgrade(&activity));
         drop(all);
-        pulse
+        activity
     }
 
-    /// Wakes those whose commands are under way, to see that they are cut off.
-    pub(crate) fn wake(&self) {
-        let all = self
-            .all
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        for pulse in all.iter().filter_map(Weak::upgrade) {
-            let waker = pulse.waker().take();
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+    /// Ends all statements under way, and lets no other begin.
+    pub(crate) fn cut_all(&self) {
+        let all = self.all().clone();
+        for activity in all.iter().filter_map(Weak::upgrade) {
+            activity.cut();
         }
     }
 
-    pub(crate) fn look(&self) -> Look {
-        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut look = Look {
+    pub(crate) fn sample(&self) -> Sample {
+        let mut sample = Sample {
             under_way: 0,
-            beats: 0,
+            steps: 0,
         };
-        for pulse in all.iter().filter_map(Weak::upgrade) {
-            let beats = pulse.beats.load(Ordering::Relaxed);
-            let is_under_way = usize::from(beats & 1 == 1);
-            look.under_way = look.under_way.saturating_add(is_under_way);
-            look.beats = look.beats.wrapping_add(beats);
+        for activity in self.all().iter().filter_map(Weak::upgrade) {
+            let steps = activity.steps.load(Ordering::Relaxed);
+            let is_under_way = usize::from(steps & 1 == 1);
+            sample.under_way = sample.under_way.saturating_add(is_under_way);
+            sample.steps = sample.steps.wrapping_add(steps);
         }
-        drop(all);
-        look
+        sample
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Weak<Activity>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        future::{pending, ready},
-        sync::Arc,
-    };
+    use std::future::{pending, ready};
 
-    use super::{Pulses, Signal};
+    use super::*;
 
     #[tokio::test]
-    async fn a_command_ends_by_itself_or_is_cut_off() {
-        let (pulses, cut) = (Pulses::default(), Arc::new(Signal::default()));
-        let pulse = pulses.begin();
-        assert_eq!(pulse.unless_cut(&cut, ready(1)).await, Some(1));
-        let command = tokio::spawn({
-            let (pulse, cut) = (Arc::clone(&pulse), Arc::clone(&cut));
-            async move { pulse.unless_cut(&cut, pending::<()>()).await }
+    async fn a_statement_ends_by_itself_or_is_cut() {
+        let activities = Activities::default();
+        let activity = activities.add();
+        assert_eq!(activity.unless_cut(ready(1)).await, Some(1));
+        let statement = tokio::spawn({
+            let activity = Arc::clone(&activity);
+            async move { activity.unless_cut(pending::<()>()).await }
         });
         tokio::task::yield_now().await;
-        assert!(cut.give());
-        pulses.wake();
-        assert_eq!(command.await.expect("no panic"), None);
-        assert!(pulse.waker().is_none(), "a task is kept");
-        assert_eq!(pulse.unless_cut(&cut, ready(1)).await, Some(1));
-        assert_eq!(pulse.unless_cut(&cut, pending::<()>()).await, None);
+        activities.cut_all();
+        assert_eq!(statement.await.expect("no panic"), None);
+        assert!(activity.waker.take().is_none(), "the task is kept alive");
+        assert!(activity.is_cut());
+        assert_eq!(activity.unless_cut(pending::<()>()).await, None);
     }
 
     #[test]
-    fn a_look_tells_commands_under_way_and_whether_any_was_answered() {
-        let pulses = Pulses::default();
-        let (one, other) = (pulses.begin(), pulses.begin());
-        assert_eq!(pulses.look().under_way, 0);
+    fn a_sample_shows_statements_under_way_and_answers() {
+        let activities = Activities::default();
+        let (one, other) = (activities.add(), activities.add());
+        assert_eq!(activities.sample().under_way, 0);
         one.begin();
         other.begin();
-        let before = pulses.look();
-        assert_eq!((before.under_way, pulses.look()), (2, before));
+        let before = activities.sample();
+        assert_eq!((before.under_way, activities.sample()), (2, before));
         one.end();
-        assert_eq!(pulses.look().under_way, 1);
+        assert_eq!(activities.sample().under_way, 1);
         one.begin();
-        let after = pulses.look();
+        let after = activities.sample();
         assert_eq!(after.under_way, 2);
         assert_ne!(after, before);
         drop(one);
-        assert_eq!(pulses.look().under_way, 1);
+        assert_eq!(activities.sample().under_way, 1);
     }
 }

@@ -1,7 +1,8 @@
-//! Drops what holds a connection so that its socket is closed at once, without a word read from or sent to the server.
+//! Closes a connection's socket at once, without reading from it or sending anything.
 //!
-//! The driver's `Conn`, dropped as it is, goes on in a task of its own: it reads all that is pending, however much
-//! that is, before it closes the socket. It spawns that task on the runtime at hand; here that is one that is gone.
+//! The driver's `Conn` does not do that when it is dropped: it spawns a task that reads all pending
+//! rows first, however many they are. It spawns on the current runtime, so here the current runtime
+//! is one that has ended.
 
 use std::{
     future::Future,
@@ -12,19 +13,19 @@ use std::{
 
 use tokio::runtime::{Builder, Handle};
 
-/// A runtime that is gone: what is spawned on it is dropped at once.
-static NOWHERE: LazyLock<Option<Handle>> = LazyLock::new(|| {
+/// A runtime that has ended: tasks spawned on it are dropped at once.
+static ENDED: LazyLock<Option<Handle>> = LazyLock::new(|| {
     let runtime = Builder::new_current_thread().build().ok()?;
     let handle = runtime.handle().clone();
     runtime.shutdown_background();
     Some(handle)
 });
 
-/// Drops it, and closes the sockets of the connections in it.
+/// Drops `holder`, and closes the sockets of the connections in it.
 pub(crate) fn sever<T>(holder: T) {
-    // Where a thread is ending, no runtime can be entered; nor is there one for the driver to spawn on.
+    // On a thread that is ending no runtime can be entered, and the driver cannot spawn either.
     let is_ending = Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed());
-    let _nowhere = NOWHERE.as_ref().filter(|_| !is_ending).map(Handle::enter);
+    let _entered = ENDED.as_ref().filter(|_| !is_ending).map(Handle::enter);
     drop(holder);
 }
 
@@ -47,7 +48,7 @@ impl<F: Future> Future for Severed<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         match &mut self.future {
             Some(future) => future.as_mut().poll(cx),
-            None => unreachable!("only dropping takes it"),
+            None => unreachable!("only `drop` takes it"),
         }
     }
 }
@@ -70,34 +71,28 @@ mod tests {
 
     use super::{Severed, sever};
 
-    /// As the driver's `Conn`: dropped, it goes on in a task.
-    struct GoesOn(Arc<AtomicBool>);
+    /// Spawns a task when it is dropped, as the driver's `Conn` does.
+    struct SpawnsOnDrop(Arc<AtomicBool>);
 
-    impl Drop for GoesOn {
+    impl Drop for SpawnsOnDrop {
         fn drop(&mut self) {
             let ran = Arc::clone(&self.0);
-            drop(tokio::spawn(
-                async move { ran.store(true, Ordering::Relaxed) },
-            ));
+            drop(tokio::spawn(async move { ran.store(true, Ordering::Relaxed) }));
         }
     }
 
     #[tokio::test]
-    async fn what_is_severed_does_not_go_on_in_a_task() {
+    async fn a_severed_holder_runs_no_task() {
         let ran = Arc::new(AtomicBool::new(false));
-        sever(GoesOn(Arc::clone(&ran)));
-        let holder = GoesOn(Arc::clone(&ran));
+        sever(SpawnsOnDrop(Arc::clone(&ran)));
+        let holder = SpawnsOnDrop(Arc::clone(&ran));
         let mut waiting = Severed::new(async move {
             pending::<()>().await;
             drop(holder);
         });
-        let first_poll = std::future::poll_fn(|cx| {
-            let poll = std::pin::Pin::new(&mut waiting).poll(cx);
-            std::task::Poll::Ready(poll)
-        });
-        assert!(first_poll.await.is_pending());
+        assert!(futures_util::poll!(&mut waiting).is_pending());
         drop(waiting);
-        // All that was spawned here would have its turn now.
+        // Whatever had been spawned here would run now.
         tokio::task::yield_now().await;
         assert_eq!(Arc::strong_count(&ran), 1);
         assert!(!ran.load(Ordering::Relaxed));

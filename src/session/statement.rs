@@ -1,16 +1,15 @@
-//! Statements whose text the pool can see, so that it knows whether they change the session.
+//! Statements whose text the pool can see.
 
 use std::{borrow::Cow, sync::Arc};
 
 use mysql_async::{Statement, prelude::StatementLike};
 
-/// A statement that can be executed, and whose text the pool can see: text, bytes, or a prepared
-/// [`Statement`].
+/// A statement to execute whose text the pool can see: text, bytes, or a prepared [`Statement`].
 ///
-/// The pool reads a statement's text to know whether it changes the session, and so needs a reset at the return
-/// ([`Reset::WhenChanged`](crate::Reset::WhenChanged)). The driver's own trait, [`StatementLike`], does not show the text.
-/// All types that the driver takes as that are `Executable` too. In functions generic over the statement use this bound
-/// instead of the driver's:
+/// The pool reads the text to decide whether the session has to be reset at the return
+/// ([`Reset::WhenChanged`](crate::Reset::WhenChanged)). The driver's own trait, [`StatementLike`],
+/// does not show it. All types that implement that trait implement this one too. In functions
+/// generic over the statement, use this bound instead of the driver's:
 ///
 /// ```no_run
 /// use mysql_warm_pool::{PooledConn, mysql_async, statement::Executable};
@@ -20,21 +19,21 @@ use mysql_async::{Statement, prelude::StatementLike};
 /// }
 /// ```
 pub trait Executable: StatementLike {
-    /// The statement's text, or the prepared statement.
+    /// The text, or the prepared statement.
     fn text(&self) -> Text<'_>;
 }
 
-/// What can be seen of an [`Executable`].
+/// What an [`Executable`] shows of itself.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Text<'a> {
-    /// Its text, placeholders included.
+    /// The text, placeholders included.
     Sql(&'a [u8]),
-    /// A statement that was prepared before.
+    /// A statement prepared earlier.
     Prepared(&'a Statement),
 }
 
-macro_rules! by_text {
+macro_rules! by_bytes {
     ($($type:ty),* $(,)?) => {$(
         impl Executable for $type {
             fn text(&self) -> Text<'_> {
@@ -44,7 +43,7 @@ macro_rules! by_text {
     )*};
 }
 
-by_text!(&str, String, &[u8], Vec<u8>, Box<[u8]>, Arc<[u8]>);
+by_bytes!(&str, String, &[u8], Vec<u8>, Box<[u8]>, Arc<[u8]>);
 
 macro_rules! by_str {
     ($($type:ty),* $(,)?) => {$(

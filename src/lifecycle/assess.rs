@@ -1,0 +1,102 @@
+//! Assesses whether the pool can serve, from what its parts know now.
+
+use tracing::info;
+
+use crate::{
+    engine::{
+        backoff::Backoff,
+        health::{Facts, Health},
+    },
+    report::{self, PoolStatus, Readiness},
+    session::activity::Sample,
+    shared::Shared,
+    time::Timestamp,
+};
+
+/// Updates the readiness, and logs a change.
+pub(crate) fn assess(shared: &Shared) {
+    let now = Timestamp::now();
+    let mut health = shared.health();
+    let backoff = shared.backoff();
+    let status = shared.slots.status();
+    let ready_at = shared.config.ready_threshold(status.size);
+    // Nothing has come back for long, and new connections hang: those in use hang as well.
+    let out_of_reach = if backoff.hanging > 0 && shared.liveness.is_quiet(now) {
+        status.in_use
+    } else {
+        0
+    };
+    let unresponsive = shared.liveness.unresponsive_count();
+    let working = status
+        .open
+        .saturating_sub(unresponsive)
+        .saturating_sub(out_of_reach);
+    let sample = sample(shared, &status, unresponsive);
+    let facts = Facts {
+        has_begun: health.has_begun,
+        working,
+        ready_at,
+        is_failing: backoff.is_failing(),
+        is_silent: health.record_sample(sample, now),
+        short_for: health.record_short(working < ready_at, now),
+    };
+    // Under the locks, so that changes are logged in the order in which they happen.
+    let change = shared.readiness.update(facts);
+    let error = change.and_then(|_| trouble(&health, &backoff, &status, now));
+    drop((backoff, health));
+    log_change(shared, change, error);
+}
+
+/// The connections' activity, if all of the limit is in use with statements under way and callers
+/// wait: then no connection can be validated and no other opened, and their answers are all there
+/// is to go by.
+fn sample(shared: &Shared, status: &PoolStatus, unresponsive: usize) -> Option<Sample> {
+    let is_full = status.open >= status.limit() && status.connecting == 0;
+    let none_to_validate = status.idle == 0 && status.cleaning <= unresponsive;
+    if status.waiting == 0 || !is_full || !none_to_validate {
+        return None;
+    }
+    let sample = shared.activities.sample();
+    (sample.under_way >= status.in_use).then_some(sample)
+}
+
+pub(crate) fn log_change(
+    shared: &Shared,
+    change: Option<(Readiness, Readiness)>,
+    error: Option<String>,
+) {
+    if let Some((was, now)) = change {
+        info!(pool = shared.name, %was, %now, error, "readiness changed");
+    }
+}
+
+/// The readiness with what is needed to understand it.
+pub(crate) fn health(shared: &Shared) -> report::Health {
+    let health = shared.health();
+    let backoff = shared.backoff();
+    let standing = shared.readiness.standing();
+    let status = shared.slots.status();
+    report::Health {
+        readiness: standing.readiness,
+        since: standing.since,
+        status,
+        last_error: trouble(&health, &backoff, &status, Timestamp::now()),
+    }
+}
+
+/// What is wrong now, in words.
+fn trouble(
+    health: &Health,
+    backoff: &Backoff,
+    status: &PoolStatus,
+    now: Timestamp,
+) -> Option<String> {
+    let error = backoff.error().map(ToString::to_string);
+    error.or_else(|| {
+        let silent_for = health.silent_for(now)?;
+        Some(format!(
+            "all {} connections are in use, and none has answered for {silent_for:.1?} while {} callers wait",
+            status.in_use, status.waiting
+        ))
+    })
+}

@@ -1,0 +1,114 @@
+//! Ends a connection: the one way out of the pool, whatever the reason.
+
+use std::sync::Arc;
+
+use mysql_async::Conn;
+use tracing::debug;
+
+use crate::{
+    config::OnCancel,
+    engine::slots::{Cleaning, Lease},
+    report::discard::DiscardReason,
+    shared::Shared,
+    time::Timestamp,
+};
+
+use super::{
+    assess::assess,
+    kill,
+    open::{Demand, fill},
+    validate,
+};
+
+/// Closes a connection in the background. Works outside a runtime.
+pub(crate) fn discard(shared: &Arc<Shared>, lease: Lease, reason: DiscardReason) {
+    record(
+        shared,
+        lease.origin.id,
+        reason,
+        Some(lease.follow.validated_at),
+    );
+    let runtime = lease.origin.runtime.clone();
+    let mut cleaning = shared.slots.begin_cleaning(lease);
+    let shared = Arc::clone(shared);
+    // On a runtime that has ended the task is dropped at once, which closes the connection.
+    drop(runtime.spawn(async move {
+        if reason == DiscardReason::Cancelled && shared.config.on_cancel == OnCancel::Kill {
+            kill::kill(&shared, &mut cleaning).await;
+        }
+        close(&shared, cleaning, reason).await;
+    }));
+}
+
+/// Records that a connection being cleaned or validated is discarded, and closes it.
+pub(crate) async fn discard_cleaning(
+    shared: &Arc<Shared>,
+    mut cleaning: Cleaning,
+    reason: DiscardReason,
+) {
+    let Some(session) = cleaning.session() else {
+        return;
+    };
+    let (id, validated_at) = (session.origin.id, session.follow.validated_at);
+    record(shared, id, reason, Some(validated_at));
+    close(shared, cleaning, reason).await;
+}
+
+/// Takes a connection out of the pool without closing it.
+pub(crate) fn detach(shared: &Arc<Shared>, lease: Lease) -> Conn {
+    record(shared, lease.origin.id, DiscardReason::Requested, None);
+    let mut cleaning = shared.slots.begin_cleaning(lease);
+    let session = cleaning.take_session();
+    drop(cleaning);
+    fill(shared, Demand::Waiting);
+    match session {
+        Some(session) => session.conn,
+        None => unreachable!("a lease holds a connection"),
+    }
+}
+
+/// Counts and logs a discarded connection, last validated at that time. If it was found dead, all
+/// others become suspect.
+pub(crate) fn record(
+    shared: &Shared,
+    id: u32,
+    reason: DiscardReason,
+    validated_at: Option<Timestamp>,
+) {
+    shared.metrics.record_discard(reason);
+    debug!(
+        pool = shared.name,
+        connection = id,
+        reason = reason.name(),
+        "connection discarded"
+    );
+    if matches!(
+        reason,
+        DiscardReason::Lost | DiscardReason::ValidationFailed
+    ) {
+        validate::suspect_others(shared, validated_at);
+    }
+}
+
+/// Closes a connection, with a goodbye where it can take one, and makes its slot vacant.
+async fn close(shared: &Arc<Shared>, mut cleaning: Cleaning, reason: DiscardReason) {
+    if let Some(session) = cleaning.take_session() {
+        match reason {
+            DiscardReason::Requested
+            | DiscardReason::Closing
+            | DiscardReason::Retired
+            | DiscardReason::Surplus
+            | DiscardReason::ReadOnly
+            | DiscardReason::RoleChanged => session.quit().await,
+            DiscardReason::Cancelled
+            | DiscardReason::Lost
+            | DiscardReason::Misused
+            | DiscardReason::ValidationFailed
+            | DiscardReason::TooManyRows
+            | DiscardReason::RuntimeGone => session.sever(),
+        }
+    }
+    drop(cleaning);
+    assess(shared);
+    fill(shared, Demand::Waiting);
+}

@@ -1,0 +1,126 @@
+//! Takes a connection back from its caller: idle at once, cleaned first, or discarded.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tracing::{info, trace, warn};
+
+use crate::{
+    engine::slots::Lease,
+    report::discard::DiscardReason,
+    session::{Session, verdict::Verdict},
+    shared::Shared,
+    time::Timestamp,
+};
+
+use super::{
+    clean,
+    discard::discard,
+    maintain,
+    open::{Demand, fill},
+};
+
+/// Takes back a connection. Never blocks; works outside a runtime.
+pub(crate) fn give_back(shared: &Arc<Shared>, mut lease: Lease) {
+    let_go(shared, &lease);
+    trace!(
+        pool = shared.name,
+        connection = lease.conn.id(),
+        "connection returned"
+    );
+    shared.liveness.record_return(lease.follow.used_at);
+    if lease.follow.met_read_only && refresh_for_read_only(shared, &lease) {
+        return discard(shared, lease, DiscardReason::ReadOnly);
+    }
+    match lease.verdict(shared.config.reset) {
+        Verdict::Discard(reason) => discard(shared, lease, reason),
+        _ if shared.is_closing() => discard(shared, lease, DiscardReason::Closing),
+        Verdict::Idle => make_idle(shared, lease),
+        Verdict::Clean(needs) => clean::clean_in_background(shared, lease, needs),
+    }
+}
+
+/// The caller does not hold the connection any more.
+#[inline]
+pub(crate) fn let_go(shared: &Shared, lease: &Lease) {
+    let since = lease.let_go();
+    if let Some(since) = since
+        && (cfg!(feature = "metrics") || shared.config.leak_after.is_some())
+    {
+        let held_for = Timestamp::now().since(since);
+        shared.metrics.use_time.record(held_for);
+        if shared.config.leak_after.is_some() {
+            log_long_held(shared, lease, held_for);
+        }
+    }
+}
+
+fn log_long_held(shared: &Shared, lease: &Lease, held_for: Duration) {
+    if let Some(details) = lease.take_details()
+        && details.is_reported
+    {
+        let (pool, connection) = (&shared.name, details.connection);
+        let (held_for, got_at) = (held_for.as_secs_f64(), details.got_at);
+        info!(pool, connection, held_for, %got_at, "long-held connection returned");
+    }
+}
+
+/// Makes a connection idle that is as good as new, or hands it to the first waiting caller, if the
+/// pool still wants it.
+pub(super) fn make_idle(shared: &Arc<Shared>, lease: Lease) {
+    if shared.is_closing() {
+        return discard(shared, lease, DiscardReason::Closing);
+    }
+    if shared.trims_on_return.load(Ordering::Relaxed) && is_surplus(shared) {
+        return discard(shared, lease, DiscardReason::Surplus);
+    }
+    if is_due(shared, &lease) {
+        return retire(shared, lease);
+    }
+    lease.release();
+}
+
+fn is_surplus(shared: &Shared) -> bool {
+    let status = shared.slots.status();
+    let must_not_linger = shared.config.overflow_linger.is_zero() && status.waiting == 0;
+    status.open > status.limit() || must_not_linger && status.open > status.size
+}
+
+/// Whether to replace the connection, because of its age or a refresh.
+#[inline]
+fn is_due(shared: &Shared, session: &Session) -> bool {
+    // Compared with its last answer, which is close enough to now and needs no clock.
+    let used_at = session.follow.used_at;
+    shared.is_outdated(session) || session.origin.due_at.is_some_and(|at| used_at >= at)
+}
+
+/// Retires a connection if its replacement is open, or if there is no room for one.
+fn retire(shared: &Arc<Shared>, lease: Lease) {
+    let status = shared.slots.status();
+    let is_at_rest = status.connecting == 0 && status.cleaning == 0;
+    if status.open > status.size || is_at_rest && status.open >= status.limit() {
+        return discard(shared, lease, DiscardReason::Retired);
+    }
+    // It stays in use until there is one, which notifies maintenance.
+    lease.release();
+    // After that: a sweep that begins in between sees either the connection or this. Only the first
+    // one opens a replacement at once: the back-off paces further attempts, not the returns.
+    if shared.due.fetch_max(1, Ordering::Relaxed) == 0 {
+        fill(shared, Demand::Waiting);
+    }
+}
+
+/// The server said on this connection that it is read-only. Returns whether to replace the
+/// connection, with all others.
+fn refresh_for_read_only(shared: &Shared, session: &Session) -> bool {
+    if !shared.is_outdated(session)
+        && shared.health().may_refresh_for_read_only(Timestamp::now())
+    {
+        let (pool, connection) = (&shared.name, session.conn.id());
+        warn!(pool, connection, "the server has become read-only");
+        maintain::refresh(shared);
+    }
+    shared.is_outdated(session)
+}

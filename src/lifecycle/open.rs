@@ -1,0 +1,235 @@
+//! Opens connections into vacant slots: for waiting callers, and up to `size`.
+//!
+//! Every attempt runs in a task of its own, in a slot that is occupied from before the TCP connect.
+//! So a caller that gives up wastes nothing, and waiting callers never multiply attempts.
+
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::time::timeout;
+use tracing::{Instrument, Span, debug, debug_span, field::Empty, info, warn};
+
+use crate::{
+    engine::{
+        backoff::Attempt,
+        opener::NotOpened,
+        slots::Opening,
+    },
+    error::{ConnectError, ConnectPhase},
+    report::{PoolStatus, discard::DiscardReason},
+    session::{Session, random},
+    shared::Shared,
+    time::Timestamp,
+};
+
+use super::{assess::assess, discard};
+
+/// An attempt that takes longer is not waited for: another is made beside it.
+const HANGING: Duration = Duration::from_millis(300);
+
+/// What connections are opened for, besides keeping `size` open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Demand {
+    /// Waiting callers, less the connections that are being cleaned and will soon serve them.
+    Waiting,
+    /// All waiting callers: cleaning takes too long.
+    Overdue,
+    /// One connection, to see whether the server answers.
+    SignOfLife,
+}
+
+impl Demand {
+    fn connections(self, status: &PoolStatus, unresponsive: usize) -> usize {
+        match self {
+            Self::Waiting => {
+                let soon = status.cleaning.saturating_sub(unresponsive);
+                status.waiting.saturating_sub(soon)
+            }
+            Self::Overdue => status.waiting,
+            Self::SignOfLife => 1,
+        }
+    }
+}
+
+/// Opens what is missing, as far as the back-off allows.
+pub(crate) fn fill(shared: &Arc<Shared>, demand: Demand) {
+    let Some(runtime) = shared.home.runtime() else {
+        return;
+    };
+    while let Some(task) = next_task(shared, demand) {
+        // All waiting callers share it, so its span has no parent.
+        let span = debug_span!(parent: None, "connect", pool = shared.name, connection = Empty);
+        let task = runtime.spawn(task.run().instrument(span));
+        if task.is_finished() {
+            // The runtime has ended and dropped it at once, as it would the next, endlessly.
+            return;
+        }
+    }
+}
+
+fn next_task(shared: &Arc<Shared>, demand: Demand) -> Option<Task> {
+    if shared.is_closing() {
+        return None;
+    }
+    let backoff = shared.backoff();
+    let allowed = backoff.allows(shared.config.max_connecting, Timestamp::now());
+    let unresponsive = shared.liveness.unresponsive_count();
+    let due = shared.due.load(Ordering::Relaxed);
+    let opening = shared.slots.begin_opening(|status| {
+        let to_keep = status.size.saturating_add(due).saturating_sub(status.open);
+        let wanted = to_keep.max(demand.connections(status, unresponsive));
+        status.connecting.saturating_sub(backoff.hanging) < allowed.min(wanted)
+    })?;
+    let attempt = backoff.begin();
+    drop(backoff);
+    shared.health().has_begun = true;
+    Some(Task {
+        shared: Arc::clone(shared),
+        opening: Some(opening),
+        started: Timestamp::now(),
+        attempt,
+        generation: shared.generation.load(Ordering::Relaxed),
+        is_hanging: false,
+    })
+}
+
+/// One attempt, in the slot that is occupied for it.
+struct Task {
+    shared: Arc<Shared>,
+    opening: Option<Opening>,
+    started: Timestamp,
+    attempt: Attempt,
+    generation: u64,
+    /// It has not answered for long, and the back-off knows.
+    is_hanging: bool,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        // Dropped here by a closing pool, the slot becomes vacant.
+        let Some(outcome) = shared.unless_closing(self.open()).await else {
+            return;
+        };
+        let Some(opening) = self.opening.take() else {
+            return;
+        };
+        match outcome {
+            Ok(session) if shared.is_closing() => session.quit().await,
+            Ok(session) => self.opened(opening, session).await,
+            Err(not_opened) => self.failed(opening, not_opened).await,
+        }
+        drop(self);
+        fill(&shared, Demand::Waiting);
+    }
+
+    /// Opens, and meanwhile lets the back-off know if another attempt should be made beside this.
+    async fn open(&mut self) -> Result<Session, NotOpened> {
+        let shared = Arc::clone(&self.shared);
+        let mut opening = pin!(shared.opener.open(&shared.activities, self.generation));
+        if let Ok(outcome) = timeout(HANGING, &mut opening).await {
+            return outcome;
+        }
+        self.is_hanging = true;
+        let error = ConnectError::timed_out(ConnectPhase::Connect, HANGING);
+        let is_outage =
+            shared
+                .backoff()
+                .hangs(&mut self.attempt, error.clone(), Timestamp::now(), random());
+        log_failure(&shared, is_outage, &error);
+        assess(&shared);
+        opening.await
+    }
+
+    async fn opened(&self, opening: Opening, session: Session) {
+        let shared = &self.shared;
+        let now = Timestamp::now();
+        let took = now.since(self.started);
+        let id = session.origin.id;
+        Span::current().record("connection", id);
+        let seconds = took.as_secs_f64();
+        debug!(
+            pool = shared.name,
+            connection = id,
+            took = seconds,
+            "connection opened"
+        );
+        shared.metrics.create_time.record(took);
+        shared.liveness.record_answer(now);
+        let remember = shared.slots.status().limit();
+        let outage = shared.backoff().succeeded(took, remember, now);
+        if let Some(outage) = outage {
+            info!(
+                pool = shared.name,
+                failures = outage.failures,
+                lasted = outage.lasted.as_secs_f64(),
+                "connections can be opened again"
+            );
+        }
+        if shared.is_outdated(&session) {
+            // Begun before a refresh, perhaps with the credentials or the address of before.
+            discard::record(shared, id, DiscardReason::Retired, None);
+            session.quit().await;
+            drop(opening);
+        } else {
+            drop(opening.fill(session));
+            if shared.due.load(Ordering::Relaxed) > 0
+                || shared.trims_on_return.load(Ordering::Relaxed)
+            {
+                // The connection it replaces can be closed, or it is surplus itself by now.
+                shared.notify_maintenance();
+            }
+        }
+        self.end();
+    }
+
+    async fn failed(&self, opening: Opening, not_opened: NotOpened) {
+        let shared = &self.shared;
+        record_failure(shared, self.attempt, &not_opened.error);
+        // Waiters are notified before the goodbye, which a server may be slow to take. The slot
+        // stays occupied until the socket is closed.
+        self.end();
+        let _closing = shared.unless_closing(not_opened.quit()).await;
+        drop(opening);
+        self.end();
+    }
+
+    fn end(&self) {
+        assess(&self.shared);
+        self.shared.notify_waiters();
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if self.is_hanging {
+            let mut backoff = self.shared.backoff();
+            backoff.hanging = backoff.hanging.saturating_sub(1);
+        }
+        // The driver panicked. Without the back-off it would do so again at once, endlessly.
+        if std::thread::panicking() {
+            record_failure(&self.shared, self.attempt, &ConnectError::panicked());
+        }
+    }
+}
+
+fn record_failure(shared: &Shared, attempt: Attempt, error: &ConnectError) {
+    shared.metrics.failed_attempts.add_one();
+    let is_outage =
+        shared
+            .backoff()
+            .failed(attempt, error.clone(), Timestamp::now(), random());
+    log_failure(shared, is_outage, error);
+}
+
+fn log_failure(shared: &Shared, is_outage: bool, error: &ConnectError) {
+    if is_outage {
+        warn!(pool = shared.name, %error, "connections cannot be opened");
+    } else {
+        debug!(pool = shared.name, %error, "connection not opened");
+    }
+    shared.notify_maintenance();
+}

@@ -1,0 +1,134 @@
+//! Validates open connections, and makes the others suspect when one is found dead.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout, timeout_at},
+};
+use tracing::debug;
+
+use crate::{
+    engine::slots::{Cleaning, Lease},
+    error::Brief,
+    report::discard::DiscardReason,
+    shared::Shared,
+    time::Timestamp,
+};
+
+use super::{assess::assess, discard, give_back};
+
+/// A connection that does not answer the pool for longer does not count as working, and all others
+/// are validated too.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// Validates a connection in a task of its own, so that a caller that gives up wastes nothing.
+///
+/// The connection is sent to the returned receiver, or becomes idle if that was dropped. If it is
+/// not valid it is discarded, and nothing is sent.
+pub(crate) fn validate_in_background(
+    shared: &Arc<Shared>,
+    lease: Lease,
+) -> oneshot::Receiver<Lease> {
+    let (sender, receiver) = oneshot::channel();
+    let runtime = lease.origin.runtime.clone();
+    let cleaning = shared.slots.begin_cleaning(lease);
+    let shared = Arc::clone(shared);
+    drop(runtime.spawn(async move {
+        if let Some(lease) = validate(&shared, cleaning).await
+            && let Err(lease) = sender.send(lease)
+        {
+            give_back::make_idle(&shared, lease);
+        }
+    }));
+    receiver
+}
+
+async fn validate(shared: &Arc<Shared>, mut cleaning: Cleaning) -> Option<Lease> {
+    let session = cleaning.session()?;
+    let (id, validated_at) = (session.origin.id, session.follow.validated_at);
+    shared.metrics.validations.add_one();
+    if shared.liveness.is_suspect(validated_at) {
+        shared.metrics.suspects.add_one();
+    }
+    let outcome = with_patience(shared, id, validated_at, pin!(session.validate())).await;
+    let error = match outcome {
+        Some(Ok(())) => {
+            shared.liveness.record_answer(Timestamp::now());
+            return cleaning.finish();
+        }
+        Some(Err(error)) => Brief(error).to_string(),
+        None => format!("no answer within {:?}", shared.config.connect_timeout),
+    };
+    debug!(
+        pool = shared.name,
+        connection = id,
+        error,
+        "validation failed"
+    );
+    // Boxed, as it is rare and large.
+    let reason = DiscardReason::ValidationFailed;
+    Box::pin(discard::discard_cleaning(shared, cleaning, reason)).await;
+    None
+}
+
+/// Makes all connections suspect that have not been validated since now, unless the one that was
+/// found dead was suspect itself: that says nothing new about the others.
+pub(crate) fn suspect_others(shared: &Shared, validated_at: Option<Timestamp>) {
+    if validated_at.is_none_or(|at| !shared.liveness.is_suspect(at)) {
+        shared.liveness.suspect_all(Timestamp::now());
+        shared.notify_maintenance();
+    }
+}
+
+/// The outcome of the pool's own work on a connection, or `None` after `connect_timeout`. If it
+/// takes long, the connection does not count as working meanwhile, and all others become suspect.
+pub(super) async fn with_patience<T>(
+    shared: &Shared,
+    id: u32,
+    validated_at: Timestamp,
+    mut work: impl Future<Output = T> + Unpin,
+) -> Option<T> {
+    let _panic = RecordPanic {
+        shared,
+        id,
+        validated_at,
+    };
+    let limit = shared.config.connect_timeout;
+    let began = Instant::now();
+    let soon = timeout(PATIENCE.min(limit), &mut work).await;
+    if soon.is_ok() || limit <= PATIENCE {
+        return soon.ok();
+    }
+    let unresponsive = shared.liveness.unresponsive();
+    suspect_others(shared, Some(validated_at));
+    assess(shared);
+    let outcome = match began.checked_add(limit) {
+        Some(deadline) => timeout_at(deadline, work).await.ok(),
+        None => Some(work.await),
+    };
+    drop(unresponsive);
+    assess(shared);
+    outcome
+}
+
+/// Counts the connection as lost if the driver panics. Its `Cleaning` closes it.
+struct RecordPanic<'a> {
+    shared: &'a Shared,
+    id: u32,
+    validated_at: Timestamp,
+}
+
+impl Drop for RecordPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let validated_at = Some(self.validated_at);
+            discard::record(self.shared, self.id, DiscardReason::Lost, validated_at);
+        }
+    }
+}

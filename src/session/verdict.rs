@@ -1,0 +1,119 @@
+//! What a returned connection needs before it is as good as new. Sends and reads nothing.
+
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Waker},
+};
+
+use mysql_async::{QueryResult, TextProtocol, consts::StatusFlags};
+
+use crate::{config::Reset, report::discard::DiscardReason};
+
+use super::Session;
+
+/// What to do with a returned connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is as good as new.
+    Idle,
+    Clean(Needs),
+    Discard(DiscardReason),
+}
+
+/// What a connection needs to be as good as new.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Rows are pending.
+    pub(crate) drain: bool,
+    /// It was used without being followed.
+    pub(crate) validation: bool,
+    /// A transaction is or may be open.
+    pub(crate) rollback: bool,
+    /// The session was or may have been changed.
+    pub(crate) reset: bool,
+    /// The default database was or may have been changed.
+    pub(crate) database: bool,
+    /// A role was or may have been set.
+    pub(crate) role: bool,
+}
+
+impl Session {
+    /// Decides what the connection needs now that its caller has returned it.
+    pub(crate) fn verdict(&mut self, reset: Reset) -> Verdict {
+        let follow = &self.follow;
+        let is_disconnected = self.conn.is_disconnected();
+        if follow.in_flight {
+            return Verdict::Discard(DiscardReason::Cancelled);
+        }
+        if follow.is_guarded && !follow.is_lost || is_disconnected && follow.is_misused {
+            return Verdict::Discard(DiscardReason::Misused);
+        }
+        // A statement that was followed to its end leaves the driver's flag up only if it failed.
+        // Otherwise reading a result was cancelled or failed, which nobody followed.
+        if is_disconnected || follow.is_lost {
+            return Verdict::Discard(DiscardReason::Lost);
+        }
+        if !follow.is_used {
+            return Verdict::Idle;
+        }
+        if follow.is_unfollowed && !self.is_as_opened() {
+            return Verdict::Discard(DiscardReason::Misused);
+        }
+        let has_rows = QueryResult::<TextProtocol>::new(&mut self.conn)
+            .columns()
+            .is_some();
+        if !has_rows && !self.take_late_error() {
+            return Verdict::Discard(DiscardReason::Lost);
+        }
+        let needs = self.needs(reset, has_rows);
+        if needs == Needs::default() {
+            self.follow.start_over();
+            Verdict::Idle
+        } else {
+            Verdict::Clean(needs)
+        }
+    }
+
+    /// After an error, that of a later result set may still wait to be raised by the next
+    /// statement, which may be another caller's: takes it out, without reading. False if it cannot.
+    fn take_late_error(&mut self) -> bool {
+        if self.conn.last_ok_packet().is_some() {
+            return true;
+        }
+        let settled = pin!(QueryResult::<TextProtocol>::new(&mut self.conn).drop_result());
+        settled
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_ready()
+    }
+
+    fn needs(&self, reset: Reset, has_rows: bool) -> Needs {
+        let follow = &self.follow;
+        let effect = follow.effect;
+        let may_be_in_transaction = match self.status_flags() {
+            Some(flags) => flags.contains(StatusFlags::SERVER_STATUS_IN_TRANS),
+            // Without resets an earlier caller may have turned autocommit off.
+            None => effect.transaction || !self.origin.autocommit || reset == Reset::Never,
+        };
+        Needs {
+            drain: has_rows,
+            validation: follow.is_unfollowed,
+            rollback: follow.in_transaction || may_be_in_transaction,
+            reset: match reset {
+                Reset::Always => true,
+                Reset::WhenChanged => effect.session,
+                Reset::Never => false,
+            },
+            database: effect.database,
+            // `Reset::Always` also finds a role that a view or a trigger has set.
+            role: effect.role || reset == Reset::Always,
+        }
+    }
+
+    /// Whether it is still the connection, and the account, that was opened.
+    fn is_as_opened(&self) -> bool {
+        let (now, then) = (self.conn.opts(), &self.origin.opts);
+        self.conn.id() == self.origin.id
+            && (now.user(), now.pass(), now.db_name()) == (then.user(), then.pass(), then.db_name())
+    }
+}
