@@ -41,12 +41,7 @@ use crate::{
         random,
         signal::Signal,
     },
-    telemetry::{
-        PoolMetrics,
-        export::{self, Registry},
-        metrics::{Counter, Metrics},
-        slow::SlowGets,
-    },
+    telemetry::{PoolMetrics, metrics::Metrics, slow::SlowGets},
     time::{Timestamp, nanos},
 };
 
@@ -102,7 +97,6 @@ pub(crate) struct Connector {
     generation: AtomicU64,
     /// Connections beyond `size` are closed on return, or ones beyond a limit that was made smaller.
     pub(crate) trims_on_return: AtomicBool,
-    discarded: [Counter; DiscardReason::ALL.len()],
 }
 
 /// Signs of life: the number of a [`Timestamp`] each.
@@ -158,16 +152,9 @@ impl Connector {
     pub(crate) fn new(config: PoolConfig) -> Arc<Self> {
         let config = Arc::new(config);
         let name = config.display_name();
-        let registry = Registry::of(&name);
-        let metrics = Metrics::new(&registry);
-        let discarded = DiscardReason::ALL.map(|reason| {
-            let reason = Some(("reason", reason.name()));
-            Counter::new(registry.counter(export::DISCARDED, reason))
-        });
         Arc::new(Self {
-            metrics: Apart::new(metrics),
+            metrics: Apart::new(Metrics::new(&name)),
             slow_gets: SlowGets::default(),
-            discarded,
             name,
             opener: Opener::new(Arc::clone(&config)),
             slots: Slots::new(config.size, config.overflow),
@@ -381,13 +368,7 @@ impl Connector {
     }
 
     pub(crate) fn metrics(&self) -> PoolMetrics {
-        let discarded = DiscardReason::ALL.iter().zip(&self.discarded);
-        self.metrics.read(
-            discarded
-                .map(|(reason, count)| (*reason, count.get()))
-                .collect(),
-            self.board.standing().readiness,
-        )
+        self.metrics.read(self.board.standing().readiness)
     }
 
     /// Sets the exported gauges to what is so now.
@@ -482,11 +463,7 @@ impl Connector {
 
     /// How many connections were discarded for this reason.
     pub(crate) fn discarded(&self, reason: DiscardReason) -> u64 {
-        let counts = DiscardReason::ALL.iter().zip(&self.discarded);
-        counts
-            .filter(|(of, _)| **of == reason)
-            .map(|(_, count)| count.get())
-            .sum()
+        self.metrics.discarded(reason)
     }
 
     /// Counts a connection that is taken out of use; `proved_at` is when it was last known to be alive.
@@ -496,10 +473,7 @@ impl Connector {
         reason: DiscardReason,
         proved_at: Option<Timestamp>,
     ) {
-        let counts = DiscardReason::ALL.iter().zip(&self.discarded);
-        counts
-            .filter(|(of, _)| **of == reason)
-            .for_each(|(_, count)| count.add_one());
+        self.metrics.record_discard(reason);
         debug!(
             pool = self.name,
             connection = id,

@@ -50,7 +50,7 @@ async fn fill(connector: &Arc<Connector>) -> Result<WarmUpReport, Error> {
     let report = report(connector, mark, started.elapsed(), all);
     let needed = connector.config.ready_threshold(report.target);
     if report.opened > 0 {
-        connector.metrics.note_warm_up(report.elapsed);
+        connector.metrics.record_warm_up(report.elapsed);
     }
     match filled {
         Ok(Err(error)) => {
