@@ -24,7 +24,7 @@ use crate::{
     lifecycle::{clean as cleaning, maintain as keeper},
     report::discard::DiscardReason,
     shared::Connector,
-    telemetry::slow::{Stage, Trail},
+    telemetry::slow::Stopwatch,
     time::Timestamp,
 };
 
@@ -88,19 +88,23 @@ async fn in_time(
     got_at: &'static Location<'static>,
 ) -> Result<PooledConn, Error> {
     let begun = Timestamp::now();
-    let mut trail = Trail::begin(begun);
+    let mut stopwatch = Stopwatch::start(begun, TimeoutCause::Exhausted);
     let mut proving = Vec::new();
     let outcome = {
         // Out of the queue again before the pool is looked at.
-        let waiting = pin!(wait(connector, stale, &mut proving, &mut trail));
+        let waiting = pin!(wait(connector, stale, &mut proving, &mut stopwatch));
         connector.deadlines.timeout(begun, limit, waiting).await
     };
     let ended = match &outcome {
         Ok(Ok((_, had_at))) => *had_at,
         _ => Timestamp::now(),
     };
-    let spent = trail.end(ended);
-    let waited = spent.all();
+    if matches!(&outcome, Err(missed) if *missed != Missed::Runtime) {
+        stopwatch.switch(cause(connector, &proving));
+    }
+    let cause = stopwatch.cause();
+    let spent = stopwatch.stop(ended);
+    let waited = spent.total();
     let outcome = outcome.unwrap_or_else(|missed| {
         if missed == Missed::Runtime {
             return Err(Error::NoRuntime);
@@ -108,18 +112,6 @@ async fn in_time(
         connector.metrics.timeouts.add_one();
         let status = connector.slots.status();
         let source = connector.last_error();
-        let only_proved = status.in_use == 0 && status.cleaning > 0;
-        let cause = if !proving.is_empty() || only_proved {
-            TimeoutCause::Validating
-        } else if status.open >= status.limit() {
-            TimeoutCause::Exhausted
-        } else if source.is_some() {
-            TimeoutCause::Unavailable
-        } else if status.connecting > 0 {
-            TimeoutCause::Connecting
-        } else {
-            TimeoutCause::Exhausted
-        };
         Err(Error::Timeout {
             cause,
             waited,
@@ -131,7 +123,7 @@ async fn in_time(
     if connector.config.slow_get.is_some_and(|slow| waited > slow) {
         let (name, status) = (&connector.name, connector.slots.status());
         let slow = &connector.slow_gets;
-        slow.tell(name, spent, status, outcome.as_ref().err(), ended);
+        slow.log(name, &spent, status, outcome.as_ref().err(), ended);
     }
     let (filled, _) = outcome?;
     connector.metrics.wait_time.record(waited);
@@ -201,7 +193,7 @@ async fn wait(
     connector: &Arc<Connector>,
     mut stale: Option<Filled>,
     proving: &mut Vec<oneshot::Receiver<Filled>>,
-    trail: &mut Trail,
+    stopwatch: &mut Stopwatch,
 ) -> Result<(Filled, Timestamp), Error> {
     let ended_before = connector.ended();
     let mut news = connector.deadlines.news();
@@ -214,7 +206,7 @@ async fn wait(
     let mut was_served = stale.is_some();
     'again: loop {
         if let Some(filled) = stale.take() {
-            trail.enter(Stage::Proving);
+            stopwatch.switch(TimeoutCause::Validating);
             proving.push(begin_proof(connector, filled));
             // Usually it is there in a moment. If not, it may be dead: the next is tried beside it.
             if let Ok(Some(filled)) = timeout(PATIENCE, first_of(proving)).await {
@@ -231,7 +223,7 @@ async fn wait(
             // The usual case, in which there is nothing to open and nothing more to count.
             counted = true;
             connector.metrics.gets_waited.add_one();
-            trail.enter(stage(proving, false));
+            stopwatch.switch(cause(connector, proving));
         } else if next.is_pending() {
             // Now that this caller is counted among those who wait. Who met the keeper in the middle of
             // its sweep has been served meanwhile.
@@ -242,11 +234,11 @@ async fn wait(
                     connector.metrics.gets_waited_below_size.add_one();
                 }
             }
-            trail.enter(stage(proving, status.connecting > 0));
+            stopwatch.switch(cause(connector, proving));
             if status.open.saturating_add(status.connecting) < status.limit() {
                 connector.fill();
                 patient = true;
-                trail.enter(stage(proving, is_opening(connector)));
+                stopwatch.switch(cause(connector, proving));
             }
         }
         let mut patience = pin!(patient.then(|| sleep(PATIENCE)));
@@ -260,7 +252,7 @@ async fn wait(
                     if let Some(filled) = proved {
                         return Ok((filled, Timestamp::now()));
                     }
-                    trail.enter(stage(proving, is_opening(connector)));
+                    stopwatch.switch(cause(connector, proving));
                     continue 'again;
                 }
                 filled = &mut take => next = filled.into(),
@@ -274,12 +266,12 @@ async fn wait(
                     {
                         return Err(Error::Connect(error));
                     }
-                    trail.enter(stage(proving, is_opening(connector)));
+                    stopwatch.switch(cause(connector, proving));
                 }
                 () = passed(patience.as_mut()), if patient => {
                     patient = false;
                     connector.fill_for_waiting();
-                    trail.enter(stage(proving, is_opening(connector)));
+                    stopwatch.switch(cause(connector, proving));
                 }
             }
         };
@@ -298,19 +290,21 @@ async fn wait(
     }
 }
 
-fn stage(proving: &[oneshot::Receiver<Filled>], opening: bool) -> Stage {
-    if !proving.is_empty() {
-        Stage::Proving
-    } else if opening {
-        Stage::Opening
+/// What a caller waits for now.
+fn cause(connector: &Connector, proving: &[oneshot::Receiver<Filled>]) -> TimeoutCause {
+    let status = connector.slots.status();
+    let only_validated = status.in_use == 0 && status.cleaning > 0;
+    if !proving.is_empty() || only_validated {
+        TimeoutCause::Validating
+    } else if status.open >= status.limit() {
+        TimeoutCause::Exhausted
+    } else if connector.last_error().is_some() {
+        TimeoutCause::Unavailable
+    } else if status.connecting > 0 {
+        TimeoutCause::Connecting
     } else {
-        Stage::Waiting
+        TimeoutCause::Exhausted
     }
-}
-
-/// Whether connections are being opened, or would be if they could.
-fn is_opening(connector: &Connector) -> bool {
-    connector.slots.status().connecting > 0 || connector.last_error().is_some()
 }
 
 /// Proves a connection in a task of its own: a caller that gives up wastes nothing.

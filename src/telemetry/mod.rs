@@ -3,6 +3,7 @@
 mod export;
 mod histogram;
 pub(crate) mod metrics;
+pub(crate) mod rate_limit;
 pub(crate) mod slow;
 
 pub use {crate::report::discard::DiscardReason, histogram::Histogram, metrics::PoolMetrics};
