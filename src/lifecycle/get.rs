@@ -223,7 +223,12 @@ async fn wait(
             // The usual case, in which there is nothing to open and nothing more to count.
             counted = true;
             connector.metrics.gets_waited.add_one();
-            stopwatch.switch(cause(connector, proving));
+            // Without a look at the slots, whose lock all waiting callers share.
+            stopwatch.switch(if proving.is_empty() {
+                TimeoutCause::Exhausted
+            } else {
+                TimeoutCause::Validating
+            });
         } else if next.is_pending() {
             // Now that this caller is counted among those who wait. Who met the keeper in the middle of
             // its sweep has been served meanwhile.
