@@ -316,9 +316,7 @@ macro_rules! follow_commands {
                     // The driver's trait does not show the text.
                     follow.record_unseen();
                     follow.record_prepare();
-                    let outcome = follow
-                        .unless_cut(conn.exec_iter(statement, params))
-                        .await?;
+                    let outcome = follow.unless_cut(conn.exec_iter(statement, params)).await?;
                     follow.end_with_status(&outcome);
                     outcome
                 })

@@ -11,8 +11,6 @@ use mysql_async::{Conn, TxOpts};
 
 use crate::session::follow::Follow;
 
-use super::PooledConn;
-
 /// A transaction on a [`PooledConn`], started by
 /// [`start_transaction`](PooledConn::start_transaction).
 ///

@@ -36,8 +36,7 @@ const ANSWERS: u32 = 3;
 const REFRESH_PAUSE: GrowingPause =
     GrowingPause::new(Duration::from_millis(250), Duration::from_secs(60));
 /// Between two signs of life that the pool looks for while no connection comes back.
-const SIGN_PAUSE: GrowingPause =
-    GrowingPause::new(Duration::from_secs(1), Duration::from_secs(60));
+const SIGN_PAUSE: GrowingPause = GrowingPause::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// When the server last answered, and which connections are suspect. Lock-free: written at each
 /// return, read at each get.

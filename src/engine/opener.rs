@@ -16,7 +16,7 @@ use crate::{
     error::{Brief, ConnectError, ConnectPhase, ends_connection},
     report::{Flavor, ServerInfo},
     session::{
-        Origin, Identity, Invalid, Rights, Session, activity::Activities, column, random,
+        Identity, Invalid, Origin, Rights, Session, activity::Activities, column, random,
         sever::Severed,
     },
     time::Timestamp,
@@ -115,7 +115,11 @@ impl Opener {
     ) -> Result<Session, NotOpened> {
         let mut phase = ConnectPhase::Credentials;
         let limit = self.config.connect_timeout;
-        let opened = timeout(limit, self.open_in_phases(&mut phase, activities, generation)).await;
+        let opened = timeout(
+            limit,
+            self.open_in_phases(&mut phase, activities, generation),
+        )
+        .await;
         opened.unwrap_or_else(|_elapsed| Err(ConnectError::timed_out(phase, limit).into()))
     }
 
@@ -263,7 +267,9 @@ impl Opener {
         if known.is_none() {
             session.validate().await.map_err(invalid)?;
         }
-        self.facts().rights = known.clone().map_or(KnownRights::NoRoles, KnownRights::Known);
+        self.facts().rights = known
+            .clone()
+            .map_or(KnownRights::NoRoles, KnownRights::Known);
         session.origin.rights = known;
         Ok(())
     }

@@ -423,7 +423,12 @@ mod tests {
         let plan = SCHEDULE.plan(now, pool, &[is_suspect, quiet, early, later]);
         assert_eq!(
             plan.actions,
-            [Action::Validate, Action::Validate, Action::Validate, Action::Keep]
+            [
+                Action::Validate,
+                Action::Validate,
+                Action::Validate,
+                Action::Keep
+            ]
         );
     }
 

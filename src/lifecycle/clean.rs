@@ -8,7 +8,10 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::{
-    engine::{opener::KnownRights, slots::{Cleaning, Lease}},
+    engine::{
+        opener::KnownRights,
+        slots::{Cleaning, Lease},
+    },
     error::{ConnectPhase, ends_connection},
     report::discard::DiscardReason,
     session::{Invalid, Rights, Session, verdict::Needs},
@@ -101,9 +104,7 @@ async fn drain(session: &mut Session) -> Result<(), DiscardReason> {
             }
         }
     });
-    drained
-        .await
-        .unwrap_or(Err(DiscardReason::TooManyRows))
+    drained.await.unwrap_or(Err(DiscardReason::TooManyRows))
 }
 
 /// Validates the connection, and in the same round trip compares its rights with those it was

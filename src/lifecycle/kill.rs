@@ -89,7 +89,7 @@ async fn kill_all(
                     debug!(pool, connection, "abandoned statement killed");
                 }
                 // An error only means that the slot is not held any more.
-                drop(abandoned.done.send(()));
+                _ = abandoned.done.send(());
             }
             Ok(Err(_)) | Err(_) => {
                 let reason = DiscardReason::ValidationFailed;

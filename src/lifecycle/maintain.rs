@@ -140,7 +140,9 @@ fn sweep(shared: &Arc<Shared>, now: Timestamp) -> bool {
     // Counted anew from nothing, and from here on only raised: a connection that returns during the
     // sweep and is due raises it itself, which must not be overwritten.
     shared.due.store(0, Ordering::Relaxed);
-    let (planned, in_use) = shared.slots.sweep(|pool, idle| plan(shared, now, pool, idle));
+    let (planned, in_use) = shared
+        .slots
+        .sweep(|pool, idle| plan(shared, now, pool, idle));
     for (action, lease) in planned {
         match action {
             Action::Validate => drop(validate_in_background(shared, lease)),

@@ -13,11 +13,7 @@ use tokio::time::timeout;
 use tracing::{Instrument, Span, debug, debug_span, field::Empty, info, warn};
 
 use crate::{
-    engine::{
-        backoff::Attempt,
-        opener::NotOpened,
-        slots::Opening,
-    },
+    engine::{backoff::Attempt, opener::NotOpened, slots::Opening},
     error::{ConnectError, ConnectPhase},
     report::{PoolStatus, discard::DiscardReason},
     session::{Session, random},
@@ -218,10 +214,9 @@ impl Drop for Task {
 
 fn record_failure(shared: &Shared, attempt: Attempt, error: &ConnectError) {
     shared.metrics.failed_attempts.add_one();
-    let is_outage =
-        shared
-            .backoff()
-            .failed(attempt, error.clone(), Timestamp::now(), random());
+    let is_outage = shared
+        .backoff()
+        .failed(attempt, error.clone(), Timestamp::now(), random());
     log_failure(shared, is_outage, error);
 }
 

@@ -1,11 +1,6 @@
 //! Validates open connections, and makes the others suspect when one is found dead.
 
-use std::{
-    future::Future,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::oneshot,

@@ -115,8 +115,9 @@ impl<'a> Waiting<'a> {
         let shared = self.shared;
         // A caller that still waits for a validation has no precedence in the queue: it would
         // collect one connection after the other.
-        let keeps_place = self.turn.keeps_place && self.validating.is_empty();
-        let mut take = pin!(shared.slots.take(Turn { keeps_place, ..self.turn }));
+        let mut turn = self.turn;
+        turn.keeps_place &= self.validating.is_empty();
+        let mut take = pin!(shared.slots.take(turn));
         if let Some(lease) = poll_once(take.as_mut()).await {
             return Ok(Next::Turn(lease));
         }
@@ -229,11 +230,7 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    fn finish(
-        self,
-        outcome: Result<Lease, Error>,
-        called_at: CalledAt,
-    ) -> Result<Lease, Error> {
+    fn finish(self, outcome: Result<Lease, Error>, called_at: CalledAt) -> Result<Lease, Error> {
         let shared = self.shared;
         let now = Timestamp::now();
         let waited = self.stopwatch.stop(now);
@@ -241,7 +238,9 @@ impl<'a> Waiting<'a> {
         if shared.config.slow_get.is_some_and(|slow| total > slow) {
             let status = shared.slots.status();
             let error = outcome.as_ref().err();
-            shared.slow_gets.log(&shared.name, &waited, status, error, now);
+            shared
+                .slow_gets
+                .log(&shared.name, &waited, status, error, now);
         }
         let lease = outcome?;
         shared.metrics.wait_time.record(total);

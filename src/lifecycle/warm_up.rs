@@ -179,8 +179,7 @@ async fn has_room(shared: &Shared, count: Option<JoinHandle<Option<u64>>>) -> bo
 fn count_others(shared: &Arc<Shared>) -> JoinHandle<Option<u64>> {
     let own = u64::try_from(shared.slots.status().open).unwrap_or(u64::MAX);
     let shared = Arc::clone(shared);
-    Handle::current()
-        .spawn(async move { Some(count_threads(&shared).await?.saturating_sub(own)) })
+    Handle::current().spawn(async move { Some(count_threads(&shared).await?.saturating_sub(own)) })
 }
 
 /// How many connections the server has in all, asked on one that is idle.
@@ -209,11 +208,7 @@ async fn threads_connected(session: &mut Session) -> mysql_async::Result<Option<
         .await
 }
 
-fn warnings(
-    shared: &Shared,
-    server: &ServerInfo,
-    threads_connected: Option<u64>,
-) -> Vec<Warning> {
+fn warnings(shared: &Shared, server: &ServerInfo, threads_connected: Option<u64>) -> Vec<Warning> {
     let config = &shared.config;
     let status = shared.slots.status();
     let limit = u64::try_from(status.limit()).unwrap_or(u64::MAX);

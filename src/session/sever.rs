@@ -77,7 +77,9 @@ mod tests {
     impl Drop for SpawnsOnDrop {
         fn drop(&mut self) {
             let ran = Arc::clone(&self.0);
-            drop(tokio::spawn(async move { ran.store(true, Ordering::Relaxed) }));
+            drop(tokio::spawn(
+                async move { ran.store(true, Ordering::Relaxed) },
+            ));
         }
     }
 

@@ -1,4 +1,4 @@
-//! How long things took: a histogram that is recorded without a lock, and what is read of it.
+//! Histograms of durations, recorded without a lock.
 
 use std::{
     fmt,
@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use crate::telemetry::export;
+use crate::time::nanos;
 
-/// In nanoseconds, the upper bounds of all buckets but the last, which has none.
+/// The upper bounds of the buckets in nanoseconds. The last bucket has none.
 const BOUNDS: [u64; 18] = [
     100_000,
     250_000,
@@ -32,13 +32,15 @@ const BOUNDS: [u64; 18] = [
 
 const BUCKETS: usize = BOUNDS.len() + 1;
 
-/// How often something took how long, since the pool was made: a copy of what had been recorded when
-/// [`Pool::metrics`](crate::Pool::metrics) was called.
+/// A histogram of durations recorded since a pool was created, as of the call of
+/// [`Pool::metrics`](crate::Pool::metrics).
 ///
-/// Times are counted in buckets, by [`BOUNDS`](Self::BOUNDS), so the memory it takes does not grow. A time that was being
-/// recorded at that moment may be in [`count`](Self::count) and not yet in [`sum`](Self::sum).
+/// Durations are counted in fixed buckets, [`BOUNDS`](Self::BOUNDS), so its size does not grow. A
+/// duration being recorded during that call may be in [`count`](Self::count) and not yet in
+/// [`sum`](Self::sum).
 ///
-/// With feature `serde` it is serialised as `{"count", "sum", "bounds", "counts"}`, the sum and the bounds in seconds.
+/// With the feature `serde` it serialises as `{"count", "sum", "bounds", "counts"}`, sum and bounds
+/// in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
     counts: [u64; BUCKETS],
@@ -46,8 +48,8 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// The upper bounds of the buckets, in seconds, smallest first: 0.1 ms to 60 s. A time that is equal to a bound is
-    /// counted in the bucket that ends with it. One further bucket counts what is above the last bound.
+    /// The upper bounds of the buckets in seconds, inclusive and ascending: 0.1 ms to 60 s. One
+    /// more bucket counts what is above the last bound.
     ///
     /// They are the same for all pools, so an exporter can be configured with them.
     pub const BOUNDS: [f64; BOUNDS.len()] = [
@@ -55,28 +57,29 @@ impl Histogram {
         5.0, 10.0, 30.0, 60.0,
     ];
 
-    /// How many times were recorded.
+    /// The number of durations recorded.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// All times together.
+    /// The sum of all durations recorded.
     #[must_use]
     pub const fn sum(&self) -> Duration {
         self.sum
     }
 
-    /// How many times lie in each bucket: one for each of [`BOUNDS`](Self::BOUNDS), and the one above them.
+    /// The number of durations in each bucket: one for each of [`BOUNDS`](Self::BOUNDS), then the
+    /// one above them.
     #[must_use]
     pub const fn counts(&self) -> &[u64] {
         &self.counts
     }
 
-    /// What was recorded since `earlier`, a copy of the same histogram that was read before: for the quantiles of the last
-    /// minute, say.
+    /// What was recorded since `earlier`, a previous reading of the same histogram: for example to
+    /// get the quantiles of the last minute.
     ///
-    /// With a histogram of another pool, or another field, the result means nothing; no count falls below 0.
+    /// With a reading of another histogram the result is meaningless; counts saturate at 0.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut counts = self.counts;
@@ -89,7 +92,7 @@ impl Histogram {
         }
     }
 
-    /// The mean; `None` where nothing was recorded.
+    /// The mean, or `None` if nothing was recorded.
     #[must_use]
     pub fn mean(&self) -> Option<Duration> {
         let nanos = self.sum.as_nanos().checked_div(self.count().into())?;
@@ -98,18 +101,19 @@ impl Histogram {
         ))
     }
 
-    /// The time within which this share of all recorded times lies: `quantile(0.5)` is the median, and
-    /// `quantile(0.99)` is exceeded by one time in a hundred. `None` where nothing was recorded, or `of` is not from 0 to 1.
+    /// The duration that the share `q` of all recorded durations do not exceed: `quantile(0.5)` is
+    /// the median, and one duration in a hundred exceeds `quantile(0.99)`. `None` if nothing was
+    /// recorded or `q` is not between 0 and 1.
     ///
-    /// An estimate: the times in a bucket are taken to be spread evenly over it, so it is off by the width of that bucket
-    /// at most. Where it lies above the last bound, it is the last bound.
+    /// This is an estimate. It assumes that durations are spread evenly within a bucket, so it is
+    /// off by at most the width of one bucket. Above the last bound, it is the last bound.
     #[must_use]
-    pub fn quantile(&self, of: f64) -> Option<Duration> {
+    pub fn quantile(&self, q: f64) -> Option<Duration> {
         let all = self.count();
-        if all == 0 || !(0.0..=1.0).contains(&of) {
+        if all == 0 || !(0.0..=1.0).contains(&q) {
             return None;
         }
-        let rank = of * as_f64(all);
+        let rank = q * as_f64(all);
         let mut below = 0.0;
         let mut lower = 0.0;
         for (count, upper) in self.counts.iter().zip(Self::BOUNDS) {
@@ -125,7 +129,7 @@ impl Histogram {
     }
 }
 
-/// Its count, mean and three quantiles: `1204 times, mean 210 µs, median 180 µs, p99 940 µs`.
+/// Count, mean, median and 99th percentile: `1204 times, mean 210 µs, median 180 µs, p99 940 µs`.
 impl fmt::Display for Histogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} times", self.count())?;
@@ -152,48 +156,57 @@ impl serde::Serialize for Histogram {
     }
 }
 
-/// Records the times behind a [`Histogram`], from many threads at once.
+/// Records the durations of a [`Histogram`], from any thread.
 #[derive(Debug)]
 pub(crate) struct Recording {
     counts: [AtomicU64; BUCKETS],
     /// Nanoseconds.
     sum: AtomicU64,
-    exported: export::Histogram,
+    #[cfg(feature = "metrics")]
+    exported: ::metrics::Histogram,
 }
 
 impl Recording {
-    pub(crate) fn new(exported: export::Histogram) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             counts: Default::default(),
             sum: AtomicU64::new(0),
-            exported,
+            #[cfg(feature = "metrics")]
+            exported: ::metrics::Histogram::noop(),
         }
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn exported_as(self, exported: ::metrics::Histogram) -> Self {
+        Self { exported, ..self }
     }
 
     pub(crate) fn record(&self, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let at = BOUNDS.partition_point(|bound| *bound < nanos);
-        if let Some(count) = self.counts.get(at) {
+        let nanos = nanos(time);
+        let bucket = BOUNDS.partition_point(|bound| *bound < nanos);
+        if let Some(count) = self.counts.get(bucket) {
             count.fetch_add(1, Ordering::Relaxed);
         }
         self.sum.fetch_add(nanos, Ordering::Relaxed);
+        #[cfg(feature = "metrics")]
         self.exported.record(time);
     }
 
-    /// Records that something took no time worth a look at the clock.
+    /// Records a duration of 0, for what is too short to read the clock for.
     #[inline]
     pub(crate) fn record_none(&self) {
         let [first, ..] = &self.counts;
         first.fetch_add(1, Ordering::Relaxed);
+        #[cfg(feature = "metrics")]
         self.exported.record(Duration::ZERO);
     }
 
-    pub(crate) fn read(&self) -> Histogram {
+    pub(super) fn read(&self) -> Histogram {
         Histogram {
-            counts: std::array::from_fn(|at| {
-                let count = self.counts.get(at);
-                count.map_or(0, |count| count.load(Ordering::Relaxed))
-            }),
+            counts: self
+                .counts
+                .each_ref()
+                .map(|count| count.load(Ordering::Relaxed)),
             sum: Duration::from_nanos(self.sum.load(Ordering::Relaxed)),
         }
     }
@@ -214,7 +227,7 @@ mod tests {
     use super::*;
 
     fn recorded(times: &[Duration]) -> Histogram {
-        let recording = Recording::new(export::Histogram::to_nobody());
+        let recording = Recording::new();
         for time in times {
             recording.record(*time);
         }
@@ -232,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_equal_to_a_bound_lies_below_it_and_one_above_the_last_lies_in_the_last_bucket() {
+    fn upper_bounds_are_inclusive_and_the_last_bucket_has_none() {
         for (at, bound) in BOUNDS.into_iter().enumerate() {
             let bound = Duration::from_nanos(bound);
             let histogram = recorded(&[bound, bound + Duration::from_nanos(1)]);
@@ -245,8 +258,8 @@ mod tests {
     }
 
     #[test]
-    fn what_took_no_time_is_counted_and_adds_nothing() {
-        let recording = Recording::new(export::Histogram::to_nobody());
+    fn no_time_is_counted_and_adds_nothing_to_the_sum() {
+        let recording = Recording::new();
         recording.record_none();
         let histogram = recording.read();
         assert_eq!((histogram.count(), histogram.sum()), (1, Duration::ZERO));
@@ -261,21 +274,21 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_lie_evenly_in_their_bucket() {
+    fn quantiles_assume_durations_evenly_spread_in_a_bucket() {
         let histogram = recorded(&ms(&[4; 100]));
         assert_eq!(histogram.quantile(0.0), Some(Duration::from_micros(2500)));
         assert_eq!(histogram.quantile(0.5), Some(Duration::from_micros(3750)));
         assert_eq!(histogram.quantile(1.0), Some(Duration::from_millis(5)));
         assert_eq!(histogram.mean(), Some(Duration::from_millis(4)));
-        for no_share in [-0.1, 1.1, f64::NAN] {
-            assert_eq!(histogram.quantile(no_share), None, "{no_share}");
+        for q in [-0.1, 1.1, f64::NAN] {
+            assert_eq!(histogram.quantile(q), None, "{q}");
         }
         let long = recorded(&ms(&[120_000]));
         assert_eq!(long.quantile(0.5), Some(Duration::from_secs(60)));
     }
 
     #[test]
-    fn the_difference_is_what_was_recorded_in_between() {
+    fn the_difference_of_two_readings_is_what_lies_between() {
         let earlier = recorded(&ms(&[3, 7, 400]));
         let later = recorded(&ms(&[3, 7, 400, 4, 900]));
         assert_eq!(later.since(&earlier), recorded(&ms(&[4, 900])));
@@ -284,8 +297,8 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_record_at_once_lose_nothing() {
-        let recording = Recording::new(export::Histogram::to_nobody());
+    fn concurrent_recording_loses_nothing() {
+        let recording = Recording::new();
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -305,7 +318,7 @@ mod tests {
 
     #[cfg(feature = "serde")]
     #[test]
-    fn as_json_it_has_bounds_and_sum_in_seconds() {
+    fn json_has_bounds_and_sum_in_seconds() {
         let json = serde_json::to_value(recorded(&ms(&[3, 7]))).expect("JSON");
         assert_eq!(json["count"], 2);
         assert_eq!(json["sum"], 0.01);
@@ -316,21 +329,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_quantile_lies_in_the_bucket_of_the_true_one(
-            mut micros in proptest::collection::vec(0u64..60_000_000, 1..200), of in 0.0..=1.0f64,
+        fn a_quantile_lies_in_the_same_bucket_as_the_true_one(
+            mut micros in proptest::collection::vec(0u64..60_000_000, 1..200),
+            q in 0.0..=1.0f64,
         ) {
             let times: Vec<_> = micros.iter().copied().map(Duration::from_micros).collect();
-            let estimate = recorded(&times).quantile(of).expect("recorded");
+            let estimate = recorded(&times).quantile(q).expect("recorded");
             micros.sort_unstable();
-            // The smallest time that the share does not exceed.
+            // The smallest duration that at least the share `q` of all do not exceed.
             let share = |n: usize| as_f64(n as u64) / as_f64(micros.len() as u64);
-            let rank = (1..=micros.len()).find(|n| share(*n) >= of).expect("the whole");
-            let truth = Duration::from_micros(micros[rank - 1]);
-            let at = BOUNDS.partition_point(|bound| u128::from(*bound) < truth.as_nanos());
-            let lower = at.checked_sub(1).map_or(Duration::ZERO, |at| Duration::from_nanos(BOUNDS[at]));
-            // A nanosecond for what is lost in seconds as numbers.
-            let slack = Duration::from_nanos(1);
-            prop_assert!(estimate + slack >= lower && estimate <= Duration::from_nanos(BOUNDS[at]) + slack);
+            let rank = (1..=micros.len()).find(|n| share(*n) >= q).expect("all of them do");
+            let truth = nanos(Duration::from_micros(micros[rank - 1]));
+            let bucket = BOUNDS.partition_point(|bound| *bound < truth);
+            let lower = bucket.checked_sub(1).map_or(0, |before| BOUNDS[before]);
+            // Seconds as a floating-point number may be a nanosecond off.
+            let estimate = nanos(estimate);
+            prop_assert!(estimate + 1 >= lower && estimate <= BOUNDS[bucket] + 1);
         }
     }
 }

@@ -1,71 +1,79 @@
-//! What has happened since the pool was made: counters and times, and the gauges that are exported beside them.
+//! Counters, histograms and gauges of one pool.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
+#[cfg(feature = "metrics")]
+use crate::report::PoolStatus;
 use crate::{
-    report::Readiness,
-    report::discard::DiscardReason,
+    report::{Readiness, discard::DiscardReason},
     telemetry::{
-        Histogram, Recording,
+        Histogram,
         export::{self, Registry},
+        histogram::Recording,
     },
+    time::nanos,
 };
 
-/// What has happened since the pool was made; read by [`Pool::metrics`](crate::Pool::metrics).
+/// What has happened since a pool was created; returned by
+/// [`Pool::metrics`](crate::Pool::metrics).
 ///
-/// Counts and histograms are since creation. What is so now is told by [`Pool::status`](crate::Pool::status). Each number
-/// is exact, but they are read one after the other while the pool works, so two of them may differ by what happened in
-/// between.
+/// Counters and histograms are since creation; [`Pool::status`](crate::Pool::status) is the state
+/// now. Each number is exact, but they are read one after the other while the pool works, so two of
+/// them may differ by what happened in between.
 ///
-/// The feature `metrics` hands the same numbers on to the `metrics` facade; the README names them.
+/// The feature `metrics` exports the same numbers through the `metrics` facade, under the names in
+/// the [observability guide](crate::guide::observability).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PoolMetrics {
-    /// Connections handed out.
+    /// Connections handed out since creation.
     pub gets: u64,
-    /// Calls of `get()` that found no idle connection and waited.
+    /// Gets since creation that found no idle connection and waited.
     pub gets_waited: u64,
-    /// Those of them that waited although fewer than `size` connections were in use or being cleaned: they waited for a
-    /// connection to be opened, after a loss or on a cold pool.
+    /// Those of [`gets_waited`](Self::gets_waited) that waited for a connection to open, after a
+    /// loss or on a cold pool: fewer than `size` connections were in use or being cleaned.
     pub gets_waited_below_size: u64,
-    /// Calls of `get()` that ended with a time-out.
+    /// Gets that timed out since creation.
     pub timeouts: u64,
-    /// Connections opened.
+    /// Connections opened since creation.
     pub opened: u64,
-    /// Attempts to open a connection that failed.
+    /// Failed attempts to open a connection since creation.
     pub failed_attempts: u64,
-    /// Connections closed instead of kept, by reason.
+    /// Connections closed instead of kept since creation, by reason.
     pub discarded: Vec<(DiscardReason, u64)>,
-    /// Returned connections that were cleaned before they were idle again.
+    /// Returned connections since creation that were cleaned before they became idle.
     pub cleaned: u64,
-    /// What was done to clean connections, by kind: `drain` rows, `validation`, `rollback`, `reset` of
-    /// the session, `database` restored. One connection may need several; a reset rolls back too.
+    /// What cleaning did since creation, by kind: `drain` (unread rows read), `validation`,
+    /// `rollback`, `reset` (of the session), `database` (restored). One connection may need several;
+    /// a reset also rolls back.
     pub cleanings: Vec<(&'static str, u64)>,
-    /// Sessions that were reset.
+    /// Sessions reset since creation.
     pub resets: u64,
-    /// Idle connections asked for a proof by a round trip.
+    /// Validations of idle connections since creation.
     pub validations: u64,
-    /// Proofs that were asked for because another connection had been found dead.
+    /// Those of [`validations`](Self::validations) that were made because another connection had
+    /// been found dead.
     pub suspects: u64,
-    /// How long opening a connection took, from asking for credentials to the proof.
+    /// Time to open each connection, from asking for credentials to validation.
     pub create_time: Histogram,
-    /// How long each `get()` took that had a connection. Where one was idle and fresh, that is counted as no time, without
-    /// a look at the clock.
+    /// Time of each successful get. It is 0, and the clock is not read, if a connection was idle
+    /// and needed no validation.
     pub wait_time: Histogram,
-    /// How long connections were held, from get to return. Recorded only with the feature `metrics`, or with
-    /// [`leak_after`](field@crate::PoolConfig::leak_after) set, as it costs a look at the clock at each return.
+    /// Time from each get to the return of the connection. Recorded only with the feature `metrics`
+    /// or with [`leak_after`](field@crate::PoolConfig::leak_after) set, because it reads the clock at
+    /// each return.
     pub use_time: Histogram,
-    /// How long the last warm-up took, of those that opened connections; `None` before the first.
+    /// Duration of the last warm-up that opened connections; `None` before the first.
     pub warm_up_time: Option<Duration>,
     /// The readiness now, [as a number](Readiness::number).
     pub readiness: u8,
 }
 
-/// The numbers behind [`PoolMetrics`].
+/// Records what [`PoolMetrics`] reports.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) gets_waited: Counter,
@@ -83,44 +91,64 @@ pub(crate) struct Metrics {
     pub(crate) create_time: Recording,
     pub(crate) wait_time: Recording,
     pub(crate) use_time: Recording,
-    /// Nanoseconds; 0 before the first.
+    /// In the order of [`DiscardReason::ALL`].
+    discarded: [Counter; DiscardReason::ALL.len()],
+    /// Nanoseconds; 0 before the first warm-up.
     warm_up_time: AtomicU64,
     #[cfg(feature = "metrics")]
     gauges: Gauges,
 }
 
+/// The kinds of cleaning, as labels.
+const CLEANINGS: [&str; 5] = ["drain", "validation", "rollback", "reset", "database"];
+
 impl Metrics {
-    /// Registers with the recorder that is installed at this moment; one that comes later is not seen.
-    pub(crate) fn new(registry: &Registry) -> Self {
-        let counter = |metric| Counter::new(registry.counter(metric, None));
-        let cleanings =
-            |kind| Counter::new(registry.counter(export::CLEANINGS, Some(("kind", kind))));
-        let times = |metric| Recording::new(registry.histogram(metric));
+    /// Registers with the recorder that is installed now; one installed later gets nothing.
+    pub(crate) fn new(pool_name: &str) -> Self {
+        let registry = Registry::new(pool_name);
+        let counter = |metric| registry.counter(metric, None);
+        let [drains, cleaning_validations, rollbacks, resets, databases] =
+            CLEANINGS.map(|kind| registry.counter(export::CLEANINGS, Some(("kind", kind))));
         Self {
-            gets_waited: counter(export::WAITED),
-            gets_waited_below_size: counter(export::WAITED_BELOW_SIZE),
+            gets_waited: counter(export::GETS_WAITED),
+            gets_waited_below_size: counter(export::GETS_WAITED_BELOW_SIZE),
             timeouts: counter(export::TIMEOUTS),
             failed_attempts: counter(export::FAILED_ATTEMPTS),
             cleaned: counter(export::CLEANED),
-            drains: cleanings("drain"),
-            cleaning_validations: cleanings("validation"),
-            rollbacks: cleanings("rollback"),
-            resets: cleanings("reset"),
-            databases: cleanings("database"),
+            drains,
+            cleaning_validations,
+            rollbacks,
+            resets,
+            databases,
             validations: counter(export::VALIDATIONS),
             suspects: counter(export::SUSPECTS),
-            create_time: times(export::CREATE_TIME),
-            wait_time: times(export::WAIT_TIME),
-            use_time: times(export::USE_TIME),
+            create_time: registry.recording(export::CREATE_TIME),
+            wait_time: registry.recording(export::WAIT_TIME),
+            use_time: registry.recording(export::USE_TIME),
+            discarded: DiscardReason::ALL
+                .map(|reason| registry.counter(export::DISCARDED, Some(("reason", reason.name())))),
             warm_up_time: AtomicU64::new(0),
             #[cfg(feature = "metrics")]
-            gauges: Gauges::new(registry),
+            gauges: Gauges::new(&registry),
         }
     }
 
-    pub(crate) fn note_warm_up(&self, took: Duration) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.warm_up_time.store(nanos.max(1), Ordering::Relaxed);
+    /// Counts a connection that is closed instead of kept.
+    pub(crate) fn record_discard(&self, reason: DiscardReason) {
+        if let Some(counter) = self.discarded.get(reason as usize) {
+            counter.add_one();
+        }
+    }
+
+    /// How many connections were discarded for this reason since creation.
+    pub(crate) fn discarded(&self, reason: DiscardReason) -> u64 {
+        self.discarded.get(reason as usize).map_or(0, Counter::get)
+    }
+
+    /// Records the duration of a warm-up that opened connections.
+    pub(crate) fn record_warm_up(&self, took: Duration) {
+        self.warm_up_time
+            .store(nanos(took).max(1), Ordering::Relaxed);
     }
 
     fn warm_up_time(&self) -> Option<Duration> {
@@ -128,12 +156,15 @@ impl Metrics {
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
-    pub(crate) fn read(
-        &self,
-        discarded: Vec<(DiscardReason, u64)>,
-        readiness: Readiness,
-    ) -> PoolMetrics {
+    pub(crate) fn read(&self, readiness: Readiness) -> PoolMetrics {
         let (create_time, wait_time) = (self.create_time.read(), self.wait_time.read());
+        let cleanings = [
+            &self.drains,
+            &self.cleaning_validations,
+            &self.rollbacks,
+            &self.resets,
+            &self.databases,
+        ];
         PoolMetrics {
             gets: wait_time.count(),
             gets_waited: self.gets_waited.get(),
@@ -141,15 +172,14 @@ impl Metrics {
             timeouts: self.timeouts.get(),
             opened: create_time.count(),
             failed_attempts: self.failed_attempts.get(),
-            discarded,
+            discarded: DiscardReason::ALL
+                .map(|reason| (reason, self.discarded(reason)))
+                .to_vec(),
             cleaned: self.cleaned.get(),
-            cleanings: vec![
-                ("drain", self.drains.get()),
-                ("validation", self.cleaning_validations.get()),
-                ("rollback", self.rollbacks.get()),
-                ("reset", self.resets.get()),
-                ("database", self.databases.get()),
-            ],
+            cleanings: CLEANINGS
+                .into_iter()
+                .zip(cleanings.map(Counter::get))
+                .collect(),
             resets: self.resets.get(),
             validations: self.validations.get(),
             suspects: self.suspects.get(),
@@ -161,14 +191,9 @@ impl Metrics {
         }
     }
 
-    /// Sets the gauges to what is so at one moment.
+    /// Sets the exported gauges.
     #[cfg(feature = "metrics")]
-    pub(crate) fn publish(
-        &self,
-        status: &crate::report::PoolStatus,
-        idle_max: usize,
-        readiness: Readiness,
-    ) {
+    pub(crate) fn publish(&self, status: &PoolStatus, idle_max: usize, readiness: Readiness) {
         let gauges = &self.gauges;
         gauges.idle.set(status.idle);
         gauges.used.set(status.open.saturating_sub(status.idle));
@@ -185,7 +210,7 @@ impl Metrics {
     }
 }
 
-/// Handles of the gauges: what is so at a moment, where counters tell what has happened.
+/// The exported gauges: the state now, where counters are since creation.
 #[cfg(feature = "metrics")]
 #[derive(Debug)]
 struct Gauges {
@@ -206,8 +231,8 @@ impl Gauges {
     fn new(registry: &Registry) -> Self {
         let gauge = |metric| registry.gauge(metric, None);
         Self {
-            idle: registry.gauge(export::COUNT, export::IDLE),
-            used: registry.gauge(export::COUNT, export::USED),
+            idle: registry.gauge(export::COUNT, Some(export::IDLE)),
+            used: registry.gauge(export::COUNT, Some(export::USED)),
             idle_max: gauge(export::IDLE_MAX),
             idle_min: gauge(export::IDLE_MIN),
             max: gauge(export::MAX),
@@ -215,7 +240,7 @@ impl Gauges {
             cleaning: gauge(export::CLEANING),
             connecting: gauge(export::CONNECTING),
             readiness: gauge(export::READINESS),
-            warm_up_time: registry.gauge_of_time(export::WARM_UP_TIME),
+            warm_up_time: gauge(export::WARM_UP_TIME),
         }
     }
 }
@@ -224,100 +249,99 @@ impl Gauges {
 #[derive(Debug)]
 pub(crate) struct Counter {
     count: AtomicU64,
-    exported: export::Counter,
+    #[cfg(feature = "metrics")]
+    exported: ::metrics::Counter,
 }
 
 impl Counter {
-    pub(crate) const fn new(exported: export::Counter) -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             count: AtomicU64::new(0),
-            exported,
+            #[cfg(feature = "metrics")]
+            exported: ::metrics::Counter::noop(),
         }
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn exported_as(self, exported: ::metrics::Counter) -> Self {
+        Self { exported, ..self }
     }
 
     #[inline]
     pub(crate) fn add_one(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
-        self.exported.add_one();
+        #[cfg(feature = "metrics")]
+        self.exported.increment(1);
     }
 
-    pub(crate) fn get(&self) -> u64 {
+    fn get(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 }
 
-#[cfg(all(test, feature = "metrics"))]
+#[cfg(test)]
 mod tests {
-    use std::{hint::black_box, sync::Arc, time::Instant};
-
-    use ::metrics::{
-        Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString,
-        Unit, with_local_recorder,
-    };
-
     use super::*;
 
-    /// Counts, as cheaply as a recorder can.
-    struct Counting;
-
-    #[derive(Default)]
-    struct Count(AtomicU64);
-
-    impl HistogramFn for Count {
-        fn record(&self, _: f64) {
-            self.0.fetch_add(1, Ordering::Relaxed);
+    #[test]
+    fn each_discard_reason_has_its_own_counter() {
+        let metrics = Metrics::new("shop");
+        for (n, reason) in (1..).zip(DiscardReason::ALL) {
+            for _ in 0..n {
+                metrics.record_discard(reason);
+            }
+            assert_eq!(metrics.discarded(reason), n, "{reason}");
         }
-    }
-
-    impl Recorder for Counting {
-        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
-            Counter::from_arc(Arc::new(AtomicU64::new(0)))
-        }
-
-        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-            Gauge::from_arc(Arc::new(AtomicU64::new(0)))
-        }
-
-        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-            Histogram::from_arc(Arc::new(Count::default()))
-        }
+        let expected: Vec<_> = DiscardReason::ALL.into_iter().zip(1..).collect();
+        assert_eq!(metrics.read(Readiness::Ready).discarded, expected);
     }
 
     #[test]
-    fn recording_a_get_and_its_return_takes_at_most_three_times_what_the_facade_takes() {
-        let registry = Registry::of("pool");
-        let metrics = with_local_recorder(&Counting, || Metrics::new(&registry));
-        let facade = [(); 2].map(|()| Histogram::from_arc(Arc::new(Count::default())));
-        let (mut ours, mut bare) = (Duration::MAX, Duration::MAX);
-        // The least of many, in turn: whatever else runs on the machine only adds to it.
-        for _ in 0..100 {
-            // A get that finds an idle connection, and the return, with its look at the clock.
-            ours = ours.min(time_for_each(|begun| {
-                black_box(&metrics).wait_time.record_none();
-                black_box(&metrics).use_time.record(begun.elapsed());
-            }));
-            bare = bare.min(time_for_each(|begun| {
-                let [waited, used] = black_box(&facade);
-                waited.record(0.0);
-                used.record(begun.elapsed());
-            }));
+    fn each_kind_of_cleaning_has_its_own_counter() {
+        let metrics = Metrics::new("shop");
+        for (n, counter) in (1..).zip([
+            &metrics.drains,
+            &metrics.cleaning_validations,
+            &metrics.rollbacks,
+            &metrics.resets,
+            &metrics.databases,
+        ]) {
+            for _ in 0..n {
+                counter.add_one();
+            }
         }
-        println!("{ours:?} for each get and return, by the facade alone {bare:?}");
-        assert!(ours <= bare * 3, "{ours:?}, by the facade alone {bare:?}");
+        let read = metrics.read(Readiness::Ready);
+        assert_eq!(
+            read.cleanings,
+            [
+                ("drain", 1),
+                ("validation", 2),
+                ("rollback", 3),
+                ("reset", 4),
+                ("database", 5),
+            ]
+        );
+        assert_eq!(read.resets, 4);
     }
 
-    fn time_for_each(mut record: impl FnMut(Instant)) -> Duration {
-        const TIMES: u32 = 10_000;
-        let begun = Instant::now();
-        for _ in 0..TIMES {
-            record(begun);
-        }
-        begun.elapsed() / TIMES
+    #[test]
+    fn gets_and_openings_are_the_counts_of_their_times() {
+        let metrics = Metrics::new("shop");
+        metrics.wait_time.record_none();
+        metrics.wait_time.record(Duration::from_millis(3));
+        metrics.create_time.record(Duration::from_millis(1));
+        let read = metrics.read(Readiness::Degraded);
+        assert_eq!((read.gets, read.opened, read.readiness), (2, 1, 4));
+    }
+
+    #[test]
+    fn the_last_warm_up_is_kept_however_short() {
+        let metrics = Metrics::new("shop");
+        let read = || metrics.read(Readiness::Ready).warm_up_time;
+        assert_eq!(read(), None);
+        metrics.record_warm_up(Duration::from_secs(2));
+        assert_eq!(read(), Some(Duration::from_secs(2)));
+        metrics.record_warm_up(Duration::ZERO);
+        assert_eq!(read(), Some(Duration::from_nanos(1)));
     }
 }

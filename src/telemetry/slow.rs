@@ -1,4 +1,4 @@
-//! Where the time of one `get()` goes: waiting, opening, proving; and how slow ones are told of without a flood.
+//! Measures what a `get()` spends its time on, and logs slow ones.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -8,112 +8,111 @@ use std::{
 use tracing::{debug, warn};
 
 use crate::{
-    error::Error,
+    error::{Error, TimeoutCause},
     report::PoolStatus,
-    time::{Timestamp, nanos},
+    telemetry::rate_limit::RateLimit,
+    time::Timestamp,
 };
 
-/// Slow gets are told of aloud this often at most: an outage makes all of them slow.
-const ALOUD_EVERY: Duration = Duration::from_secs(1);
-
-/// What a caller's time goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// All connections are in use, or being cleaned.
-    Waiting,
-    /// Connections are being opened, or cannot be.
-    Opening,
-    /// An idle connection was asked for a proof.
-    Proving,
-}
-
-/// Follows one caller. Looks at the clock only where the stage changes.
+/// Measures the time that one `get()` spends waiting, by cause.
 #[derive(Debug)]
-pub(crate) struct Trail {
-    stage: Stage,
+pub(crate) struct Stopwatch {
+    cause: TimeoutCause,
+    /// When the wait for `cause` began.
     since: Timestamp,
-    spent: Spent,
+    waited: Waited,
 }
 
-/// How long one caller's `get()` took, by stage.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Spent {
-    waiting: Duration,
-    opening: Duration,
-    proving: Duration,
-}
-
-impl Trail {
-    pub(crate) fn begin(now: Timestamp) -> Self {
+impl Stopwatch {
+    pub(crate) fn start(now: Timestamp, cause: TimeoutCause) -> Self {
         Self {
-            stage: Stage::Waiting,
+            cause,
             since: now,
-            spent: Spent::default(),
+            waited: Waited::default(),
         }
     }
 
+    /// Sets what the caller waits for from now on. Reads the clock only if that has changed.
     #[inline]
-    pub(crate) fn enter(&mut self, stage: Stage) {
-        if stage != self.stage {
-            self.leave(Timestamp::now());
-            self.stage = stage;
+    pub(crate) fn switch(&mut self, cause: TimeoutCause) {
+        if cause != self.cause {
+            self.switch_at(cause, Timestamp::now());
         }
     }
 
-    pub(crate) fn end(mut self, now: Timestamp) -> Spent {
-        self.leave(now);
-        self.spent
+    /// What the caller waits for now.
+    pub(crate) const fn cause(&self) -> TimeoutCause {
+        self.cause
     }
 
-    fn leave(&mut self, now: Timestamp) {
-        let spent = match self.stage {
-            Stage::Waiting => &mut self.spent.waiting,
-            Stage::Opening => &mut self.spent.opening,
-            Stage::Proving => &mut self.spent.proving,
+    pub(crate) fn stop(mut self, now: Timestamp) -> Waited {
+        self.switch_at(self.cause, now);
+        self.waited
+    }
+
+    fn switch_at(&mut self, cause: TimeoutCause, now: Timestamp) {
+        let waited = match self.cause {
+            TimeoutCause::Exhausted => &mut self.waited.exhausted,
+            TimeoutCause::Connecting => &mut self.waited.connecting,
+            TimeoutCause::Unavailable => &mut self.waited.unavailable,
+            TimeoutCause::Validating => &mut self.waited.validating,
         };
-        *spent = spent.saturating_add(now.since(self.since));
+        *waited = waited.saturating_add(now.since(self.since));
+        self.cause = cause;
         self.since = now;
     }
 }
 
-impl Spent {
-    pub(crate) fn all(&self) -> Duration {
-        let waited = self.waiting.saturating_add(self.opening);
-        waited.saturating_add(self.proving)
+/// How long one `get()` waited, by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Waited {
+    exhausted: Duration,
+    connecting: Duration,
+    unavailable: Duration,
+    validating: Duration,
+}
+
+impl Waited {
+    pub(crate) fn total(&self) -> Duration {
+        [self.connecting, self.unavailable, self.validating]
+            .into_iter()
+            .fold(self.exhausted, Duration::saturating_add)
     }
 }
 
-/// Tells of slow gets: of one in a while aloud, with how many were told of quietly since.
+/// Logs slow gets: at most one a second at WARN, because an outage makes all of them slow, and the
+/// others at DEBUG.
 #[derive(Debug, Default)]
 pub(crate) struct SlowGets {
-    /// When one was last told of aloud: the number of a [`Timestamp`].
-    told_at: AtomicU64,
-    /// How many were told of quietly since then.
+    warnings: RateLimit,
+    /// Slow gets logged at DEBUG since the last warning.
     quiet: AtomicU64,
 }
 
 impl SlowGets {
-    pub(crate) fn tell(
+    /// Logs a slow get that ended at `now`, with the pool's status and the error it returned.
+    pub(crate) fn log(
         &self,
         pool: &str,
-        spent: Spent,
+        waited: &Waited,
         status: PoolStatus,
         error: Option<&Error>,
         now: Timestamp,
     ) {
-        /// The level is part of an event's static data.
-        macro_rules! tell {
+        /// An event's level is a constant, so each level needs its own call.
+        macro_rules! log {
             ($level:ident, $($more:tt)*) => {
                 $level!(
                     pool,
-                    waited = spent.all().as_secs_f64(),
-                    waiting = spent.waiting.as_secs_f64(),
-                    opening = spent.opening.as_secs_f64(),
-                    proving = spent.proving.as_secs_f64(),
+                    waited = waited.total().as_secs_f64(),
+                    exhausted = waited.exhausted.as_secs_f64(),
+                    connecting = waited.connecting.as_secs_f64(),
+                    unavailable = waited.unavailable.as_secs_f64(),
+                    validating = waited.validating.as_secs_f64(),
                     in_use = status.in_use,
                     idle = status.idle,
                     cleaning = status.cleaning,
-                    connecting = status.connecting,
+                    opening = status.connecting,
                     limit = status.limit(),
                     callers_waiting = status.waiting,
                     error = error.map(tracing::field::display),
@@ -122,76 +121,123 @@ impl SlowGets {
                 )
             };
         }
-        if self.is_aloud(now.nanos()) {
+        if self.warnings.allows(now) {
             let quiet = self.quiet.swap(0, Ordering::Relaxed);
-            tell!(warn, quiet,);
+            log!(warn, quiet,);
         } else {
             self.quiet.fetch_add(1, Ordering::Relaxed);
-            tell!(debug,);
+            log!(debug,);
         }
-    }
-
-    fn is_aloud(&self, now: u64) -> bool {
-        let every = nanos(ALOUD_EVERY);
-        let told_at = self.told_at.load(Ordering::Relaxed);
-        // Of those that come at once, one wins.
-        (told_at == 0 || now.saturating_sub(told_at) >= every)
-            && self
-                .told_at
-                .compare_exchange(told_at, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
     use super::*;
 
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
     #[test]
-    fn each_stage_has_its_time() {
-        let begun = Timestamp::now();
-        let mut trail = Trail::begin(begun);
-        let mut at = begun;
-        for (stage, ms) in [
-            (Stage::Proving, 1),
-            (Stage::Waiting, 20),
-            (Stage::Opening, 300),
-            (Stage::Opening, 4000),
+    fn each_cause_has_its_own_time() {
+        let mut now = Timestamp::now();
+        let mut stopwatch = Stopwatch::start(now, TimeoutCause::Exhausted);
+        for (after, cause) in [
+            (1, TimeoutCause::Validating),
+            (20, TimeoutCause::Exhausted),
+            (300, TimeoutCause::Connecting),
+            (4000, TimeoutCause::Unavailable),
+            (50_000, TimeoutCause::Connecting),
         ] {
-            at = at.after(Duration::from_millis(ms));
-            trail.leave(at);
-            trail.stage = stage;
+            now = now.after(ms(after));
+            stopwatch.switch_at(cause, now);
         }
-        let spent = trail.end(at.after(Duration::from_millis(50_000)));
-        let ms = Duration::from_millis;
+        let waited = stopwatch.stop(now.after(ms(600_000)));
         assert_eq!(
-            spent,
-            Spent {
-                waiting: ms(1 + 300),
-                opening: ms(4000 + 50_000),
-                proving: ms(20),
+            waited,
+            Waited {
+                exhausted: ms(301),
+                connecting: ms(604_000),
+                unavailable: ms(50_000),
+                validating: ms(20),
             }
         );
-        assert_eq!(spent.all(), ms(54_321));
+        assert_eq!(waited.total(), ms(654_321));
     }
 
     #[test]
-    fn entering_the_stage_one_is_in_changes_nothing() {
-        let mut trail = Trail::begin(Timestamp::now());
-        trail.enter(Stage::Waiting);
-        assert_eq!(trail.spent, Spent::default());
-        trail.enter(Stage::Opening);
-        assert_eq!(trail.stage, Stage::Opening);
+    fn switching_to_the_same_cause_changes_nothing() {
+        let start = Timestamp::now().before(ms(1000));
+        let mut stopwatch = Stopwatch::start(start, TimeoutCause::Connecting);
+        stopwatch.switch(TimeoutCause::Connecting);
+        assert_eq!(
+            (stopwatch.since, stopwatch.waited),
+            (start, Waited::default())
+        );
+        stopwatch.switch(TimeoutCause::Unavailable);
+        assert_eq!(stopwatch.cause(), TimeoutCause::Unavailable);
+        assert!(stopwatch.waited.connecting >= ms(1000));
     }
 
     #[test]
-    fn one_slow_get_a_second_is_told_aloud() {
-        let slow = SlowGets::default();
-        let second = 1_000_000_000;
-        let aloud: Vec<_> = [1, 2, second, second + 1, second + 2, 2 * second + 1]
-            .into_iter()
-            .map(|now| slow.is_aloud(now))
-            .collect();
-        assert_eq!(aloud, [true, false, false, true, false, true]);
+    fn a_warning_counts_the_slow_gets_logged_at_debug() {
+        let log = Log::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer({
+                let log = log.clone();
+                move || log.clone()
+            })
+            .finish();
+        let slow_gets = SlowGets::default();
+        let start = Timestamp::now();
+        let waited = Stopwatch::start(start, TimeoutCause::Connecting).stop(start.after(ms(1500)));
+        tracing::subscriber::with_default(subscriber, || {
+            for at in [0, 1, 2, 1000] {
+                let error = (at == 0).then_some(&Error::Closed);
+                let now = start.after(ms(at));
+                slow_gets.log("shop", &waited, PoolStatus::default(), error, now);
+            }
+        });
+        let text = log.text();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 4, "{text}");
+        for (line, parts) in lines.into_iter().zip([
+            ["WARN", "quiet=0", "error=the pool is closed"],
+            ["DEBUG", "waited=1.5", "connecting=1.5"],
+            ["DEBUG", "exhausted=0", "opening=0"],
+            ["WARN", "quiet=2", "pool=\"shop\""],
+        ]) {
+            for part in parts {
+                assert!(line.contains(part), "{part} is not in {line}");
+            }
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Log {
+        fn text(&self) -> String {
+            let bytes = self.0.lock().expect("not poisoned").clone();
+            String::from_utf8(bytes).expect("UTF-8")
+        }
+    }
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("not poisoned").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 }

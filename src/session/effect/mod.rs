@@ -31,6 +31,7 @@ pub(crate) struct Effect {
     pub(crate) transaction: bool,
     /// A role may be taken or given up: no reset brings the account's own rights back.
     pub(crate) role: bool,
+    pub(crate) read_only: bool,
 }
 
 impl Effect {
@@ -40,6 +41,7 @@ impl Effect {
         database: false,
         transaction: false,
         role: false,
+        read_only: false,
     };
     /// Anything may be left behind.
     pub(crate) const UNKNOWN: Self = Self {
@@ -47,6 +49,7 @@ impl Effect {
         database: true,
         transaction: true,
         role: true,
+        read_only: true,
     };
 
     const SESSION: Self = Self {
@@ -75,6 +78,7 @@ impl Effect {
             database: self.database || other.database,
             transaction: self.transaction || other.transaction,
             role: self.role || other.role,
+            read_only: self.read_only || other.read_only,
         }
     }
 }
