@@ -165,7 +165,11 @@ impl<S: Occupant> Slots<S> {
                 None => next.await,
                 Some(Ahead { given, .. }) => tokio::select! {
                     biased;
-                    Ok(lease) = given => return lease,
+                    Ok(lease) = given => {
+                        // Another caller may have come to keep an even earlier place.
+                        ahead = None;
+                        Ok(lease.object)
+                    }
                     next = next => next,
                 },
             };
