@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::{
     error::Error,
-    report::{Readiness, ReadinessWatch, Standing},
+    report::{Readiness, ReadinessSnapshot, ReadinessWatch},
 };
 
 /// How long there may be fewer than `ready_at` connections, while they are being replaced, before that shows.
@@ -51,12 +51,12 @@ pub(crate) fn judge(was: Readiness, was_ready: bool, facts: Facts) -> Readiness 
 /// Holds the readiness and tells those who watch.
 #[derive(Debug)]
 pub(crate) struct Board {
-    sender: watch::Sender<Standing>,
+    sender: watch::Sender<ReadinessSnapshot>,
 }
 
 impl Board {
     pub(crate) fn new() -> Self {
-        let standing = Standing {
+        let standing = ReadinessSnapshot {
             readiness: Readiness::Cold,
             since: SystemTime::now(),
             times_ready: 0,
@@ -66,14 +66,12 @@ impl Board {
         }
     }
 
-    pub(crate) fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> ReadinessSnapshot {
         *self.sender.borrow()
     }
 
     pub(crate) fn watch(&self) -> ReadinessWatch {
-        ReadinessWatch {
-            receiver: self.sender.subscribe(),
-        }
+        ReadinessWatch::new(self.sender.subscribe())
     }
 
     /// Judges anew; returns the change, if it is one.
@@ -85,7 +83,10 @@ impl Board {
         self.change(|_| Readiness::Closed)
     }
 
-    fn change(&self, next: impl FnOnce(&Standing) -> Readiness) -> Option<(Readiness, Readiness)> {
+    fn change(
+        &self,
+        next: impl FnOnce(&ReadinessSnapshot) -> Readiness,
+    ) -> Option<(Readiness, Readiness)> {
         let mut change = None;
         self.sender.send_if_modified(|standing| {
             let next = next(standing);

@@ -10,7 +10,7 @@ use std::{
 
 use mysql_async::{DriverError, IoError};
 
-use crate::report::{Holders, Millis, PoolStatus, WarmUpReport};
+use crate::report::{Holders, HumanDuration, PoolStatus, WarmUpReport};
 
 /// Everything that can go wrong in this crate.
 ///
@@ -25,7 +25,7 @@ pub enum Error {
     Config(#[from] ConfigError),
 
     /// A [`get()`](crate::Pool::get) had no connection when its time was over.
-    #[error("no connection within {}: {cause}; {status}{}{}", Millis(*.waited), HeldBy(.holders.as_deref()), Because(.source.as_ref()))]
+    #[error("no connection within {}: {cause}; {status}{}{}", HumanDuration(*.waited), HeldBy(.holders.as_deref()), Because(.source.as_ref()))]
     Timeout {
         /// What the time went on.
         cause: TimeoutCause,
@@ -407,7 +407,7 @@ impl fmt::Display for ConnectError {
                 write!(f, "{}", Brief(error))?;
             }
             Cause::Driver(error) => write!(f, "{}", Brief(error))?,
-            Cause::TimedOut(after) => write!(f, "no answer within {}", Millis(*after))?,
+            Cause::TimedOut(after) => write!(f, "no answer within {}", HumanDuration(*after))?,
             Cause::Credentials(error) => write!(f, "{error}")?,
             Cause::OutOfStep => f.write_str("the answer belonged to another question")?,
             Cause::Panicked => f.write_str("the driver panicked")?,
