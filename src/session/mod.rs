@@ -29,7 +29,7 @@ use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
     config::Reset,
-    error::{Error, tells_of_loss, tells_read_only},
+    error::{Error, means_loss, means_read_only},
     report::discard::DiscardReason,
     session::{
         activity::Pulse, effect as sql, effect::Effect, sever as severing, signal::Signal,
@@ -457,7 +457,7 @@ impl Follow {
         self.in_flight = false;
         self.pulse.end();
         match result {
-            Err(error) if tells_of_loss(error) => self.ended = true,
+            Err(error) if means_loss(error) => self.ended = true,
             // If it closed the connection, its flag says so.
             Err(mysql_async::Error::Driver(_)) => self.misused = true,
             _ => {
@@ -466,7 +466,7 @@ impl Follow {
             }
         }
         if let Err(error) = result {
-            self.read_only |= tells_read_only(error, self.asked_read_only);
+            self.read_only |= means_read_only(error, self.asked_read_only);
         }
     }
 
