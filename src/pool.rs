@@ -145,7 +145,7 @@ impl Pool {
     /// Whether the pool can serve. Does no I/O.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        self.shared().readiness.standing().readiness
+        self.shared().readiness.snapshot().readiness
     }
 
     /// The readiness with what is needed to understand it: since when, the status, the last error.

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::{
     error::Error,
-    report::{Readiness, ReadinessWatch, Standing},
+    report::{Readiness, ReadinessSnapshot, ReadinessWatch},
     session::activity::Sample,
     time::{Timestamp, nanos},
 };
@@ -250,22 +250,22 @@ fn next_state(was: Readiness, was_ready: bool, facts: Facts) -> Readiness {
 /// The readiness, and its watchers.
 #[derive(Debug)]
 pub(crate) struct ReadinessState {
-    sender: watch::Sender<Standing>,
+    sender: watch::Sender<ReadinessSnapshot>,
 }
 
 impl ReadinessState {
     pub(crate) fn new() -> Self {
-        let standing = Standing {
+        let snapshot = ReadinessSnapshot {
             readiness: Readiness::Cold,
             since: SystemTime::now(),
             times_ready: 0,
         };
         Self {
-            sender: watch::Sender::new(standing),
+            sender: watch::Sender::new(snapshot),
         }
     }
 
-    pub(crate) fn standing(&self) -> Standing {
+    pub(crate) fn snapshot(&self) -> ReadinessSnapshot {
         *self.sender.borrow()
     }
 
@@ -277,25 +277,28 @@ impl ReadinessState {
 
     /// Updates the readiness. Returns the change from old to new, if it is one.
     pub(crate) fn update(&self, facts: Facts) -> Option<(Readiness, Readiness)> {
-        self.change(|standing| next_state(standing.readiness, standing.times_ready > 0, facts))
+        self.change(|snapshot| next_state(snapshot.readiness, snapshot.times_ready > 0, facts))
     }
 
     pub(crate) fn close(&self) -> Option<(Readiness, Readiness)> {
         self.change(|_| Readiness::Closed)
     }
 
-    fn change(&self, next: impl FnOnce(&Standing) -> Readiness) -> Option<(Readiness, Readiness)> {
+    fn change(
+        &self,
+        next: impl FnOnce(&ReadinessSnapshot) -> Readiness,
+    ) -> Option<(Readiness, Readiness)> {
         let mut change = None;
-        self.sender.send_if_modified(|standing| {
-            let next = next(standing);
-            if next == standing.readiness {
+        self.sender.send_if_modified(|snapshot| {
+            let next = next(snapshot);
+            if next == snapshot.readiness {
                 return false;
             }
-            change = Some((standing.readiness, next));
-            standing.readiness = next;
-            standing.since = SystemTime::now();
+            change = Some((snapshot.readiness, next));
+            snapshot.readiness = next;
+            snapshot.since = SystemTime::now();
             if next == Readiness::Ready {
-                standing.times_ready = standing.times_ready.saturating_add(1);
+                snapshot.times_ready = snapshot.times_ready.saturating_add(1);
             }
             true
         });
@@ -306,16 +309,16 @@ impl ReadinessState {
     pub(crate) async fn wait_ready(&self) -> Result<(), Error> {
         let mut receiver = self.sender.subscribe();
         let before = receiver.borrow().times_ready;
-        let standing = receiver
-            .wait_for(|standing| {
-                standing.times_ready > before
-                    || matches!(standing.readiness, Readiness::Ready | Readiness::Closed)
+        let snapshot = receiver
+            .wait_for(|snapshot| {
+                snapshot.times_ready > before
+                    || matches!(snapshot.readiness, Readiness::Ready | Readiness::Closed)
             })
             .await
-            .map(|standing| *standing);
-        match standing {
-            Ok(standing)
-                if standing.times_ready > before || standing.readiness == Readiness::Ready =>
+            .map(|snapshot| *snapshot);
+        match snapshot {
+            Ok(snapshot)
+                if snapshot.times_ready > before || snapshot.readiness == Readiness::Ready =>
             {
                 Ok(())
             }
@@ -409,7 +412,7 @@ mod tests {
             is_failing: true,
             ..FACTS
         });
-        assert_eq!(state.standing().readiness, Readiness::Unavailable);
+        assert_eq!(state.snapshot().readiness, Readiness::Unavailable);
         waiting.await.expect("it was ready");
     }
 

@@ -74,11 +74,11 @@ pub(crate) fn log_change(
 pub(crate) fn health(shared: &Shared) -> report::Health {
     let health = shared.health();
     let backoff = shared.backoff();
-    let standing = shared.readiness.standing();
+    let snapshot = shared.readiness.snapshot();
     let status = shared.slots.status();
     report::Health {
-        readiness: standing.readiness,
-        since: standing.since,
+        readiness: snapshot.readiness,
+        since: snapshot.since,
         status,
         last_error: trouble(&health, &backoff, &status, Timestamp::now()),
     }

@@ -229,6 +229,6 @@ pub(crate) fn publish_metrics(shared: &Shared) {
     } else {
         status.limit()
     };
-    let readiness = shared.readiness.standing().readiness;
+    let readiness = shared.readiness.snapshot().readiness;
     shared.metrics.publish(&status, idle_max, readiness);
 }

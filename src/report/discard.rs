@@ -1,4 +1,4 @@
-//! Why connections are discarded.
+//! `DiscardReason`: why a connection was closed instead of kept.
 
 use std::fmt;
 
@@ -11,34 +11,35 @@ use std::fmt;
 )]
 #[non_exhaustive]
 pub enum DiscardReason {
-    /// Its caller was cancelled, or gave up, in the middle of a command.
+    /// It was returned in the middle of a command.
     Cancelled,
     /// The server or the network ended it.
     Lost,
-    /// The driver closed it because of a mistake in its use, such as a wrong number of parameters; or its
-    /// account was changed, or a transaction on it was leaked.
+    /// The driver closed it after a mistake of its caller, such as a wrong number of parameters; or
+    /// its account was changed, or a transaction on it was leaked.
     Misused,
-    /// It did not answer a validation, answered wrongly, or could not be cleaned.
+    /// It failed a validation, or could not be cleaned.
     ValidationFailed,
-    /// It had more unread rows than are worth reading.
+    /// It had more unread rows than are worth draining.
     TooManyRows,
     /// Its caller discarded or detached it.
     Requested,
-    /// The runtime that opened it has ended.
+    /// It belonged to a runtime that is gone.
     RuntimeGone,
-    /// The pool was closed.
+    /// It was closed with the pool.
     Closing,
     /// It reached its maximum age, or was opened before a refresh.
     Retired,
-    /// It was not needed any more: overflow that has lingered, or beyond a limit made smaller.
+    /// It was overflow that lingered, or beyond a limit made smaller.
     Surplus,
-    /// Its server said that it has become read-only.
+    /// It met an error saying that its server is read-only.
     ReadOnly,
-    /// Its session had another role or account than when it was opened, which no reset undoes.
+    /// It had a role set that a reset does not clear.
     RoleChanged,
 }
 
 impl DiscardReason {
+    /// Every reason, in the order of declaration.
     pub(crate) const ALL: [Self; 12] = [
         Self::Cancelled,
         Self::Lost,

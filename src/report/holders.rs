@@ -1,40 +1,42 @@
-//! Who holds a pool's connections, for how long, and where they were got.
+//! `Holders`: who holds a pool's connections, how long, and where they called `get()`.
 
 use std::{cmp::Reverse, fmt, panic::Location, time::Duration};
 
-use crate::report::Millis;
+use super::HumanDuration;
 
-/// Who holds a pool's connections at one moment: a part of [`Error::Timeout`](crate::Error::Timeout).
+/// Who holds a pool's connections now; part of [`Error::Timeout`](crate::Error::Timeout).
 ///
-/// Its `Display` is what the message of that error says of them.
+/// Its `Display` is the part of that error's message about them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holders {
-    /// Connections that callers hold.
+    /// Connections that callers hold now.
     pub count: usize,
-    /// The longest that one of them has been held by now; `None` where none is held.
+    /// The longest time that one of them has been held; `None` if none is held.
     pub longest: Option<Duration>,
-    /// The source lines whose connections have been held for longest: three lines at most, the longest first. Empty
-    /// unless [`leak_after`](field@crate::PoolConfig::leak_after) is set, as noting the line costs a little at each get.
+    /// The source lines whose connections have been held longest: at most three, longest first.
+    ///
+    /// Empty unless [`leak_after`](field@crate::PoolConfig::leak_after) is set, because recording
+    /// the line costs a little at each get.
     pub lines: Vec<HolderLine>,
 }
 
-/// A source line that got connections which are still held.
+/// A source line that obtained connections which are still held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HolderLine {
     /// Where `get()`, `get_within()` or `try_get()` was called.
     pub got_at: &'static Location<'static>,
-    /// How many connections that were got there are held now.
+    /// Connections obtained there that are held now.
     pub count: usize,
-    /// The longest that one of them has been held by now.
+    /// The longest time that one of them has been held.
     pub longest: Duration,
 }
 
 impl Holders {
     const LINES: usize = 3;
 
-    /// Of all holds, by how long each has lasted.
+    /// Summarises all holds: how long each has lasted, and its source line.
     pub(crate) fn of(mut holds: Vec<(Duration, Option<&'static Location<'static>>)>) -> Self {
         holds.sort_unstable_by_key(|(held_for, _)| Reverse(*held_for));
         let mut lines: Vec<HolderLine> = Vec::new();
@@ -64,10 +66,10 @@ impl fmt::Display for Holders {
             return f.write_str("held by no caller");
         };
         write!(f, "{} held by callers, the longest for ", self.count)?;
-        write!(f, "{}", Millis(longest))?;
+        write!(f, "{}", HumanDuration(longest))?;
         for (n, line) in (0..).zip(&self.lines) {
             f.write_str(if n == 0 { ": " } else { ", " })?;
-            write!(f, "{} for {}", line.got_at, Millis(line.longest))?;
+            write!(f, "{} for {}", line.got_at, HumanDuration(line.longest))?;
             if line.count > 1 {
                 write!(f, " ({} of them)", line.count)?;
             }
@@ -88,30 +90,31 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_holders_are_told_by_line() {
+    fn the_longest_holders_are_listed_by_line() {
         let lines = [here(), here(), here(), here()];
         let held = |seconds, line: usize| (Duration::from_secs(seconds), Some(lines[line]));
         let holds = vec![held(1, 0), held(4, 1), held(20, 2), held(3, 1), held(2, 3)];
         let holders = Holders::of(holds);
         assert_eq!(holders.count, 5);
         assert_eq!(holders.longest, Some(Duration::from_secs(20)));
-        let told: Vec<_> = holders
+        let listed: Vec<_> = holders
             .lines
             .iter()
             .map(|line| (line.got_at, line.count))
             .collect();
-        assert_eq!(told, [(lines[2], 1), (lines[1], 2), (lines[3], 1)]);
+        assert_eq!(listed, [(lines[2], 1), (lines[1], 2), (lines[3], 1)]);
         assert_eq!(
             holders.to_string(),
             format!(
-                "5 held by callers, the longest for 20 s: {} for 20 s, {} for 4000 ms (2 of them), {} for 2000 ms",
+                "5 held by callers, the longest for 20 s: {} for 20 s, \
+                 {} for 4000 ms (2 of them), {} for 2000 ms",
                 lines[2], lines[1], lines[3]
             )
         );
     }
 
     #[test]
-    fn without_lines_count_and_age_are_told() {
+    fn without_lines_the_count_and_the_longest_are_listed() {
         let holders = Holders::of(vec![
             (Duration::from_millis(40), None),
             (Duration::ZERO, None),

@@ -1,15 +1,20 @@
-//! What the pool reports: its status now, its readiness, and what a warm-up or a close did.
+//! What the pool reports: its status and readiness now, and what a warm-up or a close did.
 
+mod close;
 pub(crate) mod discard;
+mod duration;
 mod holders;
 mod readiness;
+mod server;
 mod status;
 mod warm_up;
 
 pub use {
+    close::CloseReport,
     holders::{HolderLine, Holders},
     readiness::{Health, Readiness, ReadinessWatch},
+    server::{Flavor, ServerInfo},
     status::PoolStatus,
-    warm_up::{CloseReport, ConnectTime, Flavor, ServerInfo, WarmUpReport, Warning},
+    warm_up::{ConnectTime, WarmUpReport, Warning},
 };
-pub(crate) use {readiness::Standing, warm_up::Millis};
+pub(crate) use {duration::HumanDuration, readiness::ReadinessSnapshot};

@@ -1,4 +1,4 @@
-//! Whether the pool can serve: the states, and how to follow their changes.
+//! Whether the pool can serve: `Readiness`, `Health`, and a watch on changes.
 
 use std::{fmt, time::SystemTime};
 
@@ -6,20 +6,21 @@ use tokio::sync::watch;
 
 use super::PoolStatus;
 
-/// Whether the pool can serve. The pool knows it from what its connections do, so asking costs no I/O.
+/// Whether the pool can serve. It follows from what the connections do, so reading it costs no I/O.
 ///
-/// A readiness probe needs [`is_serving`](Self::is_serving) only. The difference between `Ready` and `Degraded` is for
-/// people and dashboards: both serve, and a pool may go from one to the other and back often.
+/// A readiness probe needs only [`is_serving`](Self::is_serving). The difference between `Ready` and
+/// `Degraded` is for people and dashboards: both serve, and a pool may change between them often.
 ///
-/// - With [`ready_at`](field@crate::PoolConfig::ready_at) at its default, `size`, every connection counts: if one is
-///   lost and the next attempt to open another is refused, the pool is `Degraded` until an attempt succeeds. Where losses
-///   and refusals alternate, so do the two states.
-/// - What counts is how many connections there are, not how callers fare. If connections are lost as fast as they can be
-///   replaced (many callers cancelled, and a small [`max_connecting`](field@crate::PoolConfig::max_connecting)), the pool
-///   stays `Degraded` though every caller is served.
+/// - By default, [`ready_at`](field@crate::PoolConfig::ready_at) is `size`, so every connection
+///   counts: if one is lost and the next attempt to open another fails, the pool is `Degraded` until
+///   an attempt succeeds. If losses and failures alternate, so do the two states.
+/// - Readiness counts connections, not the success of callers. If connections are lost as fast as
+///   they can be replaced (many cancelled callers and a small
+///   [`max_connecting`](field@crate::PoolConfig::max_connecting)), the pool stays `Degraded` although
+///   every caller is served.
 ///
-/// So raise an alarm when `Degraded` lasts, and set `ready_at` below `size` where single connections do not matter. Being
-/// busy is no trouble: a pool whose connections are all in use, and answering, is `Ready`.
+/// So raise an alarm only if `Degraded` lasts, and set `ready_at` below `size` if single connections
+/// do not matter. Busy is not down: a pool whose connections are all in use and answering is `Ready`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -28,34 +29,34 @@ use super::PoolStatus;
 )]
 #[non_exhaustive]
 pub enum Readiness {
-    /// Nothing was asked of the pool yet, so it has opened nothing.
+    /// The pool has not been used yet and has opened nothing.
     Cold,
     /// The first connections are being opened.
     Warming,
-    /// At least `ready_at` connections are open and proved, idle or in use.
+    /// At least `ready_at` validated connections are open, idle or in use.
     Ready,
-    /// The pool was ready and has fewer than `ready_at` connections that work now, but at least one; and the last attempt
-    /// to open another has failed, or there have been too few for more than 500 ms.
+    /// The pool was ready, and now fewer than `ready_at` connections work, but at least one. Also,
+    /// the last attempt to open another failed, or there have been too few for more than 500 ms.
     ///
-    /// Or: all connections that the limit allows are in use, callers wait, and none of the connections has answered for
-    /// 0.7 s. That may be slow queries, or a server that hangs.
+    /// Or all connections that the limit allows are in use, callers wait, and no connection has
+    /// answered for 0.7 s: because of slow queries, or a server that hangs.
     Degraded,
-    /// No connection works, and opening one fails or takes long; [`Pool::health`](crate::Pool::health) says why. The pool
-    /// goes on trying.
+    /// No connection works, and opening one fails or takes long. [`Pool::health`](crate::Pool::health)
+    /// says why. The pool keeps trying.
     Unavailable,
-    /// The pool was closed.
+    /// The pool is closed.
     Closed,
 }
 
 impl Readiness {
-    /// Whether traffic should be sent here: `Ready` or `Degraded`.
+    /// Whether traffic should be sent here: true for `Ready` and `Degraded`.
     #[must_use]
     pub const fn is_serving(self) -> bool {
         matches!(self, Self::Ready | Self::Degraded)
     }
 
-    /// As a number for metrics, the better the higher: `Closed` 0, `Unavailable` 1, `Cold` 2, `Warming` 3,
-    /// `Degraded` 4, `Ready` 5. From 4 on it [is serving](Self::is_serving).
+    /// The readiness as a number for metrics; higher is better: `Closed` 0, `Unavailable` 1,
+    /// `Cold` 2, `Warming` 3, `Degraded` 4, `Ready` 5. From 4 up, it [is serving](Self::is_serving).
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -82,20 +83,24 @@ impl fmt::Display for Readiness {
     }
 }
 
-/// The readiness of a pool, with what is needed to understand it; read by [`Pool::health`](crate::Pool::health).
+/// The pool's readiness with the facts to understand it; returned by
+/// [`Pool::health`](crate::Pool::health).
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Health {
-    /// Whether the pool can serve.
+    /// Whether the pool can serve now.
     pub readiness: Readiness,
-    /// Since when it has been so. With feature `serde`: seconds since 1970.
+    /// When the readiness became what it is. With the feature `serde`: seconds since 1970.
     #[cfg_attr(feature = "serde", serde(serialize_with = "unix_seconds"))]
     pub since: SystemTime,
-    /// The pool's connections.
+    /// The pool's connections now.
     pub status: PoolStatus,
-    /// Why connections cannot be opened, or that none of those in use answers; `None` once an attempt has succeeded, or
-    /// answers come, again. Holds no password, but perhaps hosts and users, in the server's own words: not for clients.
+    /// Why connections cannot be opened now, or that none of those in use answers; `None` if
+    /// neither is the case.
+    ///
+    /// It holds no password but may hold hosts and users in the server's own words, so do not show
+    /// it to clients.
     pub last_error: Option<String>,
 }
 
@@ -108,40 +113,46 @@ fn unix_seconds<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Resul
     serializer.serialize_f64(seconds)
 }
 
-/// Follows the readiness of a pool; made by [`Pool::watch`](crate::Pool::watch).
+/// Watches the readiness of a pool; returned by [`Pool::watch`](crate::Pool::watch).
 #[derive(Clone, Debug)]
 pub struct ReadinessWatch {
-    pub(crate) receiver: watch::Receiver<Standing>,
+    receiver: watch::Receiver<ReadinessSnapshot>,
 }
 
 impl ReadinessWatch {
+    pub(crate) const fn new(receiver: watch::Receiver<ReadinessSnapshot>) -> Self {
+        Self { receiver }
+    }
+
     /// The readiness now.
     #[must_use]
     pub fn current(&self) -> Readiness {
         self.receiver.borrow().readiness
     }
 
-    /// Waits for the next change of the readiness, and returns what it has become. A change since this was made, or since
-    /// the last call, is returned at once.
+    /// Waits for the next change and returns the new readiness. Returns at once if it has changed
+    /// since the last call, or since the watch was created.
     ///
-    /// Only the last of several changes is returned, so it may be the same state as before. Once the pool is gone it
-    /// returns `Closed` at once.
+    /// Of several changes only the last is returned, so the state may be the same as before. Once
+    /// the pool is dropped, every call returns `Closed` at once.
     ///
     /// # Cancel safety
     ///
-    /// Safe: a change that was not returned is returned by the next call.
+    /// Cancel safe: a change that was not returned is returned by the next call.
     pub async fn changed(&mut self) -> Readiness {
         match self.receiver.changed().await {
             Ok(()) => self.receiver.borrow_and_update().readiness,
-            Err(_the_pool_is_gone) => Readiness::Closed,
+            Err(_pool_is_dropped) => Readiness::Closed,
         }
     }
 }
 
-/// A readiness, since when, and how often the pool has become ready so far.
+/// The readiness at one moment.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
+pub(crate) struct ReadinessSnapshot {
     pub(crate) readiness: Readiness,
+    /// When the readiness became what it is.
     pub(crate) since: SystemTime,
+    /// How often the pool has become ready since creation.
     pub(crate) times_ready: u64,
 }

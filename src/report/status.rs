@@ -1,37 +1,39 @@
-//! What the pool holds at one moment: `PoolStatus` and the sentence errors quote.
+//! `PoolStatus`: the pool's connections now.
 
 use std::fmt;
 
-/// One consistent snapshot of the pool's connections.
+/// The pool's connections now, in one consistent snapshot; returned by
+/// [`Pool::status`](crate::Pool::status).
 ///
-/// In every snapshot `open == idle + in_use + cleaning`, and `open + connecting <= size + overflow`. Only right after
-/// [`resize()`](crate::Pool::resize) to a smaller limit there may be more, until those in use are returned.
+/// In every snapshot `open == idle + in_use + cleaning`, and `open + connecting <= size + overflow`.
+/// Only after [`resize()`](crate::Pool::resize) to a smaller limit there may be more, until those in
+/// use are returned.
 ///
-/// All numbers say what is so now, in connections; `waiting` in callers. Its `Display` is the sentence that errors quote.
+/// Its `Display` is the sentence that errors contain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PoolStatus {
-    /// The setting: connections the pool keeps open.
+    /// The setting `size`: connections kept open.
     pub size: usize,
-    /// The setting: further connections allowed under load.
+    /// The setting `overflow`: further connections allowed under load.
     pub overflow: usize,
     /// Connections open now: `idle + in_use + cleaning`.
     pub open: usize,
-    /// Open connections that nobody uses, ready to be handed out.
+    /// Open connections that are ready to be handed out now.
     pub idle: usize,
-    /// Connections that callers hold.
+    /// Connections that callers hold now.
     pub in_use: usize,
-    /// Connections in the pool's own hands: being cleaned, proved, replaced or closed.
+    /// Connections being cleaned, validated, replaced or closed by the pool now.
     pub cleaning: usize,
-    /// Connections being opened.
+    /// Connections being opened now.
     pub connecting: usize,
-    /// Callers waiting for a connection.
+    /// Callers waiting for a connection now.
     pub waiting: usize,
 }
 
 impl PoolStatus {
-    /// The most connections the server may see: `size + overflow`.
+    /// The most connections the server may see, `size + overflow`.
     #[must_use]
     pub const fn limit(&self) -> usize {
         self.size.saturating_add(self.overflow)

@@ -1,39 +1,41 @@
-//! What `warm_up()` and `close()` tell: reports, the server's facts, typed warnings.
+//! `WarmUpReport`: what `warm_up()` did and found.
 
 use std::{fmt, time::Duration};
 
+use super::{HumanDuration, ServerInfo};
+
 /// What a [`warm_up()`](crate::Pool::warm_up) did and found.
 ///
-/// Its `Display` is one line: `20 of 20 connections ready in 41 ms (each 0.9 ms to 2.4 ms), MariaDB 10.11.6`,
-/// with failed attempts and warnings where there are any.
+/// Its `Display` is one line, which also names failed attempts and warnings if there are any:
+/// `20 of 20 connections ready in 41 ms (each 0.9 ms to 2.4 ms), MariaDB 10.11.6`.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct WarmUpReport {
-    /// Connections the warm-up was to have open: the pool's `size`.
+    /// Connections to be opened: the pool's `size`.
     pub target: usize,
-    /// Connections open and proved when it ended.
+    /// Validated connections that were open when the warm-up ended.
     pub open: usize,
-    /// Connections opened while it ran, for it or for callers. 0 on a pool that was warm already.
+    /// Connections opened during the warm-up, for it or for callers; 0 if the pool was warm.
     pub opened: usize,
-    /// Attempts to open a connection that ended while it ran.
+    /// Attempts to open a connection that ended during the warm-up.
     pub attempts: u64,
-    /// How many of them failed.
+    /// Those of [`attempts`](Self::attempts) that failed.
     pub failed_attempts: u64,
-    /// How long the warm-up took.
+    /// Duration of the warm-up.
     pub elapsed: Duration,
-    /// How long opening one connection took, from TCP connect to proof; `None` if none was opened.
+    /// How long opening a connection took; `None` if none was opened.
     pub connect_time: Option<ConnectTime>,
-    /// The last failure to open a connection while it ran.
+    /// Why the last failed attempt during the warm-up failed.
     pub last_error: Option<String>,
-    /// What the server says of itself; `None` until a connection was opened.
+    /// The server's version and limits; `None` until a connection was opened.
     pub server: Option<ServerInfo>,
-    /// What was found that is likely to hurt later.
+    /// Settings that are likely to cause trouble later.
     pub warnings: Vec<Warning>,
 }
 
 impl WarmUpReport {
-    /// Whether every connection of `size` is open and proved.
+    /// Whether every connection of `size` is open and validated.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         self.open >= self.target
@@ -42,22 +44,16 @@ impl WarmUpReport {
 
 impl fmt::Display for WarmUpReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} of {} connections ready in {}",
-            self.open.min(self.target),
-            self.target,
-            Millis(self.elapsed)
-        )?;
-        if let Some(time) = self.connect_time {
-            write!(f, " (each {} to {})", Millis(time.min), Millis(time.max))?;
+        let (ready, target) = (self.open.min(self.target), self.target);
+        let elapsed = HumanDuration(self.elapsed);
+        write!(f, "{ready} of {target} connections ready in {elapsed}")?;
+        if let Some(ConnectTime { min, max, .. }) = self.connect_time {
+            let (min, max) = (HumanDuration(min), HumanDuration(max));
+            write!(f, " (each {min} to {max})")?;
         }
         if self.failed_attempts > 0 {
-            write!(
-                f,
-                ", {} of {} attempts failed",
-                self.failed_attempts, self.attempts
-            )?;
+            let (failed, attempts) = (self.failed_attempts, self.attempts);
+            write!(f, ", {failed} of {attempts} attempts failed")?;
         }
         if let Some(server) = &self.server {
             write!(f, ", {server}")?;
@@ -69,20 +65,21 @@ impl fmt::Display for WarmUpReport {
     }
 }
 
-/// How long opening one connection took.
+/// How long opening one connection took, from asking for credentials to validation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ConnectTime {
-    /// The fastest.
+    /// The shortest.
     pub min: Duration,
     /// The median.
     pub median: Duration,
-    /// The slowest.
+    /// The longest.
     pub max: Duration,
 }
 
 impl ConnectTime {
+    /// `None` if there are no times.
     pub(crate) fn of(mut times: Vec<Duration>) -> Option<Self> {
         times.sort_unstable();
         Some(Self {
@@ -93,82 +90,32 @@ impl ConnectTime {
     }
 }
 
-/// Which of the two servers it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub enum Flavor {
-    /// Oracle's MySQL, or a server that does not say otherwise.
-    MySql,
-    /// MariaDB.
-    MariaDb,
-}
-
-impl fmt::Display for Flavor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::MySql => "MySQL",
-            Self::MariaDb => "MariaDB",
-        })
-    }
-}
-
-/// What the server says of itself, read on the connection opened last.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct ServerInfo {
-    /// `@@version`, as the server writes it.
-    pub version: String,
-    /// MySQL or MariaDB.
-    pub flavor: Flavor,
-    /// `@@max_connections`: connections the server allows in all.
-    pub max_connections: u64,
-    /// `@@max_user_connections`: connections it allows this account; 0 means no limit of its own.
-    pub max_user_connections: u64,
-    /// `@@wait_timeout`: after so long without a command the server closes a connection.
-    pub wait_timeout: Duration,
-    /// Whether the server refuses writes (`@@global.read_only`).
-    pub read_only: bool,
-}
-
-impl fmt::Display for ServerInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.flavor, self.version)?;
-        if self.read_only {
-            f.write_str(" (read-only)")
-        } else {
-            Ok(())
-        }
-    }
-}
-
-/// Something found at warm-up that is likely to hurt later.
+/// A setting of the pool or the server that is likely to cause trouble later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Warning {
-    /// The pool's limit is higher than what the server still allows: under load, openings will be refused.
+    /// The limit exceeds what the server still allows: under load it will refuse connections.
     LimitTooHigh {
-        /// `size + overflow` of this pool.
+        /// The pool's limit, `size + overflow`.
         limit: usize,
-        /// Connections the server would still allow this pool, those it has included.
+        /// Connections the server allows this pool, those already open included.
         allowed: u64,
-        /// Which setting of the server says so: `max_connections` or `max_user_connections`.
+        /// The server's setting: `max_connections` or `max_user_connections`.
         setting: &'static str,
     },
-    /// `recycle` is not below the server's `wait_timeout`, or is never: the server may close a connection for being idle
-    /// before the pool replaces it for its age.
+    /// `recycle` is not below the server's `wait_timeout`: the server may close an idle connection
+    /// before the pool replaces it.
     RecycleNotBelowWaitTimeout {
-        /// The pool's `recycle`; `None` is never.
+        /// The pool's `recycle`; `None` means never.
         recycle: Option<Duration>,
         /// The server's `wait_timeout`.
         wait_timeout: Duration,
     },
-    /// `keepalive` is not below the server's `wait_timeout`, or is never: the server will close idle connections before
-    /// the pool asks them for a sign of life.
+    /// `keepalive` is not below the server's `wait_timeout`: the server will close idle connections
+    /// before the pool validates them.
     KeepaliveNotBelowWaitTimeout {
-        /// The pool's `keepalive`; `None` is never.
+        /// The pool's `keepalive`; `None` means never.
         keepalive: Option<Duration>,
         /// The server's `wait_timeout`.
         wait_timeout: Duration,
@@ -186,80 +133,42 @@ impl fmt::Display for Warning {
                 setting,
             } => write!(
                 f,
-                "the pool may open {limit} connections, but the server's {setting} leaves it {allowed}"
+                "the pool may open {limit} connections, but the server's {setting} leaves it \
+                 {allowed}"
             ),
             Self::RecycleNotBelowWaitTimeout {
                 recycle,
                 wait_timeout,
-            } => write!(
-                f,
-                "recycle ({}) is not below the server's wait_timeout ({} s)",
-                OrNever(*recycle),
-                wait_timeout.as_secs()
-            ),
+            } => not_below_wait_timeout(f, "recycle", *recycle, *wait_timeout),
             Self::KeepaliveNotBelowWaitTimeout {
                 keepalive,
                 wait_timeout,
-            } => write!(
-                f,
-                "keepalive ({}) is not below the server's wait_timeout ({} s)",
-                OrNever(*keepalive),
-                wait_timeout.as_secs()
-            ),
+            } => not_below_wait_timeout(f, "keepalive", *keepalive, *wait_timeout),
             Self::ReadOnly => f.write_str("the server is read-only"),
         }
     }
 }
 
-/// What [`close()`](crate::Pool::close) did with the connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct CloseReport {
-    /// Connections that ended with a goodbye to the server: idle ones, and those returned in time.
-    pub drained: usize,
-    /// Connections still in use when `close_timeout` was over: their commands end with an error.
-    pub cut: usize,
-}
-
-impl fmt::Display for CloseReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} connections drained, {} cut", self.drained, self.cut)
-    }
-}
-
-/// A duration as people read it in a log line.
-pub(crate) struct Millis(pub(crate) Duration);
-
-impl fmt::Display for Millis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let micros = self.0.as_micros();
-        if micros < 10_000 {
-            write!(f, "{}.{} ms", micros / 1000, micros % 1000 / 100)
-        } else if micros >= 10_000_000 {
-            write!(f, "{} s", micros / 1_000_000)
-        } else {
-            write!(f, "{} ms", micros / 1000)
-        }
-    }
-}
-
-struct OrNever(Option<Duration>);
-
-impl fmt::Display for OrNever {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(duration) => write!(f, "{} s", duration.as_secs_f64()),
-            None => f.write_str("never"),
-        }
-    }
+fn not_below_wait_timeout(
+    f: &mut fmt::Formatter<'_>,
+    setting: &str,
+    value: Option<Duration>,
+    wait_timeout: Duration,
+) -> fmt::Result {
+    let value = value.map_or_else(
+        || "never".to_owned(),
+        |value| format!("{} s", value.as_secs_f64()),
+    );
+    let wait_timeout = wait_timeout.as_secs();
+    write!(
+        f,
+        "{setting} ({value}) is not below the server's wait_timeout ({wait_timeout} s)"
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use super::{ConnectTime, WarmUpReport};
+    use super::*;
 
     #[test]
     fn a_report_is_one_line() {
@@ -271,17 +180,44 @@ mod tests {
             failed_attempts: 3,
             elapsed: Duration::from_micros(41_300),
             connect_time: ConnectTime::of(vec![
-                Duration::from_micros(900),
                 Duration::from_micros(2400),
+                Duration::from_micros(900),
             ]),
             last_error: None,
             server: None,
-            warnings: Vec::new(),
+            warnings: vec![Warning::ReadOnly],
         };
         assert_eq!(
             report.to_string(),
-            "20 of 20 connections ready in 41 ms (each 0.9 ms to 2.4 ms), 3 of 23 attempts failed"
+            "20 of 20 connections ready in 41 ms (each 0.9 ms to 2.4 ms), \
+             3 of 23 attempts failed; warning: the server is read-only"
         );
         assert!(report.is_complete());
+    }
+
+    #[test]
+    fn a_warning_names_both_settings() {
+        let wait_timeout = Duration::from_secs(60);
+        let recycle = Warning::RecycleNotBelowWaitTimeout {
+            recycle: None,
+            wait_timeout,
+        };
+        assert_eq!(
+            recycle.to_string(),
+            "recycle (never) is not below the server's wait_timeout (60 s)"
+        );
+        let keepalive = Warning::KeepaliveNotBelowWaitTimeout {
+            keepalive: Some(Duration::from_millis(90_500)),
+            wait_timeout,
+        };
+        assert_eq!(
+            keepalive.to_string(),
+            "keepalive (90.5 s) is not below the server's wait_timeout (60 s)"
+        );
+    }
+
+    #[test]
+    fn without_an_opened_connection_there_is_no_time() {
+        assert_eq!(ConnectTime::of(Vec::new()), None);
     }
 }

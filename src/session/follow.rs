@@ -5,7 +5,7 @@ use std::{collections::HashMap, future::Future, io, sync::Arc};
 use mysql_async::{Conn, Statement};
 
 use crate::{
-    error::{Error, tells_of_loss as means_loss, tells_read_only as means_read_only},
+    error::{Error, means_loss, means_read_only},
     time::Timestamp,
 };
 

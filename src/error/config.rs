@@ -1,0 +1,82 @@
+//! `ConfigError`: every invalid setting at once.
+
+use std::{error::Error as StdError, fmt};
+
+/// Settings that are invalid, each with its value and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    faults: Vec<ConfigFault>,
+}
+
+impl ConfigError {
+    pub(crate) const fn new(faults: Vec<ConfigFault>) -> Self {
+        Self { faults }
+    }
+
+    /// All faults, in the order of the fields.
+    #[must_use]
+    pub fn faults(&self) -> &[ConfigFault] {
+        &self.faults
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bad settings: ")?;
+        for (i, fault) in self.faults.iter().enumerate() {
+            if i > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for ConfigError {}
+
+/// A setting that is invalid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConfigFault {
+    /// The setting as it was given: a field, or an environment variable.
+    pub field: String,
+    /// The value that was given; "(hidden)" if it may hold a password.
+    pub value: String,
+    /// What is allowed.
+    pub allowed: String,
+}
+
+impl fmt::Display for ConfigFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            field,
+            value,
+            allowed,
+        } = self;
+        write!(f, "{field} is {value}, allowed is {allowed}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_in_the_message() {
+        let fault = |field: &str, value: &str, allowed: &str| ConfigFault {
+            field: field.to_owned(),
+            value: value.to_owned(),
+            allowed: allowed.to_owned(),
+        };
+        let error = ConfigError::new(vec![
+            fault("size", "0", "1 to 100000"),
+            fault("DATABASE_URL", "(hidden)", "a URL"),
+        ]);
+        assert_eq!(
+            error.to_string(),
+            "bad settings: size is 0, allowed is 1 to 100000; \
+             DATABASE_URL is (hidden), allowed is a URL"
+        );
+    }
+}

@@ -1,0 +1,260 @@
+//! `ConnectError`: why an attempt to open a connection failed, and what to do about it.
+
+use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
+
+use mysql_async::{DriverError, IoError};
+
+use super::{brief::Brief, classify::is_transient};
+use crate::report::HumanDuration;
+
+/// Why an attempt to open a connection failed.
+///
+/// Its `Display` is one line: the step, the reason, and what to do about it. It is cheap to clone,
+/// because every caller that waited for the attempt gets one.
+#[derive(Clone)]
+pub struct ConnectError {
+    inner: Arc<Failure>,
+}
+
+struct Failure {
+    phase: ConnectPhase,
+    cause: Cause,
+}
+
+enum Cause {
+    Driver(mysql_async::Error),
+    TimedOut(Duration),
+    Credentials(Box<dyn StdError + Send + Sync>),
+    OutOfStep,
+    Panicked,
+}
+
+/// A step of opening a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConnectPhase {
+    /// Asking the source of [`credentials`](field@crate::PoolConfig::credentials).
+    Credentials,
+    /// Name lookup, TCP, TLS, the server's greeting and authentication.
+    Connect,
+    /// Running the statement with this number in `init`, counted from 1.
+    Init(usize),
+    /// Preparing the statement with this number in `prepare`, counted from 1.
+    Prepare(usize),
+    /// Validation: asking for a fresh random number and comparing the answer.
+    Validate,
+}
+
+impl fmt::Display for ConnectPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credentials => f.write_str("credentials"),
+            Self::Connect => f.write_str("connect"),
+            Self::Init(n) => write!(f, "init statement {n}"),
+            Self::Prepare(n) => write!(f, "prepare statement {n}"),
+            Self::Validate => f.write_str("validate"),
+        }
+    }
+}
+
+impl ConnectError {
+    pub(crate) fn driver(phase: ConnectPhase, error: mysql_async::Error) -> Self {
+        Self::new(phase, Cause::Driver(error))
+    }
+
+    pub(crate) fn timed_out(phase: ConnectPhase, after: Duration) -> Self {
+        Self::new(phase, Cause::TimedOut(after))
+    }
+
+    pub(crate) fn credentials(error: Box<dyn StdError + Send + Sync>) -> Self {
+        Self::new(ConnectPhase::Credentials, Cause::Credentials(error))
+    }
+
+    /// The answer to the validation was not the number it asked for.
+    pub(crate) fn out_of_step() -> Self {
+        Self::new(ConnectPhase::Validate, Cause::OutOfStep)
+    }
+
+    /// The driver panicked.
+    pub(crate) fn panicked() -> Self {
+        Self::new(ConnectPhase::Connect, Cause::Panicked)
+    }
+
+    fn new(phase: ConnectPhase, cause: Cause) -> Self {
+        Self {
+            inner: Arc::new(Failure { phase, cause }),
+        }
+    }
+
+    /// The step that failed.
+    #[must_use]
+    pub fn phase(&self) -> ConnectPhase {
+        self.inner.phase
+    }
+
+    /// The server's error code, if the server answered with an error.
+    #[must_use]
+    pub fn code(&self) -> Option<u16> {
+        match &self.inner.cause {
+            Cause::Driver(mysql_async::Error::Server(error)) => Some(error.code),
+            _ => None,
+        }
+    }
+
+    /// The driver's error, if there is one.
+    #[must_use]
+    pub fn driver_error(&self) -> Option<&mysql_async::Error> {
+        match &self.inner.cause {
+            Cause::Driver(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether another attempt may succeed without a change by anyone. If so, the pool retries.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match &self.inner.cause {
+            Cause::Driver(error) => is_transient(error),
+            Cause::TimedOut(_) | Cause::Credentials(_) | Cause::OutOfStep | Cause::Panicked => true,
+        }
+    }
+
+    /// What to do about it, in a few words.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match (self.inner.phase, &self.inner.cause) {
+            (ConnectPhase::Init(_), Cause::Driver(mysql_async::Error::Server(_))) => {
+                "check this statement of the pool's `init`"
+            }
+            (ConnectPhase::Prepare(_), Cause::Driver(mysql_async::Error::Server(_))) => {
+                "check this statement of the pool's `prepare`"
+            }
+            (_, Cause::Driver(error)) => advice_for(error),
+            (_, Cause::TimedOut(_)) => {
+                "look for a firewall or a frozen server, or raise `connect_timeout`"
+            }
+            (_, Cause::Credentials(_)) => "check the source of credentials",
+            (_, Cause::OutOfStep) => "look for a proxy that mixes up connections",
+            // Of what an honest server may ask for, only these two plugins make the driver panic.
+            (_, Cause::Panicked) => {
+                "see the panic message; an account with ed25519 or parsec authentication needs the \
+                 driver's feature for it"
+            }
+        }
+    }
+}
+
+fn advice_for(error: &mysql_async::Error) -> &'static str {
+    match error {
+        mysql_async::Error::Server(error) => advice_for_code(error.code),
+        // Each TLS library has its own error for this; the word is common to all.
+        mysql_async::Error::Io(error) if error.to_string().contains("certificate") => {
+            "check the names and dates of the server's certificate, and the CAs the client trusts"
+        }
+        mysql_async::Error::Io(IoError::Io(error)) => match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+                "start the server, or check host and port"
+            }
+            // A failed name lookup has no stable kind.
+            _ if error.to_string().contains("lookup") => "check the host name in the URL, and DNS",
+            _ => "check the network and the server's log",
+        },
+        mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer) => {
+            "turn TLS on at the server, or do not require it"
+        }
+        // For a user that does not exist, MySQL picks an authentication plugin by itself.
+        mysql_async::Error::Driver(DriverError::UnknownAuthPlugin { .. }) => {
+            "check the user's name, or give the account an authentication plugin that the driver \
+             knows"
+        }
+        mysql_async::Error::Driver(DriverError::MysqlOldPasswordDisabled) => UNKNOWN_PLUGIN,
+        _ => "check the server's log",
+    }
+}
+
+const UNKNOWN_PLUGIN: &str = "give the account an authentication plugin that the driver knows";
+
+fn advice_for_code(code: u16) -> &'static str {
+    match code {
+        1040 => "lower `size` and `overflow`, or raise the server's max_connections",
+        1203 | 1226 => "lower `size` and `overflow`, or raise the account's limits",
+        1044 => "check the database's name, or grant the account access to it",
+        1045 | 1698 => "check user and password",
+        1049 => "check the database's name, or create it",
+        1129 => "unblock this host on the server (FLUSH HOSTS)",
+        1130 => "allow the account to connect from this host",
+        1251 | 1275 | 1524 => UNKNOWN_PLUGIN,
+        1820 | 1862 => "set a new password for the account: it has expired",
+        3118 | 4151 => "unlock the account",
+        3159 => "turn TLS on: the server requires it (`require_ssl=true`)",
+        _ => "look the code up in the server's manual",
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.inner.phase)?;
+        match &self.inner.cause {
+            Cause::Driver(mysql_async::Error::Server(error)) => {
+                let (state, message) = (Brief(&error.state), Brief(&error.message));
+                write!(f, "server error {} ({state}): {message}", error.code)?;
+            }
+            Cause::Driver(mysql_async::Error::Io(IoError::Io(error))) => {
+                write!(f, "{}", Brief(error))?;
+            }
+            Cause::Driver(error) => write!(f, "{}", Brief(error))?,
+            Cause::TimedOut(after) => write!(f, "no answer within {}", HumanDuration(*after))?,
+            Cause::Credentials(error) => write!(f, "{error}")?,
+            Cause::OutOfStep => f.write_str("the answer belonged to another statement")?,
+            Cause::Panicked => f.write_str("the driver panicked")?,
+        }
+        write!(f, " ({})", self.advice())
+    }
+}
+
+impl fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ConnectError")
+            .field(&self.to_string())
+            .finish()
+    }
+}
+
+/// It has no source: its text contains the driver's error, which a report of the whole chain would
+/// repeat.
+impl StdError for ConnectError {}
+
+#[cfg(test)]
+mod tests {
+    use mysql_async::ServerError;
+
+    use super::*;
+
+    fn server_error(message: &str) -> ConnectError {
+        let error = mysql_async::Error::Server(ServerError {
+            code: 1105,
+            message: message.to_owned(),
+            state: "HY\n00".to_owned(),
+        });
+        ConnectError::driver(ConnectPhase::Connect, error)
+    }
+
+    #[test]
+    fn a_servers_message_is_shown_on_one_line_and_cut_off() {
+        let text = server_error("two\nlines").to_string();
+        assert!(text.contains(r"(HY\n00): two\nlines ("), "{text}");
+        assert!(!text.contains('\n'), "{text}");
+        let text = server_error(&"ä".repeat(1 << 20)).to_string();
+        assert!(text.contains("ääää...") && text.len() < 2000, "{text}");
+    }
+
+    #[test]
+    fn the_message_names_phase_reason_and_advice() {
+        let error = ConnectError::timed_out(ConnectPhase::Init(2), Duration::from_secs(10));
+        assert_eq!(
+            error.to_string(),
+            "init statement 2: no answer within 10 s (look for a firewall or a frozen server, or \
+             raise `connect_timeout`)"
+        );
+    }
+}

@@ -1,0 +1,21 @@
+//! `CloseReport`: what `close()` did.
+
+use std::fmt;
+
+/// What a [`close()`](crate::Pool::close) did with the pool's connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// Connections closed with a goodbye to the server (`COM_QUIT`): those that were idle or
+    /// returned in time.
+    pub drained: usize,
+    /// Connections still in use after `close_timeout`; their commands fail.
+    pub cut: usize,
+}
+
+impl fmt::Display for CloseReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} connections drained, {} cut", self.drained, self.cut)
+    }
+}

@@ -1,0 +1,54 @@
+//! `ServerInfo`: the server's version and limits.
+
+use std::{fmt, time::Duration};
+
+/// The server's version and the settings that matter to a pool, read on the connection opened last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ServerInfo {
+    /// The version as the server writes it (`@@version`).
+    pub version: String,
+    /// MySQL or MariaDB.
+    pub flavor: Flavor,
+    /// Connections the server allows in total (`@@max_connections`).
+    pub max_connections: u64,
+    /// Connections the server allows this account (`@@max_user_connections`); 0 if the account has
+    /// no limit of its own.
+    pub max_user_connections: u64,
+    /// How long a connection may idle before the server closes it (`@@wait_timeout`).
+    pub wait_timeout: Duration,
+    /// Whether the server refuses writes (`@@global.read_only`).
+    pub read_only: bool,
+}
+
+impl fmt::Display for ServerInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.flavor, self.version)?;
+        if self.read_only {
+            f.write_str(" (read-only)")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The kind of server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub enum Flavor {
+    /// MySQL, or a compatible server that does not name itself.
+    MySql,
+    /// MariaDB.
+    MariaDb,
+}
+
+impl fmt::Display for Flavor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MySql => "MySQL",
+            Self::MariaDb => "MariaDB",
+        })
+    }
+}
