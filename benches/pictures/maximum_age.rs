@@ -7,11 +7,11 @@ use mysql_warm_pool::{
     mysql_async::{self, OptsBuilder, PoolConstraints, PoolOpts},
 };
 use serde_json::{Value, json};
+use test_support::{Proxy, Server};
 
 use crate::{
     DELAY, SIZE,
     load::{Lender, RATE, ms, requests},
-    support::{Proxy, Server},
 };
 
 const LASTING: Duration = Duration::from_secs(10);

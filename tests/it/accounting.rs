@@ -9,9 +9,8 @@ use std::{
 use futures_util::FutureExt;
 use mysql_warm_pool::{Error, Pool, PooledConn, mysql_async::prelude::Queryable};
 use proptest::prelude::*;
+use test_support::{Speaker, config, eventually, pool};
 use tokio::{runtime::Builder, task::JoinHandle};
-
-use crate::support::{Speaker, config, eventually, pool};
 
 const SOON: Duration = Duration::from_secs(5);
 /// The shortest that can be set.

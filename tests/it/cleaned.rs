@@ -7,8 +7,7 @@ use mysql_warm_pool::{
     Pool, PoolConfig, PooledConn, Reset,
     mysql_async::{self, Conn, Row, TxOpts, consts::StatusFlags, prelude::*},
 };
-
-use crate::support::{Flavor, Server, best_of_three, config, eventually, warm};
+use test_support::{Flavor, Server, best_of_three, config, eventually, warm};
 
 const SOON: Duration = Duration::from_secs(5);
 

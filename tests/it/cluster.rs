@@ -11,11 +11,10 @@ use std::{
 };
 
 use mysql_warm_pool::{Pool, mysql_async::prelude::Queryable};
-use tokio::{sync::watch, task::JoinSet};
-
-use crate::support::{
+use test_support::{
     Flavor, Proxy, Server, config, eventually, free_port, skip, skip_for_lack_of, warm,
 };
+use tokio::{sync::watch, task::JoinSet};
 
 const SOON: Duration = Duration::from_secs(20);
 /// As Debian's `galera-4` installs it.

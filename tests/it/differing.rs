@@ -6,8 +6,7 @@ use mysql_warm_pool::{
     Error, OnCancel, Reset,
     mysql_async::{Conn, Row, prelude::*},
 };
-
-use crate::support::{
+use test_support::{
     Flavor, Server, config, eventually, pool,
     scripted::{Scripted, Wire},
     warm,

@@ -24,12 +24,11 @@ use mysql_warm_pool::mysql_async::{
     Conn, DriverError, Error, Opts, OptsBuilder, QueryResult, Row, ServerError, TextProtocol,
     TxOpts, consts::StatusFlags, prelude::Queryable,
 };
-use tokio::time::timeout;
-
-use crate::support::{
+use test_support::{
     Server, eventually,
     scripted::{Scripted, Wire, column, end_of_rows, packet, row},
 };
+use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(10);
 

@@ -9,8 +9,7 @@ use mysql_warm_pool::{
     Credentials, CredentialsSource, Error, PoolConfig, Reset,
     mysql_async::{Conn, Opts, OptsBuilder, prelude::*},
 };
-
-use crate::support::{Flavor, Proxy, Server, config, eventually, pool, tls, warm};
+use test_support::{Flavor, Proxy, Server, config, eventually, pool, tls, warm};
 
 const SOON: Duration = Duration::from_secs(10);
 

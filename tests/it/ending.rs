@@ -7,9 +7,8 @@ use std::{
 };
 
 use mysql_warm_pool::{Error, Pool, PooledConn, Readiness, mysql_async::prelude::Queryable};
+use test_support::{Proxy, Server, config, eventually, pool, warm};
 use tokio::runtime::{Builder, Runtime};
-
-use crate::support::{Proxy, Server, config, eventually, pool, warm};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -55,7 +54,7 @@ async fn a_closed_pool_says_so_at_once_to_all_who_ask_and_who_wait() {
         .collect();
     let mut watch = pool.watch();
     let readying = tokio::spawn({
-        let cold = crate::support::pool(config(&server.url()));
+        let cold = test_support::pool(config(&server.url()));
         let same = cold.clone();
         let waiting = tokio::spawn(async move { same.wait_ready().await });
         async move {

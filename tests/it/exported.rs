@@ -12,8 +12,7 @@ use metrics::{
     with_local_recorder,
 };
 use mysql_warm_pool::{Pool, PoolConfig, PooledConn, Readiness, mysql_async::prelude::Queryable};
-
-use crate::support::{Server, config, eventually};
+use test_support::{Server, config, eventually};
 
 const SOON: Duration = Duration::from_secs(5);
 

@@ -7,9 +7,8 @@ use std::{
 
 use futures_util::future::{join_all, poll_immediate};
 use mysql_warm_pool::{Error, TimeoutCause, mysql_async::prelude::Queryable};
+use test_support::{HANGING, Proxy, Server, attempted, config, eventually, pool, warm};
 use tokio::task::JoinSet;
-
-use crate::support::{HANGING, Proxy, Server, attempted, config, eventually, pool, warm};
 
 const SOON: Duration = Duration::from_secs(5);
 

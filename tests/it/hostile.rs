@@ -15,20 +15,19 @@ use mysql_warm_pool::{
     Error, OnCancel, Pool, PoolConfig, Readiness,
     mysql_async::{self, Row, prelude::Queryable},
 };
-use tokio::{
-    process::Command,
-    sync::watch,
-    task::{JoinSet, LocalSet},
-    time::timeout,
-};
-
-use crate::support::{
+use test_support::{
     Seed, best_of_three, config, eventually, pool,
     scripted::{
         Greeting, MORE, Moment, Question, Scripted, Wire, column, early_error, end_of_rows, error,
         ok, ok_with, packet, row, rows,
     },
     timed, warm,
+};
+use tokio::{
+    process::Command,
+    sync::watch,
+    task::{JoinSet, LocalSet},
+    time::timeout,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(400);

@@ -16,9 +16,8 @@ use mysql_warm_pool::{
     Pool, PooledConn, Reset,
     mysql_async::{self, Conn, TxOpts, prelude::*},
 };
+use test_support::{Proxy, Seed, Server, attempted, config, eventually, warm};
 use tokio::task::JoinSet;
-
-use crate::support::{Proxy, Seed, Server, attempted, config, eventually, warm};
 
 const ROWS: &str = "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 200) SELECT n FROM r";
 

@@ -10,12 +10,11 @@ use mysql_warm_pool::{
     OnCancel, Pool,
     mysql_async::{Conn, prelude::Queryable},
 };
+use test_support::{Proxy, Server, best_of_three, config, eventually, warm};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpSocket},
 };
-
-use crate::support::{Proxy, Server, best_of_three, config, eventually, warm};
 
 const SOON: Duration = Duration::from_secs(5);
 

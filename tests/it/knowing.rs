@@ -6,8 +6,7 @@ use mysql_warm_pool::{
     Pool, PooledConn, Readiness,
     mysql_async::{TxOpts, prelude::Queryable},
 };
-
-use crate::support::{HANGING, Proxy, Server, attempted, config, eventually, pool, warm};
+use test_support::{HANGING, Proxy, Server, attempted, config, eventually, pool, warm};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -149,7 +148,7 @@ async fn no_debug_text_and_no_error_holds_the_password() {
         .expect("begun");
     texts.push(format!("{transaction:?}"));
     drop(transaction);
-    let refused = crate::support::pool(config(&format!("mysql://app:{password}@127.0.0.1:1/test")));
+    let refused = test_support::pool(config(&format!("mysql://app:{password}@127.0.0.1:1/test")));
     let error = refused
         .get_within(Duration::from_millis(20))
         .await

@@ -1,4 +1,4 @@
-//! Tests against real servers, which `support` starts for them.
+//! Tests against real servers, which the crate `test-support` starts for them.
 //!
 //! One binary, a module for each subject; the names are sentences.
 //!
@@ -33,8 +33,6 @@ mod knowing;
 mod naming;
 mod outage;
 mod session_state;
-mod support;
-mod support_works;
 mod telling;
 mod tidy;
 mod upkeep;

@@ -9,12 +9,10 @@ use std::{
 };
 
 use mysql_warm_pool::mysql_async::prelude::Queryable;
+use test_support::{Proxy, Server, skip_for_lack_of, warm};
 use tokio::{io::copy_bidirectional, net::TcpListener, net::TcpStream, task::JoinSet};
 
-use crate::{
-    outage::{outage, settings},
-    support::{Proxy, Server, skip_for_lack_of, warm},
-};
+use crate::outage::{outage, settings};
 
 const NAME: &str = "database.test";
 const SECOND_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);

@@ -13,9 +13,8 @@ use mysql_warm_pool::{
     Error, Pool, PoolConfig, Readiness, TimeoutCause,
     mysql_async::{Conn, prelude::Queryable},
 };
+use test_support::{Proxy, Server, config, eventually, pool, warm};
 use tokio::{sync::Semaphore, task::JoinSet};
-
-use crate::support::{Proxy, Server, config, eventually, pool, warm};
 
 const SOON: Duration = Duration::from_secs(5);
 /// Half a second and one step of the back-off while an outage is young.

@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use mysql_warm_pool::{
     Error, PooledConn, Readiness, TimeoutCause, mysql_async::prelude::Queryable,
 };
+use test_support::{Proxy, Server, config, eventually, warm};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -25,8 +26,6 @@ use tracing_subscriber::{
     layer::{Context, SubscriberExt},
     registry::LookupSpan,
 };
-
-use crate::support::{Proxy, Server, config, eventually, warm};
 
 const SOON: Duration = Duration::from_secs(5);
 /// Of two outages the second is told if it begins so long after the first.
@@ -341,7 +340,7 @@ async fn a_lasting_fault_is_told_without_the_password_that_is_wrong() {
     let server = Server::shared().await;
     let password = server.opts().pass().expect("a password").to_owned();
     let wrong = server.url().replace(&password, "wr0ng-s3cret");
-    let pool = crate::support::pool(config(&wrong));
+    let pool = test_support::pool(config(&wrong));
     pool.warm_up().await.expect_err("1045");
     let [told] = &listener.of("not warm")[..] else {
         panic!("told once: {:?}", listener.events());
@@ -590,7 +589,7 @@ async fn a_slow_get_is_told_with_what_the_time_went_on() {
     let listener = Listener::default();
     let listening = listener.listen();
     proxy.delay_opening(Duration::from_millis(150));
-    let pool = crate::support::pool(settings);
+    let pool = test_support::pool(settings);
     drop(pool.get().await.expect("a connection"));
     near(&slow(&listener), "opening");
     drop(listening);

@@ -12,9 +12,8 @@ use futures_util::future::join_all;
 use mysql_warm_pool::{
     Credentials, CredentialsSource, Error, Pool, PooledConn, Reset, mysql_async::prelude::Queryable,
 };
+use test_support::{Proxy, Server, attempted, best_of_three, config, eventually, pool, warm};
 use tokio::task::JoinSet;
-
-use crate::support::{Proxy, Server, attempted, best_of_three, config, eventually, pool, warm};
 
 const SOON: Duration = Duration::from_secs(5);
 

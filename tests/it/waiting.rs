@@ -7,14 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use test_support::{Proxy, Server, free_port};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpListener,
     process::{Child, Command},
     time::timeout,
 };
-
-use crate::support::{Proxy, Server, free_port};
 
 /// More than any of them should take, and an end all the same.
 const LONG: Duration = Duration::from_secs(60);

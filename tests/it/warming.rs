@@ -7,8 +7,7 @@ use mysql_warm_pool::{
     Error, Flavor, Readiness, WarmUpReport, Warning,
     mysql_async::{Conn, prelude::Queryable},
 };
-
-use crate::support::{self, HANGING, Proxy, Server, attempted, config, eventually, pool};
+use test_support::{HANGING, Proxy, Server, attempted, config, eventually, pool};
 
 #[tokio::test]
 async fn a_warm_pool_opens_nothing_during_ten_thousand_gets() {
@@ -23,8 +22,8 @@ async fn a_warm_pool_opens_nothing_during_ten_thousand_gets() {
     assert_eq!(
         report.server.as_ref().map(|server| server.flavor),
         Some(match server.flavor() {
-            support::Flavor::MariaDb => Flavor::MariaDb,
-            support::Flavor::MySql => Flavor::MySql,
+            test_support::Flavor::MariaDb => Flavor::MariaDb,
+            test_support::Flavor::MySql => Flavor::MySql,
         })
     );
     assert_eq!(pool.readiness(), Readiness::Ready);
@@ -251,8 +250,8 @@ async fn what_is_likely_to_hurt_is_said_as_a_typed_warning() {
         report.warnings
     );
     let flavor = match server.flavor() {
-        support::Flavor::MariaDb => "MariaDB",
-        support::Flavor::MySql => "MySQL",
+        test_support::Flavor::MariaDb => "MariaDB",
+        test_support::Flavor::MySql => "MySQL",
     };
     let text = report.to_string();
     assert!(

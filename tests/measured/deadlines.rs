@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use mysql_warm_pool::{Error, Pool, TimeoutCause};
+use test_support::{Proxy, Server, best_of_three, config, eventually, pool, timed, warm};
 use tokio::net::TcpListener;
 
-use crate::{
-    alone,
-    support::{Proxy, Server, best_of_three, config, eventually, pool, timed, warm},
-};
+use crate::alone;
 
 const SOON: Duration = Duration::from_millis(200);
 

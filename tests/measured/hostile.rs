@@ -7,14 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    alone,
-    scale::ALLOCATED,
-    support::{
-        config, pool,
-        scripted::{Greeting, Moment, Scripted, Wire, column, early_error, packet, row},
-    },
+use test_support::{
+    config, pool,
+    scripted::{Greeting, Moment, Scripted, Wire, column, early_error, packet, row},
 };
+
+use crate::{alone, scale::ALLOCATED};
 
 const OPENINGS: usize = 4;
 const MB: usize = 1 << 20;

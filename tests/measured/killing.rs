@@ -6,11 +6,9 @@ use mysql_warm_pool::{
     OnCancel, Pool,
     mysql_async::{Conn, TxOpts, prelude::Queryable},
 };
+use test_support::{Server, best_of_three, config, eventually, warm};
 
-use crate::{
-    alone,
-    support::{Server, best_of_three, config, eventually, warm},
-};
+use crate::alone;
 
 const SOON: Duration = Duration::from_secs(5);
 const WITHIN: Duration = Duration::from_millis(200);

@@ -2,10 +2,6 @@
 //!
 //! Cargo runs one test binary after the other, and these take turns among themselves.
 
-#[path = "../it/support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the other binary uses the rest")]
-mod support;
-
 mod deadlines;
 mod hostile;
 mod killing;

@@ -15,12 +15,10 @@ use mysql_warm_pool::{
     mysql_async::{Conn, OptsBuilder},
 };
 use peak_alloc::PeakAlloc;
+use test_support::{Server, config, eventually, warm};
 use tokio::task::{JoinSet, yield_now};
 
-use crate::{
-    alone,
-    support::{Server, config, eventually, warm},
-};
+use crate::alone;
 
 /// Counts the bytes that are allocated now.
 #[global_allocator]

@@ -3,12 +3,10 @@
 use std::time::{Duration, Instant};
 
 use mysql_warm_pool::{Pool, mysql_async::prelude::Queryable};
+use test_support::{Proxy, Server, config, eventually, side_by_side, warm};
 use tokio::task::JoinSet;
 
-use crate::{
-    alone,
-    support::{Proxy, Server, config, eventually, side_by_side, warm},
-};
+use crate::alone;
 
 const SOON: Duration = Duration::from_secs(5);
 

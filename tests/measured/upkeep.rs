@@ -3,15 +3,13 @@
 use std::time::{Duration, Instant};
 
 use mysql_warm_pool::{Pool, PoolConfig, mysql_async::prelude::Queryable};
+use test_support::{Proxy, Server, config, warm};
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
 
-use crate::{
-    alone,
-    support::{Proxy, Server, config, warm},
-};
+use crate::alone;
 
 /// How long each load lasts. By hand: `LOAD_SECONDS=30 cargo test --test measured maximum_age -- --nocapture`.
 fn lasting() -> Duration {

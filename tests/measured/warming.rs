@@ -4,12 +4,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use mysql_warm_pool::mysql_async::{Conn, Opts, OptsBuilder};
+use test_support::{Proxy, Server, config, pool, side_by_side};
 use tokio::sync::Semaphore;
 
-use crate::{
-    alone,
-    support::{Proxy, Server, config, pool, side_by_side},
-};
+use crate::alone;
 
 const CONNECTIONS: usize = 20;
 

@@ -12,6 +12,7 @@ use mysql_warm_pool::{
     Credentials, CredentialsSource, Error, Pool, Readiness,
     mysql_async::{self, Conn, prelude::Queryable},
 };
+use test_support::{Proxy, Server};
 use tokio::{
     sync::RwLock,
     time::{sleep, timeout},
@@ -23,7 +24,6 @@ use crate::{
     bank::{self, USER},
     caller::Shared,
     plan::{Blow, Deck, Fault},
-    support::{Proxy, Server},
 };
 
 /// The password of the pool's user now; each change makes another.

@@ -3,9 +3,8 @@
 use std::process;
 
 use mysql_warm_pool::mysql_async::{Conn, Error, Opts, OptsBuilder, prelude::Queryable};
+use test_support::{Flavor, Server};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
-
-use crate::support::{Flavor, Server};
 
 use super::{
     fingerprint::{Changes, Fingerprint, Listing, OPTIONS},

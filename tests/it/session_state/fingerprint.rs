@@ -14,8 +14,7 @@ use std::{collections::BTreeSet, fmt::Write, fs, path::PathBuf};
 use mysql_warm_pool::mysql_async::{
     Conn, Error, Row, Value, consts::StatusFlags, prelude::Queryable,
 };
-
-use crate::support::{Flavor, Server};
+use test_support::{Flavor, Server};
 
 use super::sql::Effect;
 

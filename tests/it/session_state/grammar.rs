@@ -13,8 +13,7 @@ use proptest::{
     prelude::*,
     sample::{Index, select},
 };
-
-use crate::support::Flavor::{self, MariaDb, MySql};
+use test_support::Flavor::{self, MariaDb, MySql};
 
 /// Fragments of one kind.
 pub(super) struct Kind {

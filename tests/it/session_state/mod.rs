@@ -36,9 +36,8 @@ use proptest::{
     sample::{Index, select},
     test_runner::{RngAlgorithm, TestCaseError, TestRng, TestRunner},
 };
+use test_support::{Flavor, Seed, warm};
 use tokio::runtime::Builder;
-
-use crate::support::{Flavor, Seed, warm};
 
 use database::{Database, SETTINGS, run, set_mode};
 use fingerprint::{Changes, Fingerprint, server_code};

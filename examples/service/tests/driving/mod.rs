@@ -18,6 +18,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use mysql_warm_pool::{CloseReport, Pool};
 use serde_json::Value;
+use test_support::free_port;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -25,8 +26,6 @@ use tokio::{
     sync::oneshot,
     task::JoinHandle,
 };
-
-use crate::support::free_port;
 
 pub(crate) const READINESS: &str = "/api/v1/common/health/readiness";
 pub(crate) const LIVENESS: &str = "/api/v1/common/health/liveness";
@@ -36,7 +35,7 @@ pub(crate) const TRANSFERS: &str = "/api/v1/transfers";
 
 /// Settings for the server behind this URL, which end at once when asked to.
 pub(crate) fn settings(url: &str) -> Config {
-    let mut config = Config::new(crate::support::config(url).size(5).overflow(5));
+    let mut config = Config::new(test_support::config(url).size(5).overflow(5));
     config.shutdown_delay = Duration::ZERO;
     config
 }
@@ -107,7 +106,7 @@ impl Program {
     pub(crate) async fn start(url: &str, variables: &[(&str, &str)]) -> Self {
         let port = free_port();
         let mut program = Self::spawn(url, port, variables);
-        crate::support::eventually(Duration::from_secs(20), "it listens", async || {
+        test_support::eventually(Duration::from_secs(20), "it listens", async || {
             let ended = program.child.try_wait().expect("a status");
             assert!(ended.is_none(), "it ended instead: {ended:?}");
             TcpStream::connect(program.client.address).await.is_ok()
@@ -248,7 +247,7 @@ impl Client {
     }
 
     pub(crate) async fn until_ready(&self) {
-        crate::support::eventually(Duration::from_secs(20), "it is ready", async || {
+        test_support::eventually(Duration::from_secs(20), "it is ready", async || {
             self.get(READINESS).await.status == StatusCode::OK
         })
         .await;

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
+use test_support::{Seed, Server, best_of_three, eventually, free_port, timed};
 
-use crate::{
-    driving::{ACCOUNTS, HEALTH, LIVENESS, READINESS, Running, TRANSFERS, settings},
-    support::{Seed, Server, best_of_three, eventually, free_port, timed},
-};
+use crate::driving::{ACCOUNTS, HEALTH, LIVENESS, READINESS, Running, TRANSFERS, settings};
 
 #[tokio::test]
 async fn accounts_are_created_read_and_listed() {

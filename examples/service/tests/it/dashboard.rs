@@ -4,11 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hyper::StatusCode;
 use serde_json::Value;
+use test_support::Server;
 
-use crate::{
-    driving::{ACCOUNTS, Running, settings},
-    support::Server,
-};
+use crate::driving::{ACCOUNTS, Running, settings};
 
 const DASHBOARD: &str = include_str!("../../grafana/dashboard.json");
 /// Labels that a scraper adds.

@@ -9,12 +9,10 @@ use std::{
 };
 
 use hyper::StatusCode;
+use test_support::{Server, eventually, free_port};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{
-    driving::{ACCOUNTS, Client, Program, READINESS},
-    support::{Server, eventually, free_port},
-};
+use crate::driving::{ACCOUNTS, Client, Program, READINESS};
 
 const SOON: Duration = Duration::from_secs(10);
 

@@ -7,14 +7,6 @@
     reason = "the other binary uses the rest"
 )]
 mod driving;
-#[path = "../../../../tests/it/support/mod.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    clippy::allow_attributes,
-    reason = "the library's own tests use the rest"
-)]
-mod support;
 
 mod api;
 mod browser;

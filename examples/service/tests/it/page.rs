@@ -2,10 +2,11 @@
 
 use std::{fs, time::Duration};
 
+use test_support::Server;
+
 use crate::{
     browser::{Browser, Tab},
     driving::{ACCOUNTS, Running, settings},
-    support::Server,
 };
 
 const SOON: Duration = Duration::from_secs(15);

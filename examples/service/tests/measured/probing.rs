@@ -10,13 +10,13 @@ use std::{
 
 use axum::{Router, body::Body, http::Request};
 use hyper::StatusCode;
+use test_support::{Server, attempted};
 use tower::ServiceExt;
 
 use crate::{
     alone,
     driving::{ACCOUNTS, Client, READINESS, Running, settings},
     quantile,
-    support::{Server, attempted},
 };
 
 /// Many and short, so that whatever else the machine does for seconds meets requests without probes and with them alike.
@@ -68,7 +68,7 @@ async fn ten_thousand_readiness_probes_send_the_database_nothing() {
     let running = Running::ready(settings).await;
     // Whatever is done in the background right after the start is over when two looks are alike.
     let mut before = server.status_value("Questions").await;
-    crate::support::eventually(Duration::from_secs(5), "it is quiet", async || {
+    test_support::eventually(Duration::from_secs(5), "it is quiet", async || {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let questions = server.status_value("Questions").await;
         let is_quiet = questions == before + 1;

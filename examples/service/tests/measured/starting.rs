@@ -7,13 +7,13 @@ use std::{
 
 use hyper::{Method, StatusCode};
 use serde_json::json;
+use test_support::{Proxy, Server};
 use tokio::task::JoinSet;
 
 use crate::{
     alone,
     driving::{ACCOUNTS, Client, Program, READINESS},
     quantile,
-    support::{Proxy, Server},
 };
 
 /// 200 requests a second.

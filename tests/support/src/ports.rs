@@ -12,7 +12,7 @@ const FIRST: u32 = 20_000;
 const COUNT: u32 = 12_000;
 
 /// Returns a loopback port on which nothing listens now, and a different one at each call.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     // Starts somewhere else in each process, so that test runs side by side seldom meet.
     static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| {
         let nanos = SystemTime::UNIX_EPOCH

@@ -17,9 +17,10 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder, Row};
 use tokio::sync::OnceCell;
 
-use super::background::Background;
-use super::ports::free_port;
-use super::tls;
+use crate::background::Background;
+use crate::ports::free_port;
+use crate::scratch::scratch;
+use crate::tls;
 
 /// Names `MySQL`'s program, for tests against it.
 const MYSQLD: &str = "TEST_MYSQLD";
@@ -40,7 +41,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// It serves the user of [`Server::url`], who has all rights on the databases `test` and `other` and none beside.
 /// The tests' own questions come through a second port, which counts neither into the server's `max_connections` nor
 /// into [`Server::threads_connected`].
-pub(crate) struct Server {
+pub struct Server {
     flavor: Flavor,
     port: u16,
     admin_port: u16,
@@ -57,17 +58,17 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts a server of its own for one test.
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::builder().start().await
     }
 
     /// The server that all tests without special wishes share; it starts at first use.
-    pub(crate) async fn shared() -> &'static Self {
+    pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Server> = OnceCell::const_new();
         SHARED.get_or_init(Self::start).await
     }
 
-    pub(crate) fn builder() -> Builder {
+    pub fn builder() -> Builder {
         Builder {
             flavor: Flavor::chosen(),
             port: None,
@@ -76,17 +77,17 @@ impl Server {
         }
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
     /// The server's own process.
-    pub(crate) async fn pid(&self) -> u32 {
+    pub async fn pid(&self) -> u32 {
         self.order("").await.expect("a server that runs")
     }
 
     /// Where its data and log are, until it is dropped.
-    pub(crate) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 
@@ -94,17 +95,17 @@ impl Server {
     ///
     /// Where TLS is required, it asks for it. It cannot name whom to trust, so that whoever uses it as it is checks no
     /// certificate; `config` does.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         self.url_via(self.port)
     }
 
     /// The same through a proxy at that port.
-    pub(crate) fn url_via(&self, port: u16) -> String {
+    pub fn url_via(&self, port: u16) -> String {
         self.url_of(USER, PASSWORD, port)
     }
 
     /// The same for another user.
-    pub(crate) fn url_as(&self, user: &str, password: &str) -> String {
+    pub fn url_as(&self, user: &str, password: &str) -> String {
         self.url_of(user, password, self.port)
     }
 
@@ -118,28 +119,28 @@ impl Server {
     }
 
     /// What [`Server::url`] says, and always over TCP.
-    pub(crate) fn opts(&self) -> Opts {
+    pub fn opts(&self) -> Opts {
         self.opts_via(self.port)
     }
 
-    pub(crate) fn opts_via(&self, port: u16) -> Opts {
+    pub fn opts_via(&self, port: u16) -> Opts {
         self.opts_of(port, USER, PASSWORD)
     }
 
     /// Opens a connection with all rights, through the second port.
-    pub(crate) async fn admin(&self) -> Conn {
+    pub async fn admin(&self) -> Conn {
         Conn::new(self.admin_opts())
             .await
             .expect("an administrator's connection")
     }
 
     /// Runs one statement with all rights, such as `KILL 7` or `SET GLOBAL ...`, on a connection that stays open.
-    pub(crate) async fn execute(&self, statement: &str) {
+    pub async fn execute(&self, statement: &str) {
         self.ask(statement).await;
     }
 
     /// A number from `SHOW GLOBAL STATUS`, such as `Connections` or `Aborted_clients`. Asking changes neither.
-    pub(crate) async fn status_value(&self, name: &str) -> u64 {
+    pub async fn status_value(&self, name: &str) -> u64 {
         let rows = self
             .ask(&format!(
                 "SHOW GLOBAL STATUS WHERE Variable_name = '{name}'"
@@ -151,7 +152,7 @@ impl Server {
     }
 
     /// Connections the server has open now, without the tests' own.
-    pub(crate) async fn threads_connected(&self) -> u64 {
+    pub async fn threads_connected(&self) -> u64 {
         if self.flavor == Flavor::MariaDb {
             return self.status_value("Threads_connected").await;
         }
@@ -164,7 +165,7 @@ impl Server {
     }
 
     /// Ends every connection of that user, from the server's side.
-    pub(crate) async fn kill_all_of(&self, user: &str) {
+    pub async fn kill_all_of(&self, user: &str) {
         let theirs = format!("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = '{user}'");
         for row in self.ask(&theirs).await {
             let id: u64 = mysql_async::from_row(row);
@@ -173,7 +174,7 @@ impl Server {
     }
 
     /// How many statements clients have prepared.
-    pub(crate) async fn statements_prepared(&self) -> u64 {
+    pub async fn statements_prepared(&self) -> u64 {
         let prepared = self.status_value("Com_stmt_prepare").await;
         match self.flavor {
             Flavor::MariaDb => prepared,
@@ -183,7 +184,7 @@ impl Server {
     }
 
     /// How many of the connections that the server counts are the tests' own.
-    pub(crate) fn own_connections(&self) -> u32 {
+    pub fn own_connections(&self) -> u32 {
         match self.flavor {
             Flavor::MariaDb => 0,
             // Its second port has room beyond `max_connections`, and is counted all the same.
@@ -191,12 +192,12 @@ impl Server {
         }
     }
 
-    pub(crate) fn flavor(&self) -> Flavor {
+    pub fn flavor(&self) -> Flavor {
         self.flavor
     }
 
     /// The variable that tells this server from all others.
-    pub(crate) fn own_name(&self) -> &'static str {
+    pub fn own_name(&self) -> &'static str {
         match self.flavor {
             Flavor::MariaDb => "@@server_uid",
             Flavor::MySql => "@@server_uuid",
@@ -204,19 +205,19 @@ impl Server {
     }
 
     /// Ends the server as a crash would (SIGKILL). Its port and data stay.
-    pub(crate) async fn kill(&self) {
+    pub async fn kill(&self) {
         self.order("kill").await;
         self.observer.lock().await.take();
     }
 
     /// Ends the server cleanly (SIGTERM), and waits until it is gone. Its port and data stay.
-    pub(crate) async fn shutdown(&self) {
+    pub async fn shutdown(&self) {
         self.order("shutdown").await;
         self.observer.lock().await.take();
     }
 
     /// Starts a server that was killed, shut down or only prepared, and waits until it answers.
-    pub(crate) async fn start_again(&self) {
+    pub async fn start_again(&self) {
         for _ in 0..5 {
             match self.launch().await {
                 Ok(()) => return,
@@ -228,14 +229,14 @@ impl Server {
     }
 
     /// Shuts the server down and starts it again, on the same port and data.
-    pub(crate) async fn restart(&self) {
+    pub async fn restart(&self) {
         self.shutdown().await;
         self.start_again().await;
     }
 
     /// Stops every thread of the server (SIGSTOP): the kernel goes on accepting connections for it,
     /// and nobody answers. It goes on when the guard is dropped.
-    pub(crate) async fn freeze(&self) -> Frozen {
+    pub async fn freeze(&self) -> Frozen {
         let pid = self.order("freeze").await.expect("a server that runs");
         let frozen = Frozen {
             watchdog: Arc::clone(&self.watchdog),
@@ -358,7 +359,7 @@ impl Drop for Server {
 }
 
 /// What to start, before it is started.
-pub(crate) struct Builder {
+pub struct Builder {
     flavor: Flavor,
     port: Option<u16>,
     tls_required: bool,
@@ -367,33 +368,32 @@ pub(crate) struct Builder {
 
 impl Builder {
     /// Adds an option of the server, such as `--wait-timeout=3`; it overrides the one of the tests.
-    pub(crate) fn option(mut self, option: &str) -> Self {
+    pub fn option(mut self, option: &str) -> Self {
         self.options.push(option.to_owned());
         self
     }
 
     /// How many connections the server allows (300 unless told). `MariaDB` takes no less than 10.
-    pub(crate) fn max_connections(self, count: u32) -> Self {
+    pub fn max_connections(self, count: u32) -> Self {
         assert!(count >= 10, "the server would make 10 of {count}");
         self.option(&format!("--max-connections={count}"))
     }
 
     /// Listens on that port instead of a free one.
-    pub(crate) fn port(mut self, port: u16) -> Self {
+    pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
     }
 
     /// Has the tests' own connections go without TLS, whatever `TEST_TLS` says: this test is about TLS and says itself
     /// who uses it.
-    #[cfg(any(feature = "rustls", feature = "native-tls"))]
-    pub(crate) fn without_required_tls(mut self) -> Self {
+    pub fn without_required_tls(mut self) -> Self {
         self.tls_required = false;
         self
     }
 
     /// Starts the server, and waits until it answers.
-    pub(crate) async fn start(self) -> Server {
+    pub async fn start(self) -> Server {
         for _ in 0..5 {
             let server = self.prepare().await;
             match server.launch().await {
@@ -409,7 +409,7 @@ impl Builder {
     }
 
     /// Makes all ready, and starts nothing: connecting is refused until [`Server::start_again`].
-    pub(crate) async fn prepare(&self) -> Server {
+    pub async fn prepare(&self) -> Server {
         let background = Background::start("server");
         let flavor = self.flavor;
         let port = self.port.unwrap_or_else(free_port);
@@ -450,12 +450,12 @@ impl Builder {
 
 /// Lets a frozen server go on when dropped.
 #[must_use = "the server goes on when this is dropped"]
-pub(crate) struct Frozen {
+pub struct Frozen {
     watchdog: Arc<Mutex<Watchdog>>,
 }
 
 impl Frozen {
-    pub(crate) fn thaw(self) {
+    pub fn thaw(self) {
         drop(self);
     }
 }
@@ -473,14 +473,14 @@ enum Failure {
 
 /// Whose server it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flavor {
+pub enum Flavor {
     MariaDb,
     MySql,
 }
 
 impl Flavor {
     /// What the tests run against: `MySQL` if `TEST_MYSQLD` names its program, as `with-database --mysql` sets it.
-    pub(crate) fn chosen() -> Self {
+    pub fn chosen() -> Self {
         if env::var_os(MYSQLD).is_some_and(|path| !path.is_empty()) {
             Self::MySql
         } else {
@@ -713,10 +713,6 @@ fn find(program: &str) -> PathBuf {
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
         .unwrap_or_else(|| panic!("no {program} here: apt-get install mariadb-server"))
-}
-
-fn scratch() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
 /// The user is whoever owns what the user has just made.

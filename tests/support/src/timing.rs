@@ -5,22 +5,22 @@ use std::time::{Duration, Instant};
 
 /// The times of two pieces of work, taken in turn in the same run.
 #[derive(Debug)]
-pub(crate) struct SideBySide {
+pub struct SideBySide {
     /// The medians.
-    pub(crate) ours: Duration,
-    pub(crate) theirs: Duration,
+    pub ours: Duration,
+    pub theirs: Duration,
     rounds: Vec<(Duration, Duration)>,
 }
 
 impl SideBySide {
     /// How many times as long ours takes: the median of the rounds' ratios, so that a machine that is busy for some of
     /// the time is so for both.
-    pub(crate) fn ratio(&self) -> f64 {
+    pub fn ratio(&self) -> f64 {
         self.ratio_to_more(Duration::ZERO)
     }
 
     /// How many times as long as theirs and that much more ours takes.
-    pub(crate) fn ratio_to_more(&self, more: Duration) -> f64 {
+    pub fn ratio_to_more(&self, more: Duration) -> f64 {
         let ratio = |(ours, theirs): &(Duration, Duration)| {
             ours.as_secs_f64() / (*theirs + more).as_secs_f64()
         };
@@ -32,7 +32,7 @@ impl SideBySide {
 
 /// Runs both `rounds` times, in turn, after one round that is not counted. Each returns the time that counts,
 /// measured by [`timed`] or otherwise, so that preparing and tidying up stay outside it.
-pub(crate) async fn side_by_side(
+pub async fn side_by_side(
     rounds: usize,
     mut ours: impl AsyncFnMut() -> Duration,
     mut theirs: impl AsyncFnMut() -> Duration,
@@ -52,10 +52,7 @@ pub(crate) async fn side_by_side(
 
 /// The shortest of up to three times; the first that is at most `enough` is the last. For promises that are times: what
 /// else the machine does makes one try long, a fault makes all of them long.
-pub(crate) async fn best_of_three(
-    enough: Duration,
-    mut work: impl AsyncFnMut() -> Duration,
-) -> Duration {
+pub async fn best_of_three(enough: Duration, mut work: impl AsyncFnMut() -> Duration) -> Duration {
     let mut best = work().await;
     for _ in 1..3 {
         if best <= enough {
@@ -68,7 +65,7 @@ pub(crate) async fn best_of_three(
 }
 
 /// How long the future took.
-pub(crate) async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+pub async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
     let start = Instant::now();
     let value = work.await;
     (value, start.elapsed())

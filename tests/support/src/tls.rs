@@ -8,23 +8,25 @@ use std::{env, fs};
 
 use mysql_async::{Opts, OptsBuilder, SslOpts};
 
+use crate::scratch::scratch;
+
 /// Set to `required`, every server that a test starts takes callers over TLS only, and every pool and connection of the
 /// tests checks its certificate. Needs the feature `rustls` or `native-tls`.
 const TLS: &str = "TEST_TLS";
 
 /// The authority that signed the servers' certificates.
-pub(crate) const AUTHORITY: &str = "authority";
+pub const AUTHORITY: &str = "authority";
 /// One that signed none of them.
-pub(crate) const ANOTHER_AUTHORITY: &str = "another-authority";
+pub const ANOTHER_AUTHORITY: &str = "another-authority";
 /// A certificate with which nothing is wrong.
-pub(crate) const GOOD: &str = "here";
+pub const GOOD: &str = "here";
 /// One for another host.
-pub(crate) const ELSEWHERE: &str = "elsewhere";
+pub const ELSEWHERE: &str = "elsewhere";
 /// One whose time is over.
-pub(crate) const EXPIRED: &str = "expired";
+pub const EXPIRED: &str = "expired";
 
 /// Whether nothing is to go without TLS.
-pub(crate) fn is_required() -> bool {
+pub fn is_required() -> bool {
     match env::var(TLS).unwrap_or_default().as_str() {
         "" => false,
         "required" if cfg!(any(feature = "rustls", feature = "native-tls")) => true,
@@ -34,31 +36,31 @@ pub(crate) fn is_required() -> bool {
 }
 
 /// Trusts what that authority signed, and nothing else.
-pub(crate) fn trusting(authority: &str) -> SslOpts {
+pub fn trusting(authority: &str) -> SslOpts {
     trusting_those_in(certificate_of(authority))
 }
 
 /// Trusts what was signed by those whose certificates are in the file, and nothing else.
-pub(crate) fn trusting_those_in(file: PathBuf) -> SslOpts {
+pub fn trusting_those_in(file: PathBuf) -> SslOpts {
     SslOpts::default()
         .with_root_certs(vec![file.into()])
         .with_disable_built_in_roots(true)
 }
 
-pub(crate) fn certificate_of(authority: &str) -> PathBuf {
+pub fn certificate_of(authority: &str) -> PathBuf {
     path(&format!("{authority}.pem"))
 }
 
 /// What the options of the tests' own connections are made from, where they go over TLS: so they share what the driver
 /// makes of the certificates, which takes OpenSSL some tens of milliseconds.
-pub(crate) fn client() -> Opts {
+pub fn client() -> Opts {
     static CLIENT: OnceLock<Opts> = OnceLock::new();
     let made = || OptsBuilder::default().ssl_opts(trusting(AUTHORITY)).into();
     CLIENT.get_or_init(made).clone()
 }
 
 /// The options of a server with that certificate.
-pub(crate) fn options(certificate: &str) -> [String; 3] {
+pub fn options(certificate: &str) -> [String; 3] {
     [
         ("--ssl-ca", format!("{AUTHORITY}.pem")),
         ("--ssl-cert", format!("{certificate}.pem")),
@@ -75,7 +77,7 @@ fn path(file: &str) -> PathBuf {
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let scratch = scratch();
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let day = now.as_secs() / (24 * 60 * 60);
         let folder = scratch.join(format!("certificates-{day}"));

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 /// Quick to start, and any number of them cost nothing; real servers do for all that needs no thousands of runs.
-pub(crate) struct Speaker {
+pub struct Speaker {
     port: u16,
     state: Arc<State>,
 }
@@ -31,7 +31,7 @@ struct State {
 
 impl Speaker {
     /// Lives until its runtime ends.
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let state = Arc::<State>::default();
@@ -46,23 +46,23 @@ impl Speaker {
         Self { port, state }
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
     /// With it the driver needs no question to know the server's settings.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         let port = self.port;
         format!("mysql://app@127.0.0.1:{port}/shop?max_allowed_packet=1048576&wait_timeout=3600")
     }
 
     /// How many connections are open.
-    pub(crate) fn open(&self) -> usize {
+    pub fn open(&self) -> usize {
         self.state.open.lock().expect("no panic").len()
     }
 
     /// Cuts one of the connections that are open.
-    pub(crate) fn cut(&self, n: usize) {
+    pub fn cut(&self, n: usize) {
         let open = self.state.open.lock().expect("no panic");
         if let Some(at) = n.checked_rem(open.len()) {
             open[at].1.notify_one();
@@ -70,7 +70,7 @@ impl Speaker {
     }
 
     /// From now on closes every new connection without a word, or does not.
-    pub(crate) fn refuse(&self, refuses: bool) {
+    pub fn refuse(&self, refuses: bool) {
         self.state.refuses.store(refuses, Ordering::Relaxed);
     }
 }

@@ -1,4 +1,4 @@
-//! What the tests stand on: real servers, a proxy to spoil the way to them, and conditions to wait for.
+//! What the tests and the benches stand on: real servers, a proxy to spoil the way to them, and conditions to wait for.
 //!
 //! | file | its one job |
 //! |---|---|
@@ -6,37 +6,53 @@
 //! | `watchdog.sh` | runs the server's process and ends it with the tests, however they end |
 //! | `proxy.rs` | a TCP proxy that delays, stalls, refuses, cuts and counts |
 //! | `scripted.rs` | a server that speaks just enough of the protocol to misbehave on request |
+//! | `speaker.rs` | a server in process, for what takes thousands of runs |
 //! | `background.rs` | a runtime on its own thread, which no test can stall |
 //! | `pools.rs` | pools as the tests make them |
 //! | `ports.rs` | port numbers that nobody else is likely to take |
+//! | `scratch.rs` | the folder for what the tests make |
 //! | `seed.rs` | random choices that can be repeated |
 //! | `skips.rs` | tests that are skipped, and say so where it is seen |
-//! | `speaker.rs` | a server in process, for what takes thousands of runs |
 //! | `tls.rs` | certificates, and whether all is to go over TLS |
-//! | `timing.rs` | work timed side by side, or more than once |
+//! | `timing.rs` | work timed, alone or side by side |
+
+#![expect(
+    missing_docs,
+    missing_debug_implementations,
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
+    clippy::missing_errors_doc,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    clippy::new_without_default,
+    clippy::return_self_not_must_use,
+    clippy::should_implement_trait,
+    reason = "only the tests and benches of this repository use it, and a panic is a failed test"
+)]
 
 mod background;
 mod pools;
 mod ports;
 mod proxy;
-pub(crate) mod scripted;
+mod scratch;
+pub mod scripted;
 mod seed;
 mod server;
 mod skips;
 mod speaker;
 mod timing;
-pub(crate) mod tls;
+pub mod tls;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use pools::{HANGING, config, pool, warm};
-pub(crate) use ports::free_port;
-pub(crate) use proxy::Proxy;
-pub(crate) use seed::Seed;
-pub(crate) use server::{Flavor, Server};
-pub(crate) use skips::{skip, skip_for_lack_of};
-pub(crate) use speaker::Speaker;
-pub(crate) use timing::{best_of_three, side_by_side, timed};
+pub use pools::{HANGING, config, pool, warm};
+pub use ports::free_port;
+pub use proxy::Proxy;
+pub use seed::Seed;
+pub use server::{Builder, Flavor, Frozen, Server};
+pub use skips::{skip, skip_for_lack_of};
+pub use speaker::Speaker;
+pub use timing::{SideBySide, best_of_three, side_by_side, timed};
 
 /// Does it again until it comes to what is to be shown, which it says with `Some`: for what depends on a moment that a busy
 /// machine can miss.
@@ -44,7 +60,7 @@ pub(crate) use timing::{best_of_three, side_by_side, timed};
 /// # Panics
 ///
 /// With `what`, if it was missed five times.
-pub(crate) async fn attempted<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn attempted<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     for number in 1..=5 {
         match attempt().await {
             Some(shown) => return shown,
@@ -59,7 +75,7 @@ pub(crate) async fn attempted<T>(what: &str, mut attempt: impl AsyncFnMut() -> O
 /// # Panics
 ///
 /// With `what` and the time spent, if it has not said true `within` the given time.
-pub(crate) async fn eventually(within: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn eventually(within: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     loop {
         let left = within.saturating_sub(start.elapsed());

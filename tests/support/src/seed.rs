@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime};
 /// A small random number generator. If the test panics it prints `SEED=...`; with that in the environment, the next
 /// run makes the same choices.
 #[derive(Debug)]
-pub(crate) struct Seed {
+pub struct Seed {
     root: u64,
     state: u64,
 }
 
 impl Seed {
     /// Begins with `SEED` from the environment, else with the time.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let root = match env::var("SEED") {
             Ok(text) => text.parse().expect("SEED is a whole number"),
             Err(_) => SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| {
@@ -25,7 +25,7 @@ impl Seed {
     }
 
     /// Another generator for the task or thread of that number: the choices of each do not depend on how they interleave.
-    pub(crate) fn fork(&self, number: u64) -> Self {
+    pub fn fork(&self, number: u64) -> Self {
         let mut own = Self {
             root: self.root,
             state: self.root ^ number.wrapping_mul(0xD134_2543_DE82_EF95),
@@ -35,7 +35,7 @@ impl Seed {
     }
 
     /// Any number, made as `SplitMix64` does.
-    pub(crate) fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -44,24 +44,24 @@ impl Seed {
     }
 
     /// A number below `end`, which is not 0.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
     /// One of the items.
-    pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         let count = u64::try_from(items.len()).expect("a length fits into 64 bits");
         let index = usize::try_from(self.below(count)).expect("an index fits into usize");
         &items[index]
     }
 
     /// True in `percent` of 100 calls.
-    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+    pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
     /// A duration below `end`, to the microsecond.
-    pub(crate) fn duration_below(&mut self, end: Duration) -> Duration {
+    pub fn duration_below(&mut self, end: Duration) -> Duration {
         let micros = u64::try_from(end.as_micros()).expect("a short duration");
         Duration::from_micros(self.below(micros.max(1)))
     }

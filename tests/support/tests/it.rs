@@ -9,15 +9,12 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts};
+use test_support::{Proxy, Seed, Server, Speaker, best_of_three, eventually, side_by_side, timed};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-
-use crate::support::{
-    Proxy, Seed, Server, Speaker, best_of_three, eventually, side_by_side, timed,
-};
 
 const SOON: Duration = Duration::from_secs(10);
 /// Long enough to be sure that something does not come.
@@ -179,7 +176,7 @@ async fn a_server_is_gone_when_its_test_process_is_killed() {
     for signal in ["KILL", "INT", "TERM"] {
         let mut child = Command::new(std::env::current_exe().expect("the tests' path"))
             .args(["--exact", "--ignored", "--nocapture"])
-            .arg("support_works::a_test_process_to_be_killed")
+            .arg("a_test_process_to_be_killed")
             .env("TO_BE_KILLED", "1")
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use mysql_warm_pool::{Pool, PoolConfig, mysql_async::OptsBuilder};
 
-use super::tls;
+use crate::tls;
 
 /// An opening that takes so long is taken for hanging: another is begun beside it, and readiness learns of it.
-pub(crate) const HANGING: Duration = Duration::from_millis(300);
+pub const HANGING: Duration = Duration::from_millis(300);
 
 /// Settings for the server behind this URL. Where it asks for TLS, they check the server's certificate.
-pub(crate) fn config(url: &str) -> PoolConfig {
+pub fn config(url: &str) -> PoolConfig {
     let config = PoolConfig::from_url(url).expect("a good URL");
     if config.opts().ssl_opts().is_none() {
         return config;
@@ -19,12 +19,12 @@ pub(crate) fn config(url: &str) -> PoolConfig {
     PoolConfig::from_opts(opts.ssl_opts(tls::trusting(tls::AUTHORITY)))
 }
 
-pub(crate) fn pool(config: PoolConfig) -> Pool {
+pub fn pool(config: PoolConfig) -> Pool {
     Pool::new(config).expect("good settings")
 }
 
 /// A pool that is warm.
-pub(crate) async fn warm(config: PoolConfig) -> Pool {
+pub async fn warm(config: PoolConfig) -> Pool {
     let pool = pool(config);
     pool.warm_up().await.expect("a warm pool");
     pool

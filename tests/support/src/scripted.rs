@@ -14,10 +14,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::background::Background;
+use crate::background::Background;
 
 /// Dropping it closes everything.
-pub(crate) struct Scripted {
+pub struct Scripted {
     port: u16,
     shared: Arc<Shared>,
     _background: Background,
@@ -50,7 +50,7 @@ where
 
 impl Scripted {
     /// Starts a server that behaves.
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         let background = Background::start("scripted");
         let shared = Arc::new(Shared {
             script: Mutex::new(Arc::new(Wire::behave)),
@@ -78,7 +78,7 @@ impl Scripted {
     }
 
     /// What is done on the connections accepted from now on. A script that ends closes its connection.
-    pub(crate) fn play<F, P>(&self, script: F)
+    pub fn play<F, P>(&self, script: F)
     where
         F: Fn(Wire) -> P + Send + Sync + 'static,
         P: Future<Output = io::Result<()>> + Send + 'static,
@@ -86,31 +86,31 @@ impl Scripted {
         *lock(&self.shared.script) = Arc::new(script);
     }
 
-    pub(crate) fn behave(&self) {
+    pub fn behave(&self) {
         self.play(Wire::behave);
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("mysql://app:secret@127.0.0.1:{}/shop", self.port)
     }
 
     /// Connections accepted since the start.
-    pub(crate) fn accepted(&self) -> u64 {
+    pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::Relaxed)
     }
 
     /// Connections that neither side has closed yet, as far as the scripts look.
-    pub(crate) fn open(&self) -> usize {
+    pub fn open(&self) -> usize {
         self.shared.open.load(Ordering::Relaxed)
     }
 
     /// What clients have asked, in order.
-    pub(crate) fn asked(&self) -> Vec<String> {
+    pub fn asked(&self) -> Vec<String> {
         lock(&self.shared.asked).clone()
     }
 
     /// Bytes that clients sent after they were asked for a file.
-    pub(crate) fn sent_when_asked_for_a_file(&self) -> usize {
+    pub fn sent_when_asked_for_a_file(&self) -> usize {
         self.shared.sent.load(Ordering::Relaxed)
     }
 }
@@ -142,7 +142,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// One connection, seen from the server.
-pub(crate) struct Wire {
+pub struct Wire {
     stream: TcpStream,
     shared: Arc<Shared>,
     id: u32,
@@ -168,19 +168,19 @@ impl Drop for Wire {
 
 impl Wire {
     /// What an honest server does from the greeting to the end.
-    pub(crate) async fn behave(mut self) -> io::Result<()> {
+    pub async fn behave(mut self) -> io::Result<()> {
         self.log_in().await?;
         self.serve().await
     }
 
     /// Greets, takes whatever the client says of itself, and lets it in.
-    pub(crate) async fn log_in(&mut self) -> io::Result<()> {
+    pub async fn log_in(&mut self) -> io::Result<()> {
         self.greet().await?;
         self.packet(2, &ok()).await
     }
 
     /// Greets, and reads what the client says of itself.
-    pub(crate) async fn greet(&mut self) -> io::Result<()> {
+    pub async fn greet(&mut self) -> io::Result<()> {
         let greeting = Greeting {
             id: self.id,
             ..Greeting::default()
@@ -190,7 +190,7 @@ impl Wire {
     }
 
     /// Answers every question honestly.
-    pub(crate) async fn serve(&mut self) -> io::Result<()> {
+    pub async fn serve(&mut self) -> io::Result<()> {
         loop {
             let question = self.question().await?;
             self.raw(&question.answer()).await?;
@@ -198,7 +198,7 @@ impl Wire {
     }
 
     /// The client's next question. An error once the client has said goodbye, or has gone.
-    pub(crate) async fn question(&mut self) -> io::Result<Question> {
+    pub async fn question(&mut self) -> io::Result<Question> {
         let packet = self.read_packet().await?;
         let (&command, text) = packet
             .split_first()
@@ -221,7 +221,7 @@ impl Wire {
     }
 
     /// The payload of the client's next packet.
-    pub(crate) async fn read_packet(&mut self) -> io::Result<Vec<u8>> {
+    pub async fn read_packet(&mut self) -> io::Result<Vec<u8>> {
         self.read_numbered().await.map(|(_, payload)| payload)
     }
 
@@ -239,11 +239,11 @@ impl Wire {
         }
     }
 
-    pub(crate) async fn packet(&mut self, number: u8, payload: &[u8]) -> io::Result<()> {
+    pub async fn packet(&mut self, number: u8, payload: &[u8]) -> io::Result<()> {
         self.raw(&packet(number, payload)).await
     }
 
-    pub(crate) async fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub async fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(spoil) = &mut self.spoil else {
             return self.stream.write_all(bytes).await;
         };
@@ -257,12 +257,12 @@ impl Wire {
     }
 
     /// From now on sends what `spoil` makes of it, and closes the connection when it says false.
-    pub(crate) fn spoil(&mut self, spoil: impl FnMut(&[u8]) -> (Vec<u8>, bool) + Send + 'static) {
+    pub fn spoil(&mut self, spoil: impl FnMut(&[u8]) -> (Vec<u8>, bool) + Send + 'static) {
         self.spoil = Some(Box::new(spoil));
     }
 
     /// Closes the connection after so many bytes from now.
-    pub(crate) fn close_after(&mut self, bytes: usize) {
+    pub fn close_after(&mut self, bytes: usize) {
         let mut left = bytes;
         self.spoil(move |sent| {
             let now = left.min(sent.len());
@@ -272,7 +272,7 @@ impl Wire {
     }
 
     /// Sends the same over and over until the client has gone.
-    pub(crate) async fn endlessly(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub async fn endlessly(&mut self, bytes: &[u8]) -> io::Result<()> {
         let many = bytes.repeat((64 * 1024 / bytes.len()).max(1));
         loop {
             self.raw(&many).await?;
@@ -280,7 +280,7 @@ impl Wire {
     }
 
     /// Sends byte by byte, with a pause after each.
-    pub(crate) async fn trickle(&mut self, bytes: &[u8], pause: Duration) -> io::Result<()> {
+    pub async fn trickle(&mut self, bytes: &[u8], pause: Duration) -> io::Result<()> {
         for byte in bytes {
             self.raw(&[*byte]).await?;
             tokio::time::sleep(pause).await;
@@ -289,14 +289,14 @@ impl Wire {
     }
 
     /// Says nothing more, until the client has gone.
-    pub(crate) async fn hang(&mut self) -> io::Result<()> {
+    pub async fn hang(&mut self) -> io::Result<()> {
         let mut ignored = [0; 1024];
         while self.stream.read(&mut ignored).await? > 0 {}
         Ok(())
     }
 
     /// Asks for a file, and counts what the client sends then.
-    pub(crate) async fn ask_for_a_file(&mut self, number: u8) -> io::Result<()> {
+    pub async fn ask_for_a_file(&mut self, number: u8) -> io::Result<()> {
         self.packet(number, b"\xFB/etc/passwd").await?;
         loop {
             let (number, payload) = self.read_numbered().await?;
@@ -320,14 +320,14 @@ const LONGEST: usize = 0x00FF_FFFF;
 
 /// What the client asks.
 #[derive(Clone, Debug)]
-pub(crate) struct Question {
-    pub(crate) command: u8,
-    pub(crate) text: String,
+pub struct Question {
+    pub command: u8,
+    pub text: String,
 }
 
 /// When the pool, or its driver, asks by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Moment {
+pub enum Moment {
     /// The driver asks for the server's settings.
     Settings,
     /// The pool asks for the server's facts, which is the first proof.
@@ -343,7 +343,7 @@ pub(crate) enum Moment {
 }
 
 impl Question {
-    pub(crate) fn moment(&self) -> Moment {
+    pub fn moment(&self) -> Moment {
         let selected = self.text.strip_prefix("SELECT ");
         let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         match selected {
@@ -359,7 +359,7 @@ impl Question {
     }
 
     /// An honest server's answer, packets and all.
-    pub(crate) fn answer(&self) -> Vec<u8> {
+    pub fn answer(&self) -> Vec<u8> {
         match (self.command, self.text.strip_prefix("SELECT ")) {
             (COM_QUERY, Some(columns)) => {
                 let row: Vec<_> = columns.split(',').map(value_of).collect();
@@ -383,20 +383,20 @@ fn value_of(expression: &str) -> &str {
 }
 
 /// The first packet, in which the server says what it is.
-pub(crate) struct Greeting {
-    pub(crate) protocol: u8,
-    pub(crate) version: Vec<u8>,
-    pub(crate) id: u32,
-    pub(crate) capabilities: u32,
+pub struct Greeting {
+    pub protocol: u8,
+    pub version: Vec<u8>,
+    pub id: u32,
+    pub capabilities: u32,
     /// As it is announced; the nonce itself has 20 bytes.
-    pub(crate) nonce_length: u8,
-    pub(crate) plugin: Vec<u8>,
+    pub nonce_length: u8,
+    pub plugin: Vec<u8>,
 }
 
 impl Greeting {
     /// Long password, database, local files, protocol 4.1, transactions, authentication of 4.1, several results, plug-in
     /// authentication, no EOF packets.
-    pub(crate) const CAPABILITIES: u32 = 1
+    pub const CAPABILITIES: u32 = 1
         | 1 << 3
         | 1 << 7
         | 1 << 9
@@ -408,7 +408,7 @@ impl Greeting {
         | 1 << 19
         | 1 << 24;
 
-    pub(crate) fn payload(&self) -> Vec<u8> {
+    pub fn payload(&self) -> Vec<u8> {
         let capabilities = self.capabilities.to_le_bytes();
         let mut payload = vec![self.protocol];
         payload.extend_from_slice(&self.version);
@@ -441,7 +441,7 @@ impl Default for Greeting {
 }
 
 /// A packet of that number, or several if the payload is that long.
-pub(crate) fn packet(number: u8, payload: &[u8]) -> Vec<u8> {
+pub fn packet(number: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut number = number;
     let ends_with = payload.len().is_multiple_of(LONGEST).then_some(&[][..]);
@@ -458,23 +458,23 @@ pub(crate) fn packet(number: u8, payload: &[u8]) -> Vec<u8> {
 /// The status that is sent with OK: autocommit.
 const STATUS: u8 = 2;
 /// More results follow.
-pub(crate) const MORE: u8 = 8;
+pub const MORE: u8 = 8;
 
-pub(crate) fn ok() -> Vec<u8> {
+pub fn ok() -> Vec<u8> {
     ok_with(0)
 }
 
 /// OK, with further flags in its status.
-pub(crate) fn ok_with(flags: u8) -> Vec<u8> {
+pub fn ok_with(flags: u8) -> Vec<u8> {
     vec![0, 0, 0, STATUS | flags, 0, 0, 0]
 }
 
 /// What comes after the last row.
-pub(crate) fn end_of_rows(flags: u8) -> Vec<u8> {
+pub fn end_of_rows(flags: u8) -> Vec<u8> {
     vec![0xFE, 0, 0, STATUS | flags, 0, 0, 0]
 }
 
-pub(crate) fn error(code: u16, message: &str) -> Vec<u8> {
+pub fn error(code: u16, message: &str) -> Vec<u8> {
     let mut payload = vec![0xFF];
     payload.extend_from_slice(&code.to_le_bytes());
     payload.extend_from_slice(b"#HY000");
@@ -483,7 +483,7 @@ pub(crate) fn error(code: u16, message: &str) -> Vec<u8> {
 }
 
 /// An error before the client has said what it can do: without a state.
-pub(crate) fn early_error(code: u16, message: &str) -> Vec<u8> {
+pub fn early_error(code: u16, message: &str) -> Vec<u8> {
     let mut payload = vec![0xFF];
     payload.extend_from_slice(&code.to_le_bytes());
     payload.extend_from_slice(message.as_bytes());
@@ -491,7 +491,7 @@ pub(crate) fn early_error(code: u16, message: &str) -> Vec<u8> {
 }
 
 /// The definition of a column of text.
-pub(crate) fn column() -> Vec<u8> {
+pub fn column() -> Vec<u8> {
     let mut payload = Vec::new();
     for text in ["def", "", "", "", "c", ""] {
         payload.extend(short_text(text));
@@ -508,12 +508,12 @@ fn short_text(text: &str) -> Vec<u8> {
 }
 
 /// A row of short texts.
-pub(crate) fn row(values: &[&str]) -> Vec<u8> {
+pub fn row(values: &[&str]) -> Vec<u8> {
     values.iter().flat_map(|value| short_text(value)).collect()
 }
 
 /// A whole result of short texts.
-pub(crate) fn rows(rows: &[&[&str]]) -> Vec<u8> {
+pub fn rows(rows: &[&[&str]]) -> Vec<u8> {
     let width = rows.first().map_or(1, |row| row.len());
     let mut number = 1;
     let mut bytes = Vec::new();

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Tells that this test does not apply here, such as to the other of the two servers.
-pub(crate) fn skip(reason: &str) {
+pub fn skip(reason: &str) {
     let current = thread::current();
     // The runner names each test's thread after it.
     let test = current.name().unwrap_or("a test");
@@ -22,7 +22,7 @@ pub(crate) fn skip(reason: &str) {
 /// # Panics
 ///
 /// If nothing is to be skipped.
-pub(crate) fn skip_for_lack_of(something: &str) {
+pub fn skip_for_lack_of(something: &str) {
     assert!(
         env::var_os("TESTS_SKIP_NOTHING").is_none(),
         "lacking here: {something}"

@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::background::Background;
-use super::ports::free_port;
+use crate::background::Background;
+use crate::ports::free_port;
 
 /// Bytes read at once, and how many such pieces may be on their way in each direction: enough for
 /// a delay to hold up no throughput that a test needs, and for a stalled reader to be felt.
@@ -29,7 +29,7 @@ const GRACE: Duration = Duration::from_millis(20);
 
 /// A proxy in front of one port at a time. It forwards until told otherwise; every change holds at once, for open
 /// connections too where that has a meaning. Dropping it closes everything.
-pub(crate) struct Proxy {
+pub struct Proxy {
     port: u16,
     shared: Arc<Shared>,
     listening: mpsc::Sender<Listen>,
@@ -38,7 +38,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// Starts a proxy in front of that port of loopback.
-    pub(crate) async fn start(target: u16) -> Self {
+    pub async fn start(target: u16) -> Self {
         let background = Background::start("proxy");
         let shared = Arc::new(Shared {
             rules: watch::Sender::new(Rules::forwarding_to(target)),
@@ -67,50 +67,50 @@ impl Proxy {
         }
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
     /// Undoes every rule: no delay, nothing stalled. What was held back goes on. Whether it listens stays as it is.
-    pub(crate) fn forward(&self) {
+    pub fn forward(&self) {
         self.change(|rules| *rules = Rules::forwarding_to(rules.target));
     }
 
     /// Delays every byte by that long, each way: latency, which costs no throughput. Exact to a millisecond or two.
-    pub(crate) fn delay(&self, each_way: Duration) {
+    pub fn delay(&self, each_way: Duration) {
         self.change(|rules| rules.delay = each_way);
     }
 
     /// Delays the server's greeting only: slow to open, quick afterwards.
-    pub(crate) fn delay_opening(&self, greeting: Duration) {
+    pub fn delay_opening(&self, greeting: Duration) {
         self.change(|rules| rules.greeting_delay = greeting);
     }
 
     /// Accepts new connections and closes them at once, as a proxy without a backend does.
-    pub(crate) fn accept_and_close(&self) {
+    pub fn accept_and_close(&self) {
         self.change(|rules| rules.admission = Admission::Close);
     }
 
     /// Accepts new connections and says nothing, until [`Proxy::forward`] or [`Proxy::resume`].
-    pub(crate) fn accept_and_stall(&self) {
+    pub fn accept_and_stall(&self) {
         self.change(|rules| rules.admission = Admission::Stall);
     }
 
     /// Lets that many of the server's bytes through on each connection, counted from its opening, and no more
     /// until [`Proxy::forward`] or [`Proxy::resume`].
-    pub(crate) fn stall_after(&self, server_bytes: u64) {
+    pub fn stall_after(&self, server_bytes: u64) {
         self.change(|rules| rules.server_bytes = server_bytes);
     }
 
     /// Holds back all bytes of the connections open now, each way, until [`Proxy::forward`] or [`Proxy::resume`];
     /// nothing is lost. New connections are not touched.
-    pub(crate) fn stall(&self) {
+    pub fn stall(&self) {
         let accepted = self.accepted();
         self.change(|rules| rules.stalled_up_to = accepted);
     }
 
     /// Ends whatever was stalled. Delays stay.
-    pub(crate) fn resume(&self) {
+    pub fn resume(&self) {
         self.change(|rules| {
             if rules.admission == Admission::Stall {
                 rules.admission = Admission::Forward;
@@ -121,49 +121,49 @@ impl Proxy {
     }
 
     /// Takes new connections to another port from now on.
-    pub(crate) fn switch_to(&self, target: u16) {
+    pub fn switch_to(&self, target: u16) {
         self.change(|rules| rules.target = target);
     }
 
     /// Comes to the server from another address of loopback from now on, until [`Proxy::forward`].
-    pub(crate) fn come_from(&self, address: Ipv4Addr) {
+    pub fn come_from(&self, address: Ipv4Addr) {
         self.change(|rules| rules.from = address);
     }
 
     /// Stops listening: connecting is refused. Open connections stay.
-    pub(crate) async fn refuse(&self) {
+    pub async fn refuse(&self) {
         self.listen(false).await;
     }
 
     /// Listens again, on the same port.
-    pub(crate) async fn accept_again(&self) {
+    pub async fn accept_again(&self) {
         self.listen(true).await;
     }
 
     /// Resets every open connection (RST), and returns when it is done.
-    pub(crate) async fn cut(&self) {
+    pub async fn cut(&self) {
         self.end_all(Ending::Reset).await;
     }
 
     /// Closes every open connection in the orderly way (FIN), and returns when it is done.
-    pub(crate) async fn hang_up(&self) {
+    pub async fn hang_up(&self) {
         self.end_all(Ending::Close).await;
     }
 
     /// Connections accepted since the start, those closed or stalled at once included.
-    pub(crate) fn accepted(&self) -> u64 {
+    pub fn accepted(&self) -> u64 {
         self.shared.counts.borrow().accepted
     }
 
     /// Connections that are open now and whose client has not closed its end.
-    pub(crate) fn open(&self) -> usize {
+    pub fn open(&self) -> usize {
         self.shared.counts.borrow().open.len()
     }
 
     /// The most connections that were ever open at the same moment. A client that closes one connection and then
     /// opens another is never counted twice, however quick it is; for that, two connections count together
     /// only if both are still open 20 ms after the later one was accepted. One that was cut is no longer open.
-    pub(crate) async fn peak(&self) -> usize {
+    pub async fn peak(&self) -> usize {
         self.shared
             .counts
             .subscribe()
@@ -174,12 +174,12 @@ impl Proxy {
     }
 
     /// When the first connection was accepted.
-    pub(crate) fn first_accept(&self) -> Option<std::time::Instant> {
+    pub fn first_accept(&self) -> Option<std::time::Instant> {
         self.shared.counts.borrow().first_accept
     }
 
     /// Waits until exactly that many connections are open.
-    pub(crate) async fn until_open(&self, count: usize, within: Duration) {
+    pub async fn until_open(&self, count: usize, within: Duration) {
         self.until(within, format!("{count} open"), move |counts| {
             counts.open.len() == count
         })
@@ -187,7 +187,7 @@ impl Proxy {
     }
 
     /// Waits until at least that many connections have been accepted since the start.
-    pub(crate) async fn until_accepted(&self, count: u64, within: Duration) {
+    pub async fn until_accepted(&self, count: u64, within: Duration) {
         self.until(within, format!("{count} accepted"), move |counts| {
             counts.accepted >= count
         })
