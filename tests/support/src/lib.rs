@@ -70,12 +70,24 @@ pub async fn attempted<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T
     panic!("missed five times: {what}");
 }
 
+/// How long a test waits for what has to come: far longer than it takes, even on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Polls `holds` every few milliseconds until it says true.
 ///
 /// # Panics
 ///
-/// With `what` and the time spent, if it has not said true `within` the given time.
-pub async fn eventually(within: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+/// With `what`, if it has not said true within [`PATIENCE`].
+pub async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
+    eventually_within(PATIENCE, what, holds).await;
+}
+
+/// The same within a time of the caller's choice.
+///
+/// # Panics
+///
+/// With `what` and the time spent, if it has not said true by then.
+pub async fn eventually_within(within: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     loop {
         let left = within.saturating_sub(start.elapsed());

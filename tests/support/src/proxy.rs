@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::PATIENCE;
 use crate::background::Background;
 use crate::ports::free_port;
 
@@ -179,35 +180,30 @@ impl Proxy {
     }
 
     /// Waits until exactly that many connections are open.
-    pub async fn until_open(&self, count: usize, within: Duration) {
-        self.until(within, format!("{count} open"), move |counts| {
+    pub async fn until_open(&self, count: usize) {
+        self.until(format!("{count} open"), move |counts| {
             counts.open.len() == count
         })
         .await;
     }
 
     /// Waits until at least that many connections have been accepted since the start.
-    pub async fn until_accepted(&self, count: u64, within: Duration) {
-        self.until(within, format!("{count} accepted"), move |counts| {
+    pub async fn until_accepted(&self, count: u64) {
+        self.until(format!("{count} accepted"), move |counts| {
             counts.accepted >= count
         })
         .await;
     }
 
-    async fn until(
-        &self,
-        within: Duration,
-        what: String,
-        holds: impl FnMut(&Counts) -> bool + Send + 'static,
-    ) {
+    async fn until(&self, what: String, holds: impl FnMut(&Counts) -> bool + Send + 'static) {
         let mut counts = self.shared.counts.subscribe();
         self.background
             .run(async move {
                 let waiting = counts.wait_for(holds);
-                let in_time = tokio::time::timeout(within, waiting).await.is_ok();
+                let in_time = tokio::time::timeout(PATIENCE, waiting).await.is_ok();
                 assert!(
                     in_time,
-                    "not so after {within:?}: {what} ({:?})",
+                    "not so after {PATIENCE:?}: {what} ({:?})",
                     *counts.borrow()
                 );
             })

@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts};
-use test_support::{Proxy, Seed, Server, Speaker, best_of_three, eventually, side_by_side, timed};
+use test_support::{
+    PATIENCE, Proxy, Seed, Server, Speaker, best_of_three, eventually, side_by_side, timed,
+};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(10);
 /// Long enough to be sure that something does not come.
 const A_WHILE: Duration = Duration::from_millis(100);
 
@@ -122,7 +123,7 @@ async fn a_frozen_server_answers_after_it_is_thawed() {
         let mut asking = std::pin::pin!(number(&mut conn, "SELECT 5"));
         assert!(timeout(A_WHILE, &mut asking).await.is_err());
         frozen.thaw();
-        assert_eq!(timeout(SOON, asking).await.expect("an answer"), 5);
+        assert_eq!(timeout(PATIENCE, asking).await.expect("an answer"), 5);
     }
     // A server that is frozen can be ended too.
     let _frozen = server.freeze().await;
@@ -147,7 +148,7 @@ async fn asking_a_server_moves_none_of_its_counters() {
     server.execute(&format!("KILL {victim}")).await;
     conns[3].query_drop("DO 1").await.expect_err("killed");
     let mut admin = server.admin().await;
-    eventually(SOON, "the killed connection is off the list", async || {
+    eventually("the killed connection is off the list", async || {
         let query = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'app'";
         number(&mut admin, query).await == room - 1 && server.threads_connected().await == room - 1
     })
@@ -184,7 +185,7 @@ async fn a_server_is_gone_when_its_test_process_is_killed() {
             .expect("the tests can start themselves");
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         let (pid, folder) = loop {
-            let line = timeout(3 * SOON, lines.next_line()).await;
+            let line = timeout(PATIENCE, lines.next_line()).await;
             let line = line.expect("in time").expect("output").expect("a line");
             if let Some((_, server)) = line.split_once("server ") {
                 let (pid, folder) = server.split_once(' ').expect("two words");
@@ -200,7 +201,7 @@ async fn a_server_is_gone_when_its_test_process_is_killed() {
         assert!(sent.expect("kill can be run").success());
         let status = child.wait().await.expect("its end");
         assert!(status.signal().is_some(), "{status}");
-        eventually(SOON, "the server and its folder are gone", async || {
+        eventually("the server and its folder are gone", async || {
             !is_running(pid) && !folder.exists()
         })
         .await;
@@ -319,11 +320,11 @@ async fn a_proxy_closes_or_stalls_what_it_accepts() {
 
     proxy.accept_and_stall();
     let opening = tokio::spawn(connect(server.opts_via(proxy.port())));
-    proxy.until_open(1, SOON).await;
+    proxy.until_open(1).await;
     tokio::time::sleep(A_WHILE).await;
     assert!(!opening.is_finished());
     proxy.resume();
-    let mut conn = timeout(SOON, opening)
+    let mut conn = timeout(PATIENCE, opening)
         .await
         .expect("in time")
         .expect("no panic");
@@ -334,9 +335,9 @@ async fn a_proxy_closes_or_stalls_what_it_accepts() {
     let client = TcpStream::connect(("127.0.0.1", proxy.port()))
         .await
         .expect("accepted");
-    proxy.until_open(2, SOON).await;
+    proxy.until_open(2).await;
     drop(client);
-    proxy.until_open(1, SOON).await;
+    proxy.until_open(1).await;
 }
 
 #[tokio::test]
@@ -348,7 +349,7 @@ async fn a_handshake_stalls_half_way() {
         .await
         .expect("accepted");
     let mut greeting = [0; 10];
-    timeout(SOON, client.read_exact(&mut greeting))
+    timeout(PATIENCE, client.read_exact(&mut greeting))
         .await
         .expect("in time")
         .expect("10 bytes");
@@ -358,7 +359,7 @@ async fn a_handshake_stalls_half_way() {
     );
     proxy.resume();
     assert_eq!(
-        timeout(SOON, client.read(&mut [0]))
+        timeout(PATIENCE, client.read(&mut [0]))
             .await
             .expect("in time")
             .expect("more"),
@@ -377,7 +378,7 @@ async fn a_stalled_connection_loses_nothing_and_stalls_no_other() {
     let mut new = connect(server.opts_via(proxy.port())).await;
     assert_eq!(number(&mut new, "SELECT 4").await, 4);
     proxy.resume();
-    assert_eq!(timeout(SOON, asking).await.expect("an answer"), 3);
+    assert_eq!(timeout(PATIENCE, asking).await.expect("an answer"), 3);
 }
 
 #[tokio::test]
@@ -412,7 +413,7 @@ async fn a_proxy_cuts_and_hangs_up() {
     assert_eq!(client.read(&mut [0]).await.expect("an orderly end"), 0);
     assert_eq!(proxy.open(), 1);
     drop(client);
-    proxy.until_open(0, SOON).await;
+    proxy.until_open(0).await;
 
     // So is a server that is not there.
     drop(echo);
@@ -436,7 +437,7 @@ async fn a_proxy_counts_no_connection_that_its_client_has_closed() {
             .await
             .expect("open");
     }
-    proxy.until_accepted(500, SOON).await;
+    proxy.until_accepted(500).await;
     assert!(proxy.peak().await <= 1);
 
     let permits = Semaphore::new(10);
@@ -459,9 +460,9 @@ async fn a_proxy_counts_no_connection_that_its_client_has_closed() {
         }
     }))
     .await;
-    proxy.until_accepted(2500, SOON).await;
+    proxy.until_accepted(2500).await;
     assert!(proxy.peak().await <= 10);
-    proxy.until_open(0, SOON).await;
+    proxy.until_open(0).await;
 
     let port = |port: u16| format!(":{port}/");
     let url = speaker
@@ -472,14 +473,14 @@ async fn a_proxy_counts_no_connection_that_its_client_has_closed() {
     assert_eq!(proxy.open(), 11);
     assert_eq!(proxy.peak().await, 11);
     drop(kept);
-    proxy.until_open(0, SOON).await;
+    proxy.until_open(0).await;
     assert_eq!(proxy.peak().await, 11);
 }
 
 #[tokio::test]
 #[should_panic(expected = "the sky falls")]
 async fn a_condition_that_never_holds_is_named() {
-    eventually(Duration::from_millis(20), "the sky falls", async || false).await;
+    eventually_within(Duration::from_millis(20), "the sky falls", async || false).await;
 }
 
 #[test]
@@ -496,7 +497,7 @@ fn the_same_seed_makes_the_same_choices() {
     };
     assert_eq!(choices(&mut one), choices(&mut two));
     assert_ne!(one.fork(1).next(), one.fork(2).next());
-    assert!((0..100).all(|_| one.below(3) < 3 && one.duration_below(SOON) < SOON));
+    assert!((0..100).all(|_| one.below(3) < 3 && one.duration_below(PATIENCE) < PATIENCE));
 }
 
 #[tokio::test(start_paused = true)]

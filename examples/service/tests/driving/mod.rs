@@ -106,7 +106,7 @@ impl Program {
     pub(crate) async fn start(url: &str, variables: &[(&str, &str)]) -> Self {
         let port = free_port();
         let mut program = Self::spawn(url, port, variables);
-        test_support::eventually(Duration::from_secs(20), "it listens", async || {
+        test_support::eventually("it listens", async || {
             let ended = program.child.try_wait().expect("a status");
             assert!(ended.is_none(), "it ended instead: {ended:?}");
             TcpStream::connect(program.client.address).await.is_ok()
@@ -247,7 +247,7 @@ impl Client {
     }
 
     pub(crate) async fn until_ready(&self) {
-        test_support::eventually(Duration::from_secs(20), "it is ready", async || {
+        test_support::eventually("it is ready", async || {
             self.get(READINESS).await.status == StatusCode::OK
         })
         .await;

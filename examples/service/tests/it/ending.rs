@@ -14,8 +14,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::driving::{ACCOUNTS, Client, Program, READINESS};
 
-const SOON: Duration = Duration::from_secs(10);
-
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_under_load_fails_no_request_and_leaves_nothing_behind() {
     let server = Server::start().await;
@@ -75,7 +73,7 @@ async fn sigterm_under_load_fails_no_request_and_leaves_nothing_behind() {
         tokio::spawn(async move { client.transfer(accounts[1], accounts[0], 1).await })
     };
     let before = answers.load(Ordering::Relaxed);
-    eventually(SOON, "the load is on", async || {
+    eventually("the load is on", async || {
         answers.load(Ordering::Relaxed) > before + 200
     })
     .await;
@@ -99,7 +97,7 @@ async fn sigterm_under_load_fails_no_request_and_leaves_nothing_behind() {
     looking.read_to_end(&mut rest).await.expect("its end");
     assert!(String::from_utf8_lossy(&rest).contains("data: {"));
     assert!(log.contains("cut=0"), "{log}");
-    eventually(SOON, "no thread is left", async || {
+    eventually("no thread is left", async || {
         server.threads_connected().await == 0
     })
     .await;
@@ -113,7 +111,7 @@ async fn ctrl_c_before_the_database_is_there_ends_it_at_once_and_answers_who_wai
     let program = Program::start(&url, &[]).await;
     let client = program.client.clone();
     let early = tokio::spawn(async move { client.get(ACCOUNTS).await });
-    eventually(SOON, "the request waits", async || {
+    eventually("the request waits", async || {
         program.client.get(READINESS).await.json()["early_requests"] == 1
     })
     .await;
@@ -161,7 +159,7 @@ async fn a_warm_up_that_takes_longer_than_its_time_is_tried_again() {
     ];
     let program = Program::start(&server.url(), &variables).await;
     let begin = Instant::now();
-    eventually(SOON, "its time is over", async || {
+    eventually("its time is over", async || {
         begin.elapsed() > Duration::from_millis(500)
     })
     .await;
