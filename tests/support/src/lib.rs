@@ -52,23 +52,7 @@ pub use seed::Seed;
 pub use server::{Builder, Flavor, Frozen, Server};
 pub use skips::{skip, skip_for_lack_of};
 pub use speaker::Speaker;
-pub use timing::{SideBySide, best_of_three, side_by_side, timed};
-
-/// Does it again until it comes to what is to be shown, which it says with `Some`: for what depends on a moment that a busy
-/// machine can miss.
-///
-/// # Panics
-///
-/// With `what`, if it was missed five times.
-pub async fn attempted<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
-    for number in 1..=5 {
-        match attempt().await {
-            Some(shown) => return shown,
-            None => println!("attempt {number} missed it: {what}"),
-        }
-    }
-    panic!("missed five times: {what}");
-}
+pub use timing::{SideBySide, side_by_side, timed};
 
 /// How long a test waits for what has to come: far longer than it takes, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

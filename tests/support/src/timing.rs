@@ -1,5 +1,4 @@
-//! Work timed side by side, so that a promise is a ratio and not a number of this machine, or more than once, so that it
-//! is not a number of this moment.
+//! Work timed, alone or side by side with other work, so that a promise is a ratio and not a number of this machine.
 
 use std::time::{Duration, Instant};
 
@@ -48,20 +47,6 @@ pub async fn side_by_side(
         theirs: median(both.iter().map(|round| round.1).collect()),
         rounds: both,
     }
-}
-
-/// The shortest of up to three times; the first that is at most `enough` is the last. For promises that are times: what
-/// else the machine does makes one try long, a fault makes all of them long.
-pub async fn best_of_three(enough: Duration, mut work: impl AsyncFnMut() -> Duration) -> Duration {
-    let mut best = work().await;
-    for _ in 1..3 {
-        if best <= enough {
-            break;
-        }
-        println!("{best:?} is more than {enough:?}: once more");
-        best = best.min(work().await);
-    }
-    best
 }
 
 /// How long the future took.

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::driving::{ACCOUNTS, Client, Program, READINESS};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_under_load_fails_no_request_and_leaves_nothing_behind() {
+async fn sigterm_under_load_fails_no_request_and_leaves_nothing_open() {
     let server = Server::start().await;
     let program = Program::start(&server.url(), &[("SHUTDOWN_DELAY", "3")]).await;
     let client = program.client.clone();
@@ -27,13 +27,14 @@ async fn sigterm_under_load_fails_no_request_and_leaves_nothing_behind() {
     let aborted = server.status_value("Aborted_clients").await;
 
     // As a load balancer does it: requests go there until a probe says no, which takes it a moment to learn.
-    let told = Arc::new(AtomicBool::new(false));
+    let not_ready = Arc::new(AtomicBool::new(false));
     let answers = Arc::new(AtomicU64::new(0));
     let mut callers = Vec::new();
     for n in 0..16 {
-        let (client, told, answers) = (client.clone(), Arc::clone(&told), Arc::clone(&answers));
+        let (client, not_ready, answers) =
+            (client.clone(), Arc::clone(&not_ready), Arc::clone(&answers));
         callers.push(tokio::spawn(async move {
-            while !told.load(Ordering::Relaxed) {
+            while !not_ready.load(Ordering::Relaxed) {
                 let answer = if n % 4 == 0 {
                     client.transfer(accounts[0], accounts[1], 1).await
                 } else {
@@ -45,12 +46,12 @@ async fn sigterm_under_load_fails_no_request_and_leaves_nothing_behind() {
         }));
     }
     let probing = {
-        let (probe, told) = (Client::to(client.address), Arc::clone(&told));
+        let (probe, not_ready) = (Client::to(client.address), Arc::clone(&not_ready));
         tokio::spawn(async move {
             while probe.get(READINESS).await.status == StatusCode::OK {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            told.store(true, Ordering::Relaxed);
+            not_ready.store(true, Ordering::Relaxed);
         })
     };
     // Somebody looks at the page, and would go on looking.
@@ -106,7 +107,7 @@ async fn sigterm_under_load_fails_no_request_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn ctrl_c_before_the_database_is_there_ends_it_at_once_and_answers_who_waits() {
+async fn ctrl_c_before_the_database_is_there_ends_the_service_at_once() {
     let url = format!("mysql://app@127.0.0.1:{}/shop", free_port());
     let program = Program::start(&url, &[]).await;
     let client = program.client.clone();
@@ -125,7 +126,7 @@ async fn ctrl_c_before_the_database_is_there_ends_it_at_once_and_answers_who_wai
 }
 
 #[tokio::test]
-async fn a_fault_that_lasts_ends_it_with_a_message_and_without_a_secret() {
+async fn a_permanent_fault_ends_the_service_without_showing_a_secret() {
     let server = Server::shared().await;
     let url = server.url().replace("mysql://app:", "mysql://app:Wrong0ne");
     let (status, log) = Program::run(&url, &[]).await;

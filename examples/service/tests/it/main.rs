@@ -1,15 +1,10 @@
-//! The service against real servers, which the library's `support` starts, and in a real browser.
-
-#[path = "../driving/mod.rs"]
-#[allow(
-    dead_code,
-    clippy::allow_attributes,
-    reason = "the other binary uses the rest"
-)]
-mod driving;
+//! The service against real servers, which the crate `test-support` starts, and in a real browser.
 
 mod api;
 mod browser;
 mod dashboard;
+mod driving;
 mod ending;
 mod page;
+mod probing;
+mod starting;

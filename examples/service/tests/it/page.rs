@@ -162,7 +162,7 @@ async fn what_the_page_shows_is_text_and_runs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_can_be_read_on_light_and_dark_ground_and_needs_nothing_from_elsewhere() {
+async fn the_page_is_readable_in_light_and_dark_and_loads_nothing() {
     let server = Server::start().await;
     let (running, browser, tab) = page_for_an_outage(&server).await;
     let held = [running.pool.get().await, running.pool.get().await];

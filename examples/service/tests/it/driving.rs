@@ -87,11 +87,6 @@ impl Running {
         self.stop.send(()).expect("it runs");
         self.task.await.expect("no panic").expect("it had started")
     }
-
-    /// Waits for its end.
-    pub(crate) async fn end(self) -> Result<CloseReport, Error> {
-        self.task.await.expect("no panic")
-    }
 }
 
 /// The service as the program it is.
