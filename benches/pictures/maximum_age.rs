@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use mysql_warm_pool::{Pool, PoolConfig, mysql_async::{OptsBuilder, PoolConstraints, PoolOpts, self}};
 use serde_json::{Value, json};
+use test_support::{Proxy, Server};
 
 use crate::{
     DELAY, SIZE,
     load::{Lender, RATE, ms, requests},
-    support::{Proxy, Server},
 };
 
 const LASTING: Duration = Duration::from_secs(10);

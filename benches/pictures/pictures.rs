@@ -3,10 +3,6 @@
 //! `scripts/pictures` runs it. The server is one of its own, started as the tests start theirs, behind the
 //! tests' proxy, which delays each byte by 5 ms each way: a link with 10 ms there and back.
 
-#[path = "../../tests/it/support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the tests use the rest")]
-mod support;
-
 mod first_seconds;
 mod load;
 mod maximum_age;

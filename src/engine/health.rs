@@ -270,9 +270,7 @@ impl ReadinessState {
     }
 
     pub(crate) fn watch(&self) -> ReadinessWatch {
-        ReadinessWatch {
-            receiver: self.sender.subscribe(),
-        }
+        ReadinessWatch::new(self.sender.subscribe())
     }
 
     /// Updates the readiness. Returns the change from old to new, if it is one.

@@ -387,7 +387,7 @@ fn pick<T>(from: &mut Vec<T>, n: usize) -> Option<T> {
 }
 
 #[test]
-fn growing_beside_idle_connections_ends() {
+fn growing_beside_idle_connections_terminates() {
     let mut world = World::new(1, 0);
     for step in [Step::Open, Step::Fill(0), Step::Resize(2, 0)] {
         world.happens(&step);
@@ -399,7 +399,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
     #[test]
-    fn the_accounting_holds_whatever_happens_in_whatever_order(
+    fn counts_add_up_whatever_happens_in_whatever_order(
         size in 1_usize..4, overflow in 0_usize..4,
         steps in proptest::collection::vec(step(), 0..80),
     ) {

@@ -1,42 +1,30 @@
-//! Tests against real servers, which `support` starts for them.
+//! Tests against real servers, which the crate `test-support` starts for them.
 //!
-//! One binary, a module for each subject; the names are sentences.
+//! | folder | tests |
+//! |---|---|
+//! | `promises` | what the pool guarantees, a file for each subject |
+//! | `servers` | what real, failing and hostile servers do, and what the driver does with them |
+//! | `models` | the same promises against random sequences of steps |
+//! | `surface` | what users see: events, metrics, readiness, the docs and the sources |
 //!
-//! Against what they run is said from outside, for all of them:
+//! A test is named `folder::file::sentence`, as the docs name it. Its servers are chosen from outside:
 //!
 //! | variable | value | does |
 //! |---|---|---|
-//! | `TEST_MYSQLD` | a path to `mysqld` | the servers are MySQL, as `scripts/with-database --mysql` has it; else MariaDB |
-//! | `TEST_TLS` | `required` | the servers take nobody without TLS, and pools and connections check the certificate; needs the feature `rustls` or `native-tls` |
+//! | `TEST_MYSQLD` | a path to `mysqld` | the servers are MySQL, as `scripts/with-database --mysql` sets it; else MariaDB |
+//! | `TEST_TLS` | `required` | servers refuse connections without TLS, and pools check the certificate; needs the feature `rustls` or `native-tls` |
 //!
 //! ```sh
 //! TEST_TLS=required scripts/with-database --mysql cargo test --features native-tls --test it
 //! ```
 //!
-//! `encrypted` makes sure that it is TLS. Scripted servers (`hostile`, `accounting`, parts of `driver`) speak without.
+//! `servers::tls` makes sure that it is TLS. Scripted servers (`servers::hostile`, `models`, parts of
+//! `servers::driver`) speak without.
+//!
+//! Nothing here fails because the machine is busy: a test asserts an outcome, an order or a count, and where it bounds
+//! a time, the bound is ten times what is usual. The times themselves are measured by `benches/promises`.
 
-mod accounting;
-mod cleaned;
-mod cluster;
-mod differing;
-mod driver;
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
-mod encrypted;
-mod ending;
-#[cfg(feature = "metrics")]
-mod exported;
-mod getting;
-mod hostile;
-mod in_step;
-mod killing;
-mod knowing;
-mod naming;
-mod outage;
-mod session_state;
-mod support;
-mod support_works;
-mod telling;
-mod tidy;
-mod upkeep;
-mod waiting;
-mod warming;
+mod models;
+mod promises;
+mod servers;
+mod surface;

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use mysql_warm_pool::mysql_async::{self, Conn, Value, prelude::Queryable};
+use test_support::{Flavor, Server};
 
-use crate::{
-    account::Account,
-    support::{Flavor, Server},
-};
+use crate::account::Account;
 
 /// How many accounts there are, and what is in each at first.
 pub(crate) const ACCOUNTS: u64 = 60;

@@ -18,6 +18,7 @@ use mysql_warm_pool::{
     Error, Pool, PooledConn, Transaction,
     mysql_async::{self, Conn, IoError, IsolationLevel, TxOpts, Value, prelude::*},
 };
+use test_support::{Flavor, Seed};
 use tokio::{
     sync::Semaphore,
     time::{sleep, timeout},
@@ -27,7 +28,6 @@ use crate::{
     account::Account,
     bank::{self, ACCOUNTS, Book, Fate, NUMBERS, Table, content},
     plan::{Begin, Change, Cut, End, Forgotten, Kind, Mistake, PanicAt, Transfer, Way, Work},
-    support::{Flavor, Seed},
 };
 
 /// Longer than any fault, and all that follows from it.

@@ -13,6 +13,7 @@ use mysql_warm_pool::{
     config::{Credentials, CredentialsSource},
     mysql_async::{self, Conn, prelude::Queryable},
 };
+use test_support::{Proxy, Server};
 use tokio::{
     sync::RwLock,
     time::{sleep, timeout},
@@ -24,7 +25,6 @@ use crate::{
     bank::{self, USER},
     caller::Shared,
     plan::{Blow, Deck, Fault},
-    support::{Proxy, Server},
 };
 
 /// The password of the pool's user now; each change makes another.

@@ -20,10 +20,6 @@
 //! | `account.rs` | the account of every request, and which errors have a cause |
 //! | `witness.rs` | looks on: status, server, readiness, memory |
 
-#[path = "../it/support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the other binary uses the rest")]
-mod support;
-
 mod account;
 mod bank;
 mod caller;
@@ -38,6 +34,7 @@ use std::{
 };
 
 use mysql_warm_pool::{Error, Pool, Readiness, error::TimeoutCause, mysql_async::Conn};
+use test_support::{Proxy, Seed, Server, config, warm};
 use tokio::{
     runtime::Handle,
     sync::RwLock,
@@ -49,7 +46,6 @@ use crate::{
     caller::{Caller, DETACHED_AT_ONCE, Deliberate, Shared},
     faults::{Password, Striker, World},
     plan::Deck,
-    support::{Proxy, Seed, Server, config, warm},
     witness::{Witness, allocated},
 };
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use mysql_warm_pool::{OnCancel, PoolConfig, Reset};
+use test_support::Seed;
 
-use crate::{bank::ACCOUNTS, support::Seed};
+use crate::bank::ACCOUNTS;
 
 /// One piece of a caller's work.
 #[derive(Clone, Debug)]

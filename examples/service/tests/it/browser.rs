@@ -90,7 +90,7 @@ impl Browser {
         let url = json!({ "url": format!("http://{address}/") });
         tab.order("Page.navigate", url).await;
         // Scripts that are deferred have run by then.
-        crate::support::eventually(PATIENCE, "the page is loaded", async || {
+        test_support::eventually("the page is loaded", async || {
             let state = "location.protocol === 'http:' && document.readyState";
             tab.text(state).await == "complete"
         })

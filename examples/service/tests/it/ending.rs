@@ -9,17 +9,13 @@ use std::{
 };
 
 use hyper::StatusCode;
+use test_support::{Server, eventually, free_port};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{
-    driving::{ACCOUNTS, Client, Program, READINESS},
-    support::{Server, eventually, free_port},
-};
-
-const SOON: Duration = Duration::from_secs(10);
+use crate::driving::{ACCOUNTS, Client, Program, READINESS};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_under_load_fails_no_request_and_leaves_nothing_behind() {
+async fn sigterm_under_load_fails_no_request_and_leaves_nothing_open() {
     let server = Server::start().await;
     let program = Program::start(&server.url(), &[("SHUTDOWN_DELAY", "3")]).await;
     let client = program.client.clone();
@@ -31,13 +27,14 @@ async fn sigterm_under_load_fails_no_request_and_leaves_nothing_behind() {
     let aborted = server.status_value("Aborted_clients").await;
 
     // As a load balancer does it: requests go there until a probe says no, which takes it a moment to learn.
-    let told = Arc::new(AtomicBool::new(false));
+    let not_ready = Arc::new(AtomicBool::new(false));
     let answers = Arc::new(AtomicU64::new(0));
     let mut callers = Vec::new();
     for n in 0..16 {
-        let (client, told, answers) = (client.clone(), Arc::clone(&told), Arc::clone(&answers));
+        let (client, not_ready, answers) =
+            (client.clone(), Arc::clone(&not_ready), Arc::clone(&answers));
         callers.push(tokio::spawn(async move {
-            while !told.load(Ordering::Relaxed) {
+            while !not_ready.load(Ordering::Relaxed) {
                 let answer = if n % 4 == 0 {
                     client.transfer(accounts[0], accounts[1], 1).await
                 } else {
@@ -49,12 +46,12 @@ async fn sigterm_under_load_fails_no_request_and_leaves_nothing_behind() {
         }));
     }
     let probing = {
-        let (probe, told) = (Client::to(client.address), Arc::clone(&told));
+        let (probe, not_ready) = (Client::to(client.address), Arc::clone(&not_ready));
         tokio::spawn(async move {
             while probe.get(READINESS).await.status == StatusCode::OK {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            told.store(true, Ordering::Relaxed);
+            not_ready.store(true, Ordering::Relaxed);
         })
     };
     // Somebody looks at the page, and would go on looking.
@@ -77,7 +74,7 @@ async fn sigterm_under_load_fails_no_request_and_leaves_nothing_behind() {
         tokio::spawn(async move { client.transfer(accounts[1], accounts[0], 1).await })
     };
     let before = answers.load(Ordering::Relaxed);
-    eventually(SOON, "the load is on", async || {
+    eventually("the load is on", async || {
         answers.load(Ordering::Relaxed) > before + 200
     })
     .await;
@@ -101,7 +98,7 @@ async fn sigterm_under_load_fails_no_request_and_leaves_nothing_behind() {
     looking.read_to_end(&mut rest).await.expect("its end");
     assert!(String::from_utf8_lossy(&rest).contains("data: {"));
     assert!(log.contains("cut=0"), "{log}");
-    eventually(SOON, "no thread is left", async || {
+    eventually("no thread is left", async || {
         server.threads_connected().await == 0
     })
     .await;
@@ -110,12 +107,12 @@ async fn sigterm_under_load_fails_no_request_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn ctrl_c_before_the_database_is_there_ends_it_at_once_and_answers_who_waits() {
+async fn ctrl_c_before_the_database_is_there_ends_the_service_at_once() {
     let url = format!("mysql://app@127.0.0.1:{}/shop", free_port());
     let program = Program::start(&url, &[]).await;
     let client = program.client.clone();
     let early = tokio::spawn(async move { client.get(ACCOUNTS).await });
-    eventually(SOON, "the request waits", async || {
+    eventually("the request waits", async || {
         program.client.get(READINESS).await.json()["early_requests"] == 1
     })
     .await;
@@ -129,7 +126,7 @@ async fn ctrl_c_before_the_database_is_there_ends_it_at_once_and_answers_who_wai
 }
 
 #[tokio::test]
-async fn a_fault_that_lasts_ends_it_with_a_message_and_without_a_secret() {
+async fn a_permanent_fault_ends_the_service_without_showing_a_secret() {
     let server = Server::shared().await;
     let url = server.url().replace("mysql://app:", "mysql://app:Wrong0ne");
     let (status, log) = Program::run(&url, &[]).await;
@@ -163,7 +160,7 @@ async fn a_warm_up_that_takes_longer_than_its_time_is_tried_again() {
     ];
     let program = Program::start(&server.url(), &variables).await;
     let begin = Instant::now();
-    eventually(SOON, "its time is over", async || {
+    eventually("its time is over", async || {
         begin.elapsed() > Duration::from_millis(500)
     })
     .await;

@@ -1,23 +1,10 @@
-//! The service against real servers, which the library's `support` starts, and in a real browser.
-
-#[path = "../driving/mod.rs"]
-#[allow(
-    dead_code,
-    clippy::allow_attributes,
-    reason = "the other binary uses the rest"
-)]
-mod driving;
-#[path = "../../../../tests/it/support/mod.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    clippy::allow_attributes,
-    reason = "the library's own tests use the rest"
-)]
-mod support;
+//! The service against real servers, which the crate `test-support` starts, and in a real browser.
 
 mod api;
 mod browser;
 mod dashboard;
+mod driving;
 mod ending;
 mod page;
+mod probing;
+mod starting;

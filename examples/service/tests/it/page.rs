@@ -2,13 +2,12 @@
 
 use std::{fs, time::Duration};
 
+use test_support::{PATIENCE, Server};
+
 use crate::{
     browser::{Browser, Tab},
     driving::{ACCOUNTS, Running, settings},
-    support::Server,
 };
-
-const SOON: Duration = Duration::from_secs(15);
 
 /// Waits until an element says what is expected.
 async fn until(tab: &Tab, id: &str, what: &str, holds: impl (Fn(&str) -> bool) + Sync) {
@@ -23,7 +22,7 @@ async fn until(tab: &Tab, id: &str, what: &str, holds: impl (Fn(&str) -> bool) +
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let in_time = tokio::time::timeout(SOON, waiting).await.is_ok();
+    let in_time = tokio::time::timeout(PATIENCE, waiting).await.is_ok();
     assert!(in_time, "{id} is not {what}, but {said:?}");
 }
 
@@ -62,7 +61,7 @@ async fn the_page_follows_what_happens_in_the_pool() {
     is(&tab, "idle", "0").await;
     let waiting = {
         let pool = running.pool.clone();
-        tokio::spawn(async move { pool.get_within(4 * SOON).await.map(drop) })
+        tokio::spawn(async move { pool.get_within(PATIENCE).await.map(drop) })
     };
     is(&tab, "waiting", "1").await;
     held.clear();
@@ -163,7 +162,7 @@ async fn what_the_page_shows_is_text_and_runs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_can_be_read_on_light_and_dark_ground_and_needs_nothing_from_elsewhere() {
+async fn the_page_is_readable_in_light_and_dark_and_loads_nothing() {
     let server = Server::start().await;
     let (running, browser, tab) = page_for_an_outage(&server).await;
     let held = [running.pool.get().await, running.pool.get().await];

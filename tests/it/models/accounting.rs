@@ -1,0 +1,378 @@
+//! The accounting of a whole pool as a model: whatever can happen, in any order, against a server in process.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use mysql_warm_pool::{Error, Pool, PooledConn, mysql_async::prelude::Queryable};
+use proptest::prelude::*;
+use test_support::{PATIENCE, Speaker, config, eventually, pool};
+use tokio::{runtime::Builder, task::JoinHandle};
+
+/// The shortest that can be set.
+const RECYCLE: Duration = Duration::from_secs(1);
+
+/// What happens; a number chooses one among those it can happen to.
+#[derive(Clone, Debug)]
+enum Step {
+    Ask,
+    TryGet,
+    GiveUp(usize),
+    Return(usize),
+    /// A caller asks the server, and gets its answer.
+    Query(usize),
+    /// A caller is cancelled in the middle of a query, and returns the connection.
+    Cancel(usize),
+    Discard(usize),
+    Detach(usize),
+    /// The server ends a connection, whoever has it.
+    Break(usize),
+    /// The server refuses connections, or does not.
+    Refuse(bool),
+    Resize(usize, usize),
+    Refresh,
+    /// Things take their course for a while.
+    Pass(u8),
+    /// Connections grow older; one in a few of these they reach their maximum age.
+    Age,
+    Close,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let n = 0_usize..8;
+    prop_oneof![
+        8 => Just(Step::Ask),
+        1 => Just(Step::TryGet),
+        2 => n.clone().prop_map(Step::GiveUp),
+        6 => n.clone().prop_map(Step::Return),
+        4 => n.clone().prop_map(Step::Query),
+        2 => n.clone().prop_map(Step::Cancel),
+        1 => n.clone().prop_map(Step::Discard),
+        1 => n.clone().prop_map(Step::Detach),
+        2 => n.prop_map(Step::Break),
+        1 => any::<bool>().prop_map(Step::Refuse),
+        2 => (1_usize..4, 0_usize..4).prop_map(|(size, overflow)| Step::Resize(size, overflow)),
+        1 => Just(Step::Refresh),
+        8 => (0_u8..60).prop_map(Step::Pass),
+    ]
+}
+
+/// The steps, and perhaps a close before the last of them.
+fn steps(step: impl Strategy<Value = Step>) -> impl Strategy<Value = Vec<Step>> {
+    let steps = proptest::collection::vec(step, 0..40);
+    (steps, proptest::option::weighted(0.3, 0_usize..12)).prop_map(|(mut steps, close)| {
+        if let Some(before_the_end) = close {
+            let at = steps.len().saturating_sub(before_the_end);
+            steps.insert(at, Step::Close);
+        }
+        steps
+    })
+}
+
+/// Callers who have theirs, with their numbers.
+type Served = Arc<Mutex<Vec<(usize, PooledConn)>>>;
+/// The numbers of callers who wait, with how many who came later have had theirs before them.
+type Overtaken = Arc<Mutex<BTreeMap<usize, usize>>>;
+
+struct World {
+    server: Speaker,
+    pool: Pool,
+    /// The highest limit so far.
+    highest: usize,
+    /// The most that may be open or opening: the limit, and what was there when it was made smaller.
+    most: usize,
+    /// In the order they came.
+    waiting: Vec<(usize, JoinHandle<()>)>,
+    served: Served,
+    overtaken: Overtaken,
+    asked: usize,
+    closing: Option<JoinHandle<()>>,
+}
+
+impl World {
+    async fn happens(&mut self, step: &Step) {
+        match *step {
+            Step::Ask => {
+                let (pool, served, number) = (self.pool.clone(), self.served.clone(), self.asked);
+                let overtaken = Arc::clone(&self.overtaken);
+                self.asked += 1;
+                overtaken.lock().expect("no panic").insert(number, 0);
+                let asking = tokio::spawn(async move {
+                    match pool.get().await {
+                        Ok(conn) => {
+                            overtakes(&overtaken, number);
+                            served.lock().expect("no panic").push((number, conn));
+                        }
+                        Err(error) => assert!(matches!(error, Error::Closed), "{error}"),
+                    }
+                });
+                self.waiting.push((number, asking));
+            }
+            Step::TryGet => {
+                let got = self.pool.try_get().map(|conn| (self.asked, conn));
+                self.asked += 1;
+                self.served.lock().expect("no panic").extend(got);
+            }
+            Step::GiveUp(n) => {
+                if let Some(at) = n.checked_rem(self.waiting.len()) {
+                    let (number, asking) = self.waiting.remove(at);
+                    asking.abort();
+                    self.overtaken.lock().expect("no panic").remove(&number);
+                }
+            }
+            Step::Return(n) => drop(self.pick(n)),
+            Step::Query(n) => {
+                if let Some((number, mut conn)) = self.pick(n) {
+                    let question = format!("SELECT {number}");
+                    // The server may have ended it.
+                    if let Ok(answer) = conn.query_first::<usize, _>(question).await {
+                        assert_eq!(answer, Some(number));
+                    }
+                    let mut served = self.served.lock().expect("no panic");
+                    served.push((number, conn));
+                }
+            }
+            Step::Cancel(n) => {
+                if let Some((_, mut conn)) = self.pick(n) {
+                    let hanging = conn.query_drop("HANG");
+                    tokio::select! {
+                        biased;
+                        _ = hanging => {}
+                        () = tokio::task::yield_now() => {}
+                    }
+                }
+            }
+            Step::Discard(n) => {
+                if let Some((_, conn)) = self.pick(n) {
+                    PooledConn::discard(conn);
+                }
+            }
+            Step::Detach(n) => {
+                if let Some((_, conn)) = self.pick(n) {
+                    drop(PooledConn::detach(conn));
+                }
+            }
+            Step::Break(n) => self.server.cut(n),
+            Step::Refuse(refuses) => self.server.refuse(refuses),
+            Step::Resize(size, overflow) => match self.pool.resize(size, overflow) {
+                Ok(()) => self.highest = self.highest.max(size + overflow),
+                Err(error) => assert!(self.closing.is_some(), "{error}"),
+            },
+            Step::Refresh => self.pool.refresh(),
+            Step::Pass(turns) => {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                    self.check();
+                }
+            }
+            Step::Age => tokio::time::sleep(RECYCLE / 4).await,
+            Step::Close => {
+                let pool = self.pool.clone();
+                self.closing = Some(tokio::spawn(async move { _ = pool.close().await }));
+            }
+        }
+        self.check();
+    }
+
+    fn pick(&self, n: usize) -> Option<(usize, PooledConn)> {
+        let mut served = self.served.lock().expect("no panic");
+        let at = n.checked_rem(served.len())?;
+        Some(served.remove(at))
+    }
+
+    fn check(&mut self) {
+        for (_, asking) in self
+            .waiting
+            .extract_if(.., |(_, asking)| asking.is_finished())
+        {
+            let ended = asking.now_or_never().expect("it is finished");
+            ended.expect("a connection, or the news that it is closed");
+        }
+        let status = self.pool.status();
+        assert_eq!(status.open, status.idle + status.in_use + status.cleaning);
+        let occupied = status.open + status.connecting;
+        self.most = self.most.min(occupied).max(status.limit());
+        assert!(occupied <= self.most, "{status}");
+        let held = self.served.lock().expect("no panic").len();
+        assert!(status.in_use >= held, "{held} are held, but {status}");
+        // Whoever waits is passed by those at most who had a connection on its way to them before.
+        let overtaken = self.overtaken.lock().expect("no panic").clone();
+        let most = overtaken.values().max().copied().unwrap_or_default();
+        assert!(most <= self.highest, "{most} overtook one: {overtaken:?}");
+    }
+
+    /// Whatever was under way ends, and everybody who waits has a connection, in time.
+    async fn serves_all(&self) {
+        self.server.refuse(false);
+        let (pool, server, highest) = (self.pool.clone(), &self.server, self.highest);
+        let (waiting, served) = (&self.waiting, &self.served);
+        let is_over = || waiting.iter().all(|(_, asking)| asking.is_finished());
+        eventually("as many are opened as are waited for", async || {
+            is_over() || pool.status().open >= pool.status().limit()
+        })
+        .await;
+        eventually("all are served", async || {
+            served.lock().expect("no panic").clear();
+            is_over()
+        })
+        .await;
+        served.lock().expect("no panic").clear();
+        eventually("the server sees no more than the limit", async || {
+            server.open() <= highest
+        })
+        .await;
+        let limit = pool.status().limit();
+        let all = (0..limit).map(|_| pool.get_within(PATIENCE));
+        let all = futures_util::future::join_all(all).await;
+        let all: Result<Vec<_>, _> = all.into_iter().collect();
+        let all = all.expect("the whole limit is there to be had");
+        eventually("no more than the limit", async || {
+            server.open() <= limit && pool.status().open == limit
+        })
+        .await;
+        assert!(pool.try_get().is_none());
+        drop(all);
+    }
+
+    async fn ends(self) {
+        let Self {
+            server,
+            pool,
+            waiting,
+            served,
+            closing,
+            ..
+        } = self;
+        let closing = closing.unwrap_or_else(|| {
+            let pool = pool.clone();
+            tokio::spawn(async move { _ = pool.close().await })
+        });
+        eventually("all end", async || {
+            // Some were served just before.
+            served.lock().expect("no panic").clear();
+            closing.is_finished() && waiting.iter().all(|(_, asking)| asking.is_finished())
+        })
+        .await;
+        closing.await.expect("no panic");
+        for (_, asking) in waiting {
+            asking
+                .await
+                .expect("a connection, or the news that it is closed");
+        }
+        served.lock().expect("no panic").clear();
+        eventually("nothing is left", async || {
+            server.open() == 0 && pool.status().open == 0 && pool.status().connecting == 0
+        })
+        .await;
+    }
+}
+
+/// A caller is served: all who came before it and still wait are overtaken.
+fn overtakes(overtaken: &Overtaken, number: usize) {
+    let mut overtaken = overtaken.lock().expect("no panic");
+    overtaken.remove(&number);
+    for times in overtaken.range_mut(..number).map(|(_, times)| times) {
+        *times += 1;
+    }
+}
+
+/// What a pool is like.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    size: usize,
+    overflow: usize,
+    proves: bool,
+    lingers: bool,
+    ages: bool,
+}
+
+fn runs(settings: Settings, steps: &[Step]) {
+    let Settings { size, overflow, .. } = settings;
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    runtime.block_on(async {
+        let server = Speaker::start().await;
+        let pool = pool(
+            config(&server.url())
+                .size(size)
+                .overflow(overflow)
+                .recycle(settings.ages.then_some(RECYCLE))
+                .overflow_linger(Duration::from_millis(if settings.lingers { 5 } else { 0 }))
+                .validate_after_idle(Duration::from_millis(if settings.proves {
+                    0
+                } else {
+                    1000
+                })),
+        );
+        let mut world = World {
+            server,
+            pool,
+            highest: size + overflow,
+            most: size + overflow,
+            waiting: Vec::new(),
+            served: Served::default(),
+            overtaken: Overtaken::default(),
+            asked: 0,
+            closing: None,
+        };
+        for step in steps {
+            world.happens(step).await;
+        }
+        if world.closing.is_none() {
+            world.serves_all().await;
+        }
+        world.ends().await;
+        eventually("only the server's own task is left", async || {
+            tokio::runtime::Handle::current()
+                .metrics()
+                .num_alive_tasks()
+                == 1
+        })
+        .await;
+    });
+}
+
+fn settings(ages: bool) -> impl Strategy<Value = Settings> {
+    let flags = (any::<bool>(), any::<bool>());
+    (1_usize..4, 0_usize..3, flags).prop_map(move |(size, overflow, (proves, lingers))| Settings {
+        size,
+        overflow,
+        proves,
+        lingers,
+        ages,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 400,
+        max_shrink_iters: 300,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn counts_add_up_whatever_happens_in_whatever_order(
+        settings in settings(false), steps in steps(step()),
+    ) {
+        runs(settings, &steps);
+    }
+}
+
+proptest! {
+    // Real time passes in them.
+    #![proptest_config(ProptestConfig {
+        cases: 8,
+        max_shrink_iters: 30,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn counts_add_up_while_connections_reach_their_maximum_age(
+        settings in settings(true), steps in steps(prop_oneof![5 => step(), 1 => Just(Step::Age)]),
+    ) {
+        runs(settings, &steps);
+    }
+}

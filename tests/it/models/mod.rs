@@ -1,0 +1,3 @@
+//! Promises against random sequences of steps.
+
+mod accounting;

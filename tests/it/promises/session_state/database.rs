@@ -1,0 +1,240 @@
+//! A server and a database for looking at sessions, with something of everything in it.
+
+use std::process;
+
+use mysql_warm_pool::mysql_async::{Conn, Error, Opts, OptsBuilder, prelude::Queryable};
+use test_support::{Flavor, Server};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+use super::{
+    fingerprint::{Changes, Fingerprint, Listing, OPTIONS},
+    sql::{self, Effect},
+    statements::{CAREFUL, CHANGING, EVERYDAY, statements},
+};
+
+/// A database of a test's own, with something of everything in it.
+pub(super) struct Database {
+    /// Of an account that may do anything.
+    pub(super) opts: Opts,
+    pub(super) name: String,
+    pub(super) flavor: Flavor,
+    pub(super) listing: Listing,
+    /// MySQL lists temporary tables without saying whose they are.
+    _turn: MutexGuard<'static, ()>,
+}
+
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// A text that was run between two fingerprints.
+#[derive(Debug)]
+pub(super) struct Ran {
+    pub(super) changes: Changes,
+    pub(super) error: Option<Error>,
+}
+
+/// A session that is as its SQL mode made it.
+pub(super) struct Fresh {
+    conn: Conn,
+    fingerprint: Fingerprint,
+}
+
+/// What nothing waits long with, and nothing is cut short.
+pub(super) const SETTINGS: &str = "SET SESSION innodb_lock_wait_timeout = 1, lock_wait_timeout = 1, \
+                                   group_concat_max_len = 1000000";
+
+impl Database {
+    pub(super) async fn make(purpose: &str) -> Self {
+        let turn = TURN.lock().await;
+        let server = server().await;
+        let name = format!("session_state_{purpose}_{}", process::id());
+        let url = format!("mysql://anything:x@127.0.0.1:{}/test", server.port());
+        let opts = OptsBuilder::from_opts(Opts::from_url(&url).expect("a URL"))
+            .prefer_socket(false)
+            .max_allowed_packet(Some(1 << 24))
+            .wait_timeout(Some(60));
+        let database = Self {
+            opts: opts.into(),
+            listing: Listing::new(server, &name),
+            flavor: server.flavor(),
+            name,
+            _turn: turn,
+        };
+        let mut conn = Conn::new(database.opts.clone())
+            .await
+            .expect("a connection");
+        for statement in SCHEMA {
+            let statement = statement.replace("{db}", &database.name);
+            let is_known = database.flavor == Flavor::MariaDb || !statement.contains("SEQUENCE");
+            if is_known && let Err(error) = conn.query_drop(&statement).await {
+                panic!("{statement}: {error}");
+            }
+        }
+        conn.disconnect().await.expect("a goodbye");
+        database.tidy().await.expect("rows");
+        database
+    }
+
+    pub(super) async fn drop(self) {
+        let drop = format!("DROP DATABASE {}", self.name);
+        let mut conn = self.connect().await.expect("a connection");
+        conn.query_drop(drop).await.expect("the database is gone");
+    }
+
+    /// Opens a connection to this database, on which nothing waits long.
+    pub(super) async fn connect(&self) -> Result<Conn, Error> {
+        let mut conn = Conn::new(self.opts.clone()).await?;
+        conn.query_drop(format!("USE {}; {SETTINGS}", self.name))
+            .await?;
+        Ok(conn)
+    }
+
+    /// All listed statements, with this database's name where they have one.
+    pub(super) fn statements(&self) -> Vec<String> {
+        let listed = [EVERYDAY, CAREFUL, CHANGING]
+            .into_iter()
+            .flat_map(statements);
+        listed
+            .map(|statement| statement.replace("{db}", &self.name))
+            .collect()
+    }
+
+    /// Makes the rows of the tables what they were.
+    pub(super) async fn tidy(&self) -> Result<(), Error> {
+        let mut conn = self.connect().await?;
+        let empty = "DELETE FROM item; DELETE FROM orders; DELETE FROM emptied";
+        conn.query_drop(format!("{empty}; {ROWS}")).await?;
+        conn.disconnect().await
+    }
+
+    pub(super) async fn session(&self, mode: &str) -> Result<Fresh, Error> {
+        let mut conn = self.connect().await?;
+        // Not every server has every mode.
+        run(&mut conn, set_mode(mode).as_bytes()).await.ok();
+        let fingerprint = Fingerprint::of(&mut conn, &self.listing).await?;
+        for seen in ["variable: autocommit=", "account: ", "hidden table: "] {
+            assert!(fingerprint.has(seen), "{fingerprint:#?}");
+        }
+        assert!(!fingerprint.has("not told"), "{fingerprint:#?}");
+        Ok(Fresh { conn, fingerprint })
+    }
+
+    /// Runs a text on a connection of its own and in an SQL mode, and fails if it changed what
+    /// [`sql::effect_of`] says it does not.
+    pub(super) async fn check(&self, mode: &str, text: &[u8]) -> Ran {
+        let fresh = self
+            .session(mode)
+            .await
+            .expect("a session at its beginning");
+        let (ran, _) = self.check_on(fresh, text).await;
+        if let Err(told) = ran.is_as_foretold(text) {
+            panic!("in the mode {mode:?}: {told}");
+        }
+        ran
+    }
+
+    /// Runs a text; the session comes back if nothing in it has changed.
+    pub(super) async fn check_on(&self, fresh: Fresh, text: &[u8]) -> (Ran, Option<Fresh>) {
+        let Fresh {
+            mut conn,
+            fingerprint,
+        } = fresh;
+        let error = run(&mut conn, text).await.err();
+        let after = Fingerprint::of(&mut conn, &self.listing).await.ok();
+        let changes = Changes::between(&fingerprint, after.as_ref());
+        let fresh = match after {
+            Some(after) if !changes.any() => Some(Fresh {
+                conn,
+                fingerprint: after,
+            }),
+            _ => {
+                // So that nothing of it is there when another session looks.
+                conn.reset().await.ok();
+                conn.disconnect().await.ok();
+                None
+            }
+        };
+        (Ran { changes, error }, fresh)
+    }
+}
+
+impl Ran {
+    /// Tells what is wrong if the text changed more than was foretold.
+    pub(super) fn is_as_foretold(&self, text: &[u8]) -> Result<(), String> {
+        let effect = sql::effect_of(text);
+        let told = |what: &str| {
+            Err(format!(
+                "{what}: {}\n{effect:?}\n{self:#?}",
+                text.escape_ascii()
+            ))
+        };
+        if !self.changes.foretold_by(effect) {
+            told("not foretold")
+        } else if let Some(command) = self.changes.unseen_command(effect) {
+            told(command)
+        } else if self.changes.moves_last_insert_id(effect, text) {
+            told("moves LAST_INSERT_ID()")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether it was called neutral, and the server took it.
+    pub(super) fn shows_something(&self, text: &[u8]) -> bool {
+        self.error.is_none() && sql::effect_of(text) == Effect::NEUTRAL
+    }
+}
+
+pub(super) async fn run(conn: &mut Conn, text: &[u8]) -> Result<(), Error> {
+    conn.query_iter(text).await?.drop_result().await
+}
+
+pub(super) fn set_mode(mode: &str) -> String {
+    format!("SET SESSION sql_mode = '{mode}'")
+}
+
+/// One that keeps lists of all that its sessions have.
+async fn server() -> &'static Server {
+    static SERVER: OnceCell<Server> = OnceCell::const_new();
+    SERVER
+        .get_or_init(async || {
+            let server = OPTIONS
+                .into_iter()
+                .fold(Server::builder(), |server, option| server.option(option));
+            let server = server.start().await;
+            server
+                .execute("CREATE USER anything@'%' IDENTIFIED BY 'x'")
+                .await;
+            server
+                .execute("GRANT ALL ON *.* TO anything@'%' WITH GRANT OPTION")
+                .await;
+            server
+        })
+        .await
+}
+
+const ROWS: &str = r#"
+    INSERT INTO item (id, name, price, parent) VALUES (1, 'one', 1, NULL), (2, 'two', 2, 1);
+    INSERT INTO orders (id, item_id, data) VALUES (1, 1, '{"a": [1, 2]}'), (2, 2, NULL)"#;
+
+const SCHEMA: &[&str] = &[
+    "DROP DATABASE IF EXISTS {db}",
+    "CREATE DATABASE {db}",
+    "USE {db}",
+    "CREATE TABLE item (
+        id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(200), price DECIMAL(10,2) DEFAULT 1,
+        parent INT, note TEXT, added DATETIME DEFAULT CURRENT_TIMESTAMP,
+        INDEX by_parent (parent), UNIQUE INDEX by_name (name), FULLTEXT INDEX words (note))",
+    "CREATE TABLE orders (
+        id INT AUTO_INCREMENT PRIMARY KEY, item_id INT, quantity INT DEFAULT 1, data JSON)",
+    "CREATE TABLE emptied (a INT PRIMARY KEY, b INT)",
+    "CREATE TABLE bystander (a INT)",
+    "CREATE TABLE temporary_one (a INT)",
+    "CREATE VIEW named AS SELECT id, name FROM item WHERE name IS NOT NULL",
+    "CREATE FUNCTION traced (x INT) RETURNS INT NO SQL BEGIN SET @traced = x; RETURN x; END",
+    "CREATE FUNCTION `count` (x INT) RETURNS INT NO SQL BEGIN SET @traced = x; RETURN x; END",
+    "CREATE FUNCTION `trim` (x INT) RETURNS INT NO SQL BEGIN SET @traced = x; RETURN x; END",
+    "CREATE FUNCTION `concat` (x INT) RETURNS INT NO SQL BEGIN SET @traced = x; RETURN x; END",
+    "CREATE PROCEDURE tracing () NO SQL SET @traced = 1",
+    "CREATE PROCEDURE beginning () START TRANSACTION",
+    "CREATE SEQUENCE numbers",
+];

@@ -1,0 +1,276 @@
+//! Failover behind a proxy, with writers at work: a cluster's node without quorum, a demoted primary.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use mysql_warm_pool::{Pool, mysql_async::prelude::Queryable};
+use test_support::{
+    Flavor, Proxy, Server, config, eventually, free_port, skip, skip_for_lack_of, warm,
+};
+use tokio::{sync::watch, task::JoinSet};
+
+/// As Debian's `galera-4` installs it.
+const PROVIDER: &str = "/usr/lib/galera/libgalera_smm.so";
+
+/// Where a node's data stand. All begin with the same, so they join each other without a copy of the first one's.
+fn position(seqno: u64) -> String {
+    format!(
+        "# GALERA saved state\nversion: 2.1\nuuid: 5b2c91f0-6a3e-11ee-8c99-0242ac120002\nseqno: {seqno}\nsafe_to_bootstrap: 1\n"
+    )
+}
+
+/// Two nodes, the second of which keeps the quorum when they lose each other. `None`, told on standard error,
+/// where there is no Galera.
+async fn cluster() -> Option<[Server; 2]> {
+    match Flavor::chosen() {
+        Flavor::MySql => {
+            skip("Galera is MariaDB's");
+            return None;
+        }
+        Flavor::MariaDb if Path::new(PROVIDER).exists() => {}
+        Flavor::MariaDb => {
+            skip_for_lack_of("galera-4 (apt-get install galera-4)");
+            return None;
+        }
+    }
+    let groups = [free_port(), free_port()];
+    let transfers = [free_port(), free_port()];
+    let mut nodes = Vec::new();
+    for (n, (group, transfer)) in groups.into_iter().zip(transfers).enumerate() {
+        let mut builder = Server::builder()
+            .option("--wsrep-on=ON")
+            .option(&format!("--wsrep-provider={PROVIDER}"))
+            .option(&format!("--wsrep-cluster-name=of-{}", groups[0]))
+            .option(&format!(
+                "--wsrep-cluster-address=gcomm://127.0.0.1:{},127.0.0.1:{}",
+                groups[0], groups[1]
+            ))
+            .option(&format!("--wsrep-node-address=127.0.0.1:{group}"))
+            .option(&format!(
+                "--wsrep-provider-options=gmcast.listen_addr=tcp://127.0.0.1:{group};\
+                 ist.recv_addr=127.0.0.1:{transfer};pc.weight={};pc.recovery=FALSE;gcache.size=8M;\
+                 evs.keepalive_period=PT0.1S;evs.inactive_check_period=PT0.1S;\
+                 evs.suspect_timeout=PT0.5S;evs.inactive_timeout=PT1S",
+                n + 1
+            ))
+            .option("--binlog-format=ROW")
+            .option("--innodb-autoinc-lock-mode=2");
+        if n == 0 {
+            builder = builder.option("--wsrep-new-cluster");
+        }
+        let node = builder.prepare().await;
+        let reached = match nodes.first() {
+            Some(first) => Server::status_value(first, "wsrep_last_committed").await,
+            None => 0,
+        };
+        let file = node.folder().join("data/grastate.dat");
+        fs::write(file, position(reached)).expect("a position");
+        node.start_again().await;
+        nodes.push(node);
+    }
+    for node in &nodes {
+        eventually("the nodes are one cluster", async || {
+            node.status_value("wsrep_cluster_size").await == 2
+        })
+        .await;
+    }
+    nodes.try_into().ok()
+}
+
+/// Twenty callers that write, until they are stopped.
+struct Writers {
+    /// Each ends with the error it met last.
+    tasks: JoinSet<Option<String>>,
+    stop: watch::Sender<bool>,
+    /// Their successes.
+    written: Arc<AtomicU64>,
+}
+
+impl Writers {
+    fn start(pool: &Pool) -> Self {
+        let stop = watch::Sender::new(false);
+        let written = Arc::new(AtomicU64::new(0));
+        let mut tasks = JoinSet::new();
+        for _ in 0..20 {
+            let (pool, stopped) = (pool.clone(), stop.subscribe());
+            let written = Arc::clone(&written);
+            tasks.spawn(async move {
+                let mut last_error = None;
+                while !*stopped.borrow() {
+                    match write(&pool).await {
+                        Ok(()) => {
+                            written.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(error) => last_error = Some(error),
+                    }
+                    tokio::time::sleep(Duration::from_millis(2)).await; // their own work
+                }
+                last_error
+            });
+        }
+        Self {
+            tasks,
+            stop,
+            written,
+        }
+    }
+
+    /// Waits until they have written a hundred times more.
+    async fn write(&self) {
+        let before = self.written.load(Ordering::Relaxed);
+        eventually("they write", async || {
+            self.written.load(Ordering::Relaxed) >= before + 100
+        })
+        .await;
+    }
+
+    /// Stops them; the errors they met last.
+    async fn stop(self) -> Vec<String> {
+        self.stop.send_replace(true);
+        self.tasks.join_all().await.into_iter().flatten().collect()
+    }
+}
+
+async fn write(pool: &Pool) -> Result<(), String> {
+    let mut conn = pool.get().await.map_err(|error| error.to_string())?;
+    conn.query_drop("INSERT INTO entry () VALUES ()")
+        .await
+        .map_err(|error| error.to_string())
+}
+
+/// Writers at work while `old` turns away writes, and, a little later, the proxy leads to `new`.
+async fn failover(old: &Server, new: &Server, ending: &str, codes: &[&str]) {
+    let proxy = Proxy::start(old.port()).await;
+    let pool = warm(config(&old.url_via(proxy.port())).size(10).overflow(10)).await;
+    let writers = Writers::start(&pool);
+    writers.write().await;
+
+    old.execute(ending).await;
+    eventually("a caller gets the error", async || {
+        let discarded = pool.metrics().discarded;
+        discarded
+            .iter()
+            .any(|(reason, count)| reason.name() == "read_only" && *count > 0)
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(600)).await; // the proxy's checks come in intervals
+    eventually("it lets them in again", async || {
+        old.threads_connected().await > 0
+    })
+    .await;
+    proxy.switch_to(new.port());
+    let switched = Instant::now();
+    writers.write().await;
+    println!("written again after {:?}", switched.elapsed());
+    eventually("all have left", async || old.threads_connected().await == 0).await;
+    let errors = writers.stop().await;
+    assert!(!errors.is_empty());
+    for error in errors {
+        assert!(codes.iter().any(|code| error.contains(code)), "{error}");
+    }
+    eventually("it is full", async || pool.status().idle >= 10).await;
+    for _ in 0..100 {
+        write(&pool).await.expect("written");
+    }
+}
+
+const TABLE: &str = "CREATE TABLE test.entry (id INT AUTO_INCREMENT PRIMARY KEY)";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_quorum_is_left_once_the_proxy_leads_elsewhere() {
+    let Some([lonely, rest]) = cluster().await else {
+        return;
+    };
+    lonely.execute(TABLE).await;
+    let isolate = "SET GLOBAL wsrep_provider_options = 'gmcast.isolate=1'";
+    // With the code of a conflict between the two nodes, and that of a write whose outcome it could not learn.
+    failover(&lonely, &rest, isolate, &["1047", "1213", "1205"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demoted_primary_is_left_once_the_proxy_leads_elsewhere() {
+    let (old, new) = (Server::start().await, Server::start().await);
+    old.execute(TABLE).await;
+    new.execute(TABLE).await;
+    failover(&old, &new, "SET GLOBAL read_only = 1", &["1290"]).await;
+}
+
+#[tokio::test]
+async fn a_server_that_became_read_only_has_its_name_resolved_anew() {
+    let (old, new) = (Server::start().await, Server::start().await);
+    for server in [&old, &new] {
+        server
+            .execute("CREATE TABLE test.entry (id INT AUTO_INCREMENT PRIMARY KEY)")
+            .await;
+    }
+    let proxy = Proxy::start(old.port()).await;
+    let pool = warm(config(&old.url_via(proxy.port())).size(5).overflow(5)).await;
+    let insert = async || {
+        let mut conn = pool.get().await.expect("a connection");
+        conn.query_drop("INSERT INTO entry () VALUES ()").await
+    };
+    insert().await.expect("written");
+
+    // A switchover: the old one is read-only, the name leads to the new one.
+    old.execute("SET GLOBAL read_only = 1").await;
+    proxy.switch_to(new.port());
+    let error = insert().await.expect_err("read-only");
+    assert!(error.to_string().contains("1290"), "{error}");
+    eventually("all are connected to the new one", async || {
+        old.threads_connected().await == 0 && new.threads_connected().await >= 5
+    })
+    .await;
+    for _ in 0..20 {
+        insert().await.expect("written to the new one");
+    }
+
+    // Read-only for good: each caller gets the error, but connections are not replaced over and over.
+    new.execute("SET GLOBAL read_only = 1").await;
+    let opened = pool.metrics().opened;
+    let start = Instant::now();
+    let mut errors = 0;
+    while start.elapsed() < Duration::from_secs(3) {
+        insert().await.expect_err("read-only");
+        errors += 1;
+    }
+    // After 0, 0.25, 0.75, 1.75 s: each refresh opens five, and a little for waiting callers. One at each error would be
+    // thousands.
+    let opened = pool.metrics().opened - opened;
+    println!("{opened} opened at {errors} errors");
+    assert!((5..=100).contains(&opened), "{opened} opened");
+}
+
+#[tokio::test]
+async fn an_error_in_a_callers_read_only_transaction_is_no_failover() {
+    use mysql_warm_pool::mysql_async::TxOpts;
+    let server = Server::start().await;
+    server
+        .execute("CREATE TABLE test.entry (id INT AUTO_INCREMENT PRIMARY KEY)")
+        .await;
+    let pool = warm(config(&server.url()).size(2)).await;
+    for raw in [true, false] {
+        let mut conn = pool.get().await.expect("a connection");
+        let insert = "INSERT INTO entry () VALUES ()";
+        let error = if raw {
+            conn.query_drop("START TRANSACTION READ ONLY")
+                .await
+                .expect("begun");
+            conn.query_drop(insert).await.expect_err("read-only")
+        } else {
+            let mut options = TxOpts::default();
+            options.with_readonly(true);
+            let mut transaction = conn.start_transaction(options).await.expect("begun");
+            transaction.query_drop(insert).await.expect_err("read-only")
+        };
+        assert!(error.to_string().contains("1792"), "{error}");
+        drop(conn);
+    }
+    assert_eq!(pool.metrics().opened, 2);
+}

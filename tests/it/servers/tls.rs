@@ -1,0 +1,247 @@
+//! Over TLS all is as without; a certificate that cannot be trusted ends the warm-up at once and says why.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use mysql_warm_pool::{
+    Error, PoolConfig, Reset,
+    config::{Credentials, CredentialsSource},
+    mysql_async::{Conn, Opts, OptsBuilder, prelude::*},
+};
+use test_support::{Flavor, PATIENCE, Proxy, Server, config, eventually, pool, tls, warm};
+
+/// A server with that certificate, which takes callers over TLS only.
+async fn server(certificate: &str) -> Server {
+    let mut builder = Server::builder().without_required_tls();
+    for option in tls::options(certificate) {
+        builder = builder.option(&option);
+    }
+    let server = builder.start().await;
+    server.execute("ALTER USER app@'%' REQUIRE SSL").await;
+    server
+}
+
+/// Trusts what that authority signed.
+fn trusting(authority: &str, url: &str) -> PoolConfig {
+    let opts = Opts::from_url(url).expect("a URL");
+    PoolConfig::from_opts(OptsBuilder::from_opts(opts).ssl_opts(tls::trusting(authority)))
+        .timeout(PATIENCE)
+        .warm_up_timeout(PATIENCE)
+}
+
+/// With `TEST_TLS=required` the rest of the suite says of TLS what it says without; this makes sure that it is TLS.
+#[tokio::test]
+async fn the_tests_own_connections_use_tls_only_where_it_is_required() {
+    async fn cipher(conn: &mut impl Queryable) -> String {
+        let status: Option<(String, String)> = conn
+            .query_first("SHOW SESSION STATUS LIKE 'Ssl_cipher'")
+            .await
+            .expect("an answer");
+        status.expect("a status of that name").1
+    }
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let direct = warm(config(&server.url()).size(2)).await;
+    let by_proxy = warm(config(&server.url_via(proxy.port())).size(2)).await;
+    let mut ciphers = Vec::new();
+    for pool in [&direct, &by_proxy] {
+        for mut conn in [pool.get().await, pool.get().await].map(|conn| conn.expect("one of two")) {
+            ciphers.push(cipher(&mut conn).await);
+        }
+    }
+    for opts in [server.opts(), server.opts_via(proxy.port())] {
+        ciphers.push(cipher(&mut Conn::new(opts).await.expect("a connection")).await);
+    }
+    ciphers.push(cipher(&mut server.admin().await).await);
+    println!("{ciphers:?}");
+    let over_tls = ciphers.iter().filter(|cipher| !cipher.is_empty()).count();
+    assert_eq!(over_tls, if tls::is_required() { ciphers.len() } else { 0 });
+
+    // MariaDB does not say why.
+    let code = match server.flavor() {
+        Flavor::MariaDb => "1045",
+        Flavor::MySql => "3159",
+    };
+    let plain = OptsBuilder::from_opts(server.opts()).ssl_opts(None);
+    let refused = Conn::new(plain).await.err().map(|error| error.to_string());
+    assert_eq!(
+        refused.as_ref().is_some_and(|error| error.contains(code)),
+        tls::is_required(),
+        "{refused:?}"
+    );
+    if tls::is_required() {
+        // What `config` makes of the URL trusts nobody else.
+        let wrong = trusting(tls::ANOTHER_AUTHORITY, &server.url());
+        pool(wrong).warm_up().await.expect_err("no trust");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pool_works_as_it_does_without_tls() {
+    let server = server(tls::GOOD).await;
+    let proxy = Proxy::start(server.port()).await;
+    let settings = trusting(tls::AUTHORITY, &server.url_via(proxy.port()))
+        .size(4)
+        .overflow(0)
+        .reset(Reset::Always)
+        .validate_after_idle(Duration::ZERO);
+    let pool = warm(settings).await;
+    let mut conn = pool.get().await.expect("a connection");
+    let cipher: Option<(String, String)> = conn
+        .query_first("SHOW STATUS LIKE 'Ssl_cipher'")
+        .await
+        .expect("an answer");
+    assert!(cipher.is_some_and(|(_, cipher)| !cipher.is_empty()));
+    conn.query_drop("SET @leak = 1").await.expect("set");
+    drop(conn);
+    eventually("it is reset", async || pool.metrics().resets == 1).await;
+    for _ in 0..8 {
+        let mut conn = pool.get().await.expect("a connection");
+        let leak: Option<Option<u8>> = conn.query_first("SELECT @leak").await.expect("an answer");
+        assert_eq!(leak, Some(None));
+    }
+
+    // Cancelled in the middle of an answer.
+    let mut conn = pool.get().await.expect("a connection");
+    let id = conn.id();
+    let sleep = conn.query_drop("SELECT SLEEP(60)");
+    tokio::time::timeout(Duration::from_millis(50), sleep)
+        .await
+        .expect_err("it sleeps");
+    drop(conn);
+    for _ in 0..8 {
+        let mut conn = pool.get().await.expect("a connection");
+        let answer: Option<u32> = conn
+            .query_first("SELECT CONNECTION_ID()")
+            .await
+            .expect("an answer");
+        assert_eq!(answer, Some(conn.id()));
+        assert_ne!(answer, Some(id));
+    }
+
+    // Cut off, refused, and back.
+    proxy.refuse().await;
+    proxy.cut().await;
+    eventually("it is noticed", async || {
+        pool.get_within(Duration::from_millis(50)).await.is_err()
+    })
+    .await;
+    proxy.accept_again().await;
+    let mut conn = pool.get().await.expect("a connection");
+    let answer: Option<u8> = conn.query_first("SELECT 7").await.expect("an answer");
+    assert_eq!(answer, Some(7));
+    drop(conn);
+    server.restart().await;
+    eventually("it is whole again", async || {
+        pool.get_within(PATIENCE).await.is_ok() && pool.status().idle == 4
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_untrusted_certificate_ends_the_warm_up_at_once() {
+    for (certificate, authority, words) in [
+        (
+            tls::GOOD,
+            tls::ANOTHER_AUTHORITY,
+            ["UnknownIssuer", "self-signed certificate"],
+        ),
+        (
+            tls::ELSEWHERE,
+            tls::AUTHORITY,
+            ["not valid for name", "mismatch"],
+        ),
+        (tls::EXPIRED, tls::AUTHORITY, ["Expired", "expired"]),
+    ] {
+        let server = server(certificate).await;
+        let before = server.status_value("Connections").await;
+        let settings = trusting(authority, &server.url())
+            .size(4)
+            .overflow(0)
+            .max_connecting(2);
+        let pool = pool(settings);
+        let started = Instant::now();
+        let error = pool.warm_up().await.expect_err("no trust");
+        assert!(started.elapsed() < PATIENCE / 2, "{:?}", started.elapsed());
+        let text = error.to_string();
+        assert!(!error.is_transient(), "{text}");
+        assert!(text.contains("dates of the server's certificate"), "{text}");
+        assert!(words.iter().any(|words| text.contains(words)), "{text}");
+        let attempts = server.status_value("Connections").await - before;
+        assert!(attempts <= 2, "{attempts} attempts");
+        pool.close().await;
+    }
+}
+
+/// Also with `credentials`, where each opening has options of its own: what the driver makes of the certificates is
+/// shared by all that were made from the same. To trust others takes another pool.
+#[tokio::test]
+async fn trusted_certificates_are_read_once_for_a_pool() {
+    let server = server(tls::GOOD).await;
+    let trusted = server.folder().join("trusted.pem");
+    let settings = || {
+        let opts = OptsBuilder::from_opts(Opts::from_url(&server.url()).expect("a URL"))
+            .ssl_opts(tls::trusting_those_in(trusted.clone()));
+        PoolConfig::from_opts(opts).size(2).overflow(0)
+    };
+    let account = server.opts();
+    let (user, password) = (account.user(), account.pass());
+    let credentials = Credentials::new(user.expect("a user"), password.expect("a password"));
+    let source = CredentialsSource::new(move || {
+        let credentials = credentials.clone();
+        async { Ok::<_, Error>(credentials) }
+    });
+    for settings in [settings(), settings().credentials(source)] {
+        fs::copy(tls::certificate_of(tls::AUTHORITY), &trusted).expect("a file");
+        let pool = warm(settings).await;
+        fs::copy(tls::certificate_of(tls::ANOTHER_AUTHORITY), &trusted).expect("a file");
+        let old: Vec<_> = [pool.get().await, pool.get().await]
+            .map(|conn| conn.expect("one of two").id())
+            .into();
+        pool.refresh();
+        eventually("both are replaced", async || {
+            let status = pool.status();
+            status.idle == 2 && pool.metrics().opened == 4
+        })
+        .await;
+        assert_eq!(pool.metrics().failed_attempts, 0);
+        let new = pool.get().await.expect("a connection").id();
+        assert!(!old.contains(&new), "{new} is one of {old:?}");
+    }
+    pool(settings()).warm_up().await.expect_err("read anew");
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_refused_where_tls_is_required() {
+    // No version of TLS: MariaDB reads an empty list as all of them, and has an option of its own.
+    let off = match Flavor::chosen() {
+        Flavor::MariaDb => "--skip-ssl",
+        Flavor::MySql => "--tls-version=",
+    };
+    let server = Server::builder()
+        .without_required_tls()
+        .option(off)
+        .start()
+        .await;
+    let error = pool(trusting(tls::AUTHORITY, &server.url()))
+        .warm_up()
+        .await
+        .expect_err("no TLS there");
+    assert!(!error.is_transient(), "{error}");
+    assert!(error.to_string().contains("turn TLS on"), "{error}");
+}
+
+#[tokio::test]
+async fn an_account_that_requires_tls_is_refused_without_it() {
+    let server = server(tls::GOOD).await;
+    let error = pool(config(&server.url()))
+        .warm_up()
+        .await
+        .expect_err("refused");
+    assert!(
+        !error.is_transient() && error.to_string().contains("1045"),
+        "{error}"
+    );
+}

@@ -1,0 +1,30 @@
+//! What users see: events, metrics, readiness, the example, the docs and the sources.
+
+mod events;
+#[cfg(feature = "metrics")]
+mod export;
+mod handles;
+mod metrics;
+mod readiness;
+mod tidy;
+mod wait_for_ready;
+
+use std::{fs, path::Path};
+
+/// A file of the repository.
+fn read(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    fs::read_to_string(path).expect(file)
+}
+
+/// The text of that section of the docs, wherever it stands: `docs/observability.md`, or the README.
+fn docs_section(heading: &str) -> String {
+    let docs = ["docs/observability.md", "README.md"].map(|file| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        fs::read_to_string(path).unwrap_or_default()
+    });
+    let heading = format!("\n## {heading}\n");
+    let found = docs.iter().find_map(|text| text.split_once(&heading));
+    let (_, section) = found.expect("the section");
+    section.split("\n## ").next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,31 @@
+//! Port numbers that nobody else is likely to take.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::process;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
+
+/// Below the range from which Linux numbers outgoing connections (32768 and up). A port of that range, free while
+/// its server is down, can be taken by any client's socket; a client dialling it can even be connected to itself.
+const FIRST: u32 = 20_000;
+const COUNT: u32 = 12_000;
+
+/// Returns a loopback port on which nothing listens now, and a different one at each call.
+pub fn free_port() -> u16 {
+    // Starts somewhere else in each process, so that test runs side by side seldom meet.
+    static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| {
+        let nanos = SystemTime::UNIX_EPOCH
+            .elapsed()
+            .map_or(0, |since| since.subsec_nanos());
+        AtomicU32::new(nanos.wrapping_add(process::id().wrapping_mul(7919)) % COUNT)
+    });
+    for _ in 0..COUNT {
+        let offset = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+        let port = u16::try_from(FIRST + offset).expect("the range ends below 65536");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port between {FIRST} and {}", FIRST + COUNT);
+}

@@ -1,0 +1,627 @@
+//! A TCP proxy on loopback that spoils the way to a server on request, and counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::PATIENCE;
+use crate::background::Background;
+use crate::ports::free_port;
+
+/// Bytes read at once, and how many such pieces may be on their way in each direction: enough for
+/// a delay to hold up no throughput that a test needs, and for a stalled reader to be felt.
+const PIECE: usize = 16 * 1024;
+const PIECES: usize = 256;
+
+/// How long the end of one connection may take to arrive after the beginning of another that its client opened later:
+/// the kernel keeps the order within a connection only.
+const GRACE: Duration = Duration::from_millis(20);
+
+/// A proxy in front of one port at a time. It forwards until told otherwise; every change holds at once, for open
+/// connections too where that has a meaning. Dropping it closes everything.
+pub struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+    listening: mpsc::Sender<Listen>,
+    background: Background,
+}
+
+impl Proxy {
+    /// Starts a proxy in front of that port of loopback.
+    pub async fn start(target: u16) -> Self {
+        let background = Background::start("proxy");
+        let shared = Arc::new(Shared {
+            rules: watch::Sender::new(Rules::forwarding_to(target)),
+            counts: watch::Sender::new(Counts::default()),
+            connections: Mutex::default(),
+        });
+        let (listening, orders) = mpsc::channel(1);
+        let listener = Arc::clone(&shared);
+        let port = background
+            .run(async move {
+                let (port, listening) = loop {
+                    let port = free_port();
+                    if let Ok(socket) = listen(port) {
+                        break (port, socket);
+                    }
+                };
+                tokio::spawn(accept_all(port, listening, orders, listener));
+                port
+            })
+            .await;
+        Self {
+            port,
+            shared,
+            listening,
+            background,
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Undoes every rule: no delay, nothing stalled. What was held back goes on. Whether it listens stays as it is.
+    pub fn forward(&self) {
+        self.change(|rules| *rules = Rules::forwarding_to(rules.target));
+    }
+
+    /// Delays every byte by that long, each way: latency, which costs no throughput. Exact to a millisecond or two.
+    pub fn delay(&self, each_way: Duration) {
+        self.change(|rules| rules.delay = each_way);
+    }
+
+    /// Delays the server's greeting only: slow to open, quick afterwards.
+    pub fn delay_opening(&self, greeting: Duration) {
+        self.change(|rules| rules.greeting_delay = greeting);
+    }
+
+    /// Accepts new connections and closes them at once, as a proxy without a backend does.
+    pub fn accept_and_close(&self) {
+        self.change(|rules| rules.admission = Admission::Close);
+    }
+
+    /// Accepts new connections and says nothing, until [`Proxy::forward`] or [`Proxy::resume`].
+    pub fn accept_and_stall(&self) {
+        self.change(|rules| rules.admission = Admission::Stall);
+    }
+
+    /// Lets that many of the server's bytes through on each connection, counted from its opening, and no more
+    /// until [`Proxy::forward`] or [`Proxy::resume`].
+    pub fn stall_after(&self, server_bytes: u64) {
+        self.change(|rules| rules.server_bytes = server_bytes);
+    }
+
+    /// Holds back all bytes of the connections open now, each way, until [`Proxy::forward`] or [`Proxy::resume`];
+    /// nothing is lost. New connections are not touched.
+    pub fn stall(&self) {
+        let accepted = self.accepted();
+        self.change(|rules| rules.stalled_up_to = accepted);
+    }
+
+    /// Ends whatever was stalled. Delays stay.
+    pub fn resume(&self) {
+        self.change(|rules| {
+            if rules.admission == Admission::Stall {
+                rules.admission = Admission::Forward;
+            }
+            rules.server_bytes = u64::MAX;
+            rules.stalled_up_to = 0;
+        });
+    }
+
+    /// Takes new connections to another port from now on.
+    pub fn switch_to(&self, target: u16) {
+        self.change(|rules| rules.target = target);
+    }
+
+    /// Comes to the server from another address of loopback from now on, until [`Proxy::forward`].
+    pub fn come_from(&self, address: Ipv4Addr) {
+        self.change(|rules| rules.from = address);
+    }
+
+    /// Stops listening: connecting is refused. Open connections stay.
+    pub async fn refuse(&self) {
+        self.listen(false).await;
+    }
+
+    /// Listens again, on the same port.
+    pub async fn accept_again(&self) {
+        self.listen(true).await;
+    }
+
+    /// Resets every open connection (RST), and returns when it is done.
+    pub async fn cut(&self) {
+        self.end_all(Ending::Reset).await;
+    }
+
+    /// Closes every open connection in the orderly way (FIN), and returns when it is done.
+    pub async fn hang_up(&self) {
+        self.end_all(Ending::Close).await;
+    }
+
+    /// Connections accepted since the start, those closed or stalled at once included.
+    pub fn accepted(&self) -> u64 {
+        self.shared.counts.borrow().accepted
+    }
+
+    /// Connections that are open now and whose client has not closed its end.
+    pub fn open(&self) -> usize {
+        self.shared.counts.borrow().open.len()
+    }
+
+    /// The most connections that were ever open at the same moment. A client that closes one connection and then
+    /// opens another is never counted twice, however quick it is; for that, two connections count together
+    /// only if both are still open 20 ms after the later one was accepted. One that was cut is no longer open.
+    pub async fn peak(&self) -> usize {
+        self.shared
+            .counts
+            .subscribe()
+            .wait_for(|counts| counts.checks == 0)
+            .await
+            .expect("the proxy runs")
+            .peak
+    }
+
+    /// When the first connection was accepted.
+    pub fn first_accept(&self) -> Option<std::time::Instant> {
+        self.shared.counts.borrow().first_accept
+    }
+
+    /// Waits until exactly that many connections are open.
+    pub async fn until_open(&self, count: usize) {
+        self.until(format!("{count} open"), move |counts| {
+            counts.open.len() == count
+        })
+        .await;
+    }
+
+    /// Waits until at least that many connections have been accepted since the start.
+    pub async fn until_accepted(&self, count: u64) {
+        self.until(format!("{count} accepted"), move |counts| {
+            counts.accepted >= count
+        })
+        .await;
+    }
+
+    async fn until(&self, what: String, holds: impl FnMut(&Counts) -> bool + Send + 'static) {
+        let mut counts = self.shared.counts.subscribe();
+        self.background
+            .run(async move {
+                let waiting = counts.wait_for(holds);
+                let in_time = tokio::time::timeout(PATIENCE, waiting).await.is_ok();
+                assert!(
+                    in_time,
+                    "not so after {PATIENCE:?}: {what} ({:?})",
+                    *counts.borrow()
+                );
+            })
+            .await;
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Rules)) {
+        self.shared.rules.send_modify(change);
+    }
+
+    async fn listen(&self, accepting: bool) {
+        let (done, when_done) = oneshot::channel();
+        self.listening
+            .send(Listen { accepting, done })
+            .await
+            .expect("the proxy runs");
+        when_done.await.expect("the proxy listens again");
+    }
+
+    async fn end_all(&self, ending: Ending) {
+        let connections = std::mem::take(&mut *self.shared.connections());
+        let mut tasks = Vec::new();
+        for connection in connections.into_values() {
+            // One that is already over needs no order.
+            connection.end.send(ending).ok();
+            tasks.push(connection.task);
+        }
+        for task in tasks {
+            task.await.expect("a connection's task ends well");
+        }
+    }
+}
+
+/// What the proxy's parts have in common. `connections` is locked for moments only, never across an await.
+struct Shared {
+    rules: watch::Sender<Rules>,
+    counts: watch::Sender<Counts>,
+    connections: Mutex<BTreeMap<u64, Connection>>,
+}
+
+impl Shared {
+    fn connections(&self) -> MutexGuard<'_, BTreeMap<u64, Connection>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Rules {
+    from: Ipv4Addr,
+    target: u16,
+    admission: Admission,
+    delay: Duration,
+    greeting_delay: Duration,
+    /// Of the server's bytes, how many get through on each connection.
+    server_bytes: u64,
+    stalled_up_to: u64,
+}
+
+impl Rules {
+    const fn forwarding_to(target: u16) -> Self {
+        Self {
+            from: Ipv4Addr::LOCALHOST,
+            target,
+            admission: Admission::Forward,
+            delay: Duration::ZERO,
+            greeting_delay: Duration::ZERO,
+            server_bytes: u64::MAX,
+            stalled_up_to: 0,
+        }
+    }
+
+    /// How many more bytes may go that way now.
+    const fn allowance(&self, way: Way, passed: u64) -> u64 {
+        if way.connection <= self.stalled_up_to {
+            return 0;
+        }
+        match way.from {
+            Side::Client => u64::MAX,
+            Side::Server => self.server_bytes.saturating_sub(passed),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Admission {
+    Forward,
+    Close,
+    Stall,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    accepted: u64,
+    /// By number, from 1 in the order of their acceptance.
+    open: BTreeSet<u64>,
+    peak: usize,
+    /// Possible new peaks whose time of grace is not over.
+    checks: usize,
+    first_accept: Option<std::time::Instant>,
+}
+
+struct Listen {
+    accepting: bool,
+    done: oneshot::Sender<()>,
+}
+
+struct Connection {
+    end: oneshot::Sender<Ending>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Clone, Copy)]
+enum Ending {
+    Reset,
+    Close,
+}
+
+/// One direction of one connection.
+#[derive(Clone, Copy)]
+struct Way {
+    connection: u64,
+    from: Side,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Client,
+    Server,
+}
+
+fn listen(port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(loopback(port))?;
+    socket.listen(1024)
+}
+
+/// Closing alone is not enough: a process that another test is just starting holds a copy of the socket until it
+/// has become its program.
+fn stop_listening(listener: TcpListener) {
+    let listener = listener.into_std().expect("a socket of the runtime");
+    std::net::TcpStream::from(OwnedFd::from(listener))
+        .shutdown(Shutdown::Both)
+        .expect("a listening socket can be shut down");
+}
+
+/// From a port that may be used again, on the way to another server.
+async fn connect(from: Ipv4Addr, target: u16) -> io::Result<TcpStream> {
+    if from == Ipv4Addr::LOCALHOST {
+        return TcpStream::connect(loopback(target)).await;
+    }
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((from, 0).into())?;
+    socket.connect(loopback(target)).await
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+async fn accept_all(
+    port: u16,
+    listener: TcpListener,
+    mut orders: mpsc::Receiver<Listen>,
+    shared: Arc<Shared>,
+) {
+    let mut listener = Some(listener);
+    loop {
+        let accepting = async {
+            match &listener {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            order = orders.recv() => {
+                let Some(Listen { accepting, done }) = order else { return };
+                if accepting && listener.is_none() {
+                    listener = Some(listen(port).expect("the port is still free"));
+                }
+                if !accepting && let Some(listener) = listener.take() {
+                    stop_listening(listener);
+                }
+                // The test may have stopped waiting.
+                done.send(()).ok();
+            }
+            accepted = accepting => {
+                // An error means that the client has gone already.
+                if let Ok((client, _)) = accepted {
+                    admit(client, &shared);
+                }
+            }
+        }
+    }
+}
+
+fn admit(client: TcpStream, shared: &Arc<Shared>) {
+    let closing = shared.rules.borrow().admission == Admission::Close;
+    let mut number = 0;
+    let mut candidates = None;
+    shared.counts.send_modify(|counts| {
+        counts.accepted += 1;
+        number = counts.accepted;
+        counts
+            .first_accept
+            .get_or_insert_with(std::time::Instant::now);
+        if !closing {
+            counts.open.insert(number);
+        }
+        if counts.open.len() > counts.peak {
+            candidates = Some(counts.open.clone());
+            counts.checks += 1;
+        }
+    });
+    if let Some(candidates) = candidates {
+        tokio::spawn(check_peak(candidates, Arc::clone(shared)));
+    }
+    if closing {
+        return;
+    }
+    let (end, ended) = oneshot::channel();
+    let open = Open {
+        number,
+        shared: Arc::clone(shared),
+    };
+    // Locked until it is entered, so that the task, which removes it, comes second.
+    let mut connections = shared.connections();
+    let task = tokio::spawn(serve(client, open, ended));
+    connections.insert(number, Connection { end, task });
+}
+
+async fn check_peak(candidates: BTreeSet<u64>, shared: Arc<Shared>) {
+    tokio::time::sleep(GRACE).await;
+    // What has arrived meanwhile is seen first, however busy the machine is.
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
+    }
+    shared.counts.send_modify(|counts| {
+        counts.checks -= 1;
+        counts.peak = counts
+            .peak
+            .max(counts.open.intersection(&candidates).count());
+    });
+}
+
+/// Counts a connection as open until its client's end was seen, or it is over.
+struct Open {
+    number: u64,
+    shared: Arc<Shared>,
+}
+
+impl Open {
+    fn over(&self) {
+        self.shared
+            .counts
+            .send_if_modified(|counts| counts.open.remove(&self.number));
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.over();
+        self.shared.connections().remove(&self.number);
+    }
+}
+
+async fn serve(mut client: TcpStream, open: Open, ended: oneshot::Receiver<Ending>) {
+    let ending = {
+        let relaying = pin!(relay(&mut client, &open));
+        tokio::select! {
+            ending = ended => ending.unwrap_or(Ending::Close),
+            () = relaying => Ending::Close,
+        }
+    };
+    // An error means that the client has ended it already. To shut down is not to wait for copies of the socket.
+    match ending {
+        Ending::Reset => client.set_zero_linger().ok(),
+        Ending::Close => client.shutdown().await.ok(),
+    };
+    drop(client);
+    drop(open);
+}
+
+/// Passes bytes both ways, until both sides have ended or one of them cannot be reached.
+async fn relay(client: &mut TcpStream, open: &Open) {
+    let rules = &open.shared.rules;
+    let (upward, downward) = (
+        Way {
+            connection: open.number,
+            from: Side::Client,
+        },
+        Way {
+            connection: open.number,
+            from: Side::Server,
+        },
+    );
+    // An error means that the client has gone already, which its reader will see.
+    client.set_nodelay(true).ok();
+    let (client_reads, client_writes) = client.split();
+    let (up, from_client) = mpsc::channel(PIECES);
+    // Reads from the start, so that the client's end is seen whatever the rules are.
+    let taking_up = take(client_reads, up, upward, rules, || open.over());
+    let rest = async {
+        let mut admission = rules.subscribe();
+        admission
+            .wait_for(|rules| rules.admission != Admission::Stall)
+            .await
+            .map_err(drop)?;
+        let (from, target) = {
+            let rules = rules.borrow();
+            (rules.from, rules.target)
+        };
+        let mut server = connect(from, target).await.map_err(drop)?;
+        server.set_nodelay(true).map_err(drop)?;
+        let (server_reads, server_writes) = server.split();
+        let (down, from_server) = mpsc::channel(PIECES);
+        tokio::try_join!(
+            async {
+                // A server that takes no more may still have something to say.
+                give(from_client, server_writes, upward, rules).await.ok();
+                Ok(())
+            },
+            async {
+                take(server_reads, down, downward, rules, || {}).await;
+                Ok(())
+            },
+            async {
+                give(from_server, client_writes, downward, rules)
+                    .await
+                    .map_err(drop)
+            },
+        )
+    };
+    let taking_up = async {
+        taking_up.await;
+        Ok::<(), ()>(())
+    };
+    // An error means that one side cannot be reached, so that the other is to be closed.
+    tokio::try_join!(taking_up, rest).ok();
+}
+
+/// Some bytes, none for the end, and when they are to be passed on.
+struct Piece {
+    due: Instant,
+    bytes: Vec<u8>,
+}
+
+/// Reads one side to its end and stamps what it says.
+async fn take(
+    mut side: ReadHalf<'_>,
+    queue: mpsc::Sender<Piece>,
+    way: Way,
+    rules: &watch::Sender<Rules>,
+    at_end: impl FnOnce(),
+) {
+    let mut due = Instant::now();
+    let mut greeting = way.from == Side::Server;
+    loop {
+        let mut bytes = Vec::with_capacity(PIECE);
+        // An error ends a side as well.
+        let end = !matches!(side.read_buf(&mut bytes).await, Ok(1..));
+        let delay = {
+            let rules = rules.borrow();
+            rules.delay
+                + if greeting {
+                    rules.greeting_delay
+                } else {
+                    Duration::ZERO
+                }
+        };
+        greeting = false;
+        // Never before what came earlier, even if the delay has become shorter.
+        due = due.max(Instant::now() + delay);
+        if end {
+            at_end();
+            // An error means that the other side takes no more.
+            queue.send(Piece { due, bytes }).await.ok();
+            return;
+        }
+        queue.send(Piece { due, bytes }).await.ok();
+    }
+}
+
+/// Writes to one side what the other has said, when it is due and the rules let it pass.
+async fn give(
+    mut queue: mpsc::Receiver<Piece>,
+    mut side: WriteHalf<'_>,
+    way: Way,
+    rules: &watch::Sender<Rules>,
+) -> io::Result<()> {
+    let mut rules = rules.subscribe();
+    let mut passed = 0;
+    while let Some(Piece { due, bytes }) = queue.recv().await {
+        if due > Instant::now() {
+            tokio::time::sleep_until(due).await;
+        }
+        let mut rest = &bytes[..];
+        loop {
+            let allowance = rules
+                .wait_for(|rules| rules.allowance(way, passed) > 0)
+                .await
+                .map_err(io::Error::other)?
+                .allowance(way, passed);
+            if rest.is_empty() {
+                side.shutdown().await?;
+                break;
+            }
+            let count = usize::try_from(allowance).map_or(rest.len(), |most| most.min(rest.len()));
+            side.write_all(&rest[..count]).await?;
+            passed += u64::try_from(count).expect("a length fits into 64 bits");
+            rest = &rest[count..];
+            if rest.is_empty() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}

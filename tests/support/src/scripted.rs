@@ -1,0 +1,533 @@
+//! A server that speaks just enough of the protocol to misbehave on request.
+//!
+//! It takes any password, answers the pool's own questions as a server would, and everything else with OK. A script
+//! says what it does instead.
+
+use std::future::Future;
+use std::io;
+use std::net::Ipv4Addr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::background::Background;
+
+/// Dropping it closes everything.
+pub struct Scripted {
+    port: u16,
+    shared: Arc<Shared>,
+    _background: Background,
+}
+
+struct Shared {
+    /// For connections accepted from now on.
+    script: Mutex<Arc<dyn Script>>,
+    accepted: AtomicU64,
+    open: AtomicUsize,
+    asked: Mutex<Vec<String>>,
+    /// Bytes that a client sent after it was asked for a file.
+    sent: AtomicUsize,
+}
+
+/// What is done on each connection.
+trait Script: Send + Sync {
+    fn play(&self, wire: Wire) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+}
+
+impl<F, P> Script for F
+where
+    F: Fn(Wire) -> P + Send + Sync,
+    P: Future<Output = io::Result<()>> + Send + 'static,
+{
+    fn play(&self, wire: Wire) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
+        Box::pin(self(wire))
+    }
+}
+
+impl Scripted {
+    /// Starts a server that behaves.
+    pub async fn start() -> Self {
+        let background = Background::start("scripted");
+        let shared = Arc::new(Shared {
+            script: Mutex::new(Arc::new(Wire::behave)),
+            accepted: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+            asked: Mutex::default(),
+            sent: AtomicUsize::new(0),
+        });
+        let accepting = Arc::clone(&shared);
+        let port = background
+            .run(async move {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                    .await
+                    .expect("a port of loopback");
+                let port = listener.local_addr().expect("its own address").port();
+                tokio::spawn(accept_all(listener, accepting));
+                port
+            })
+            .await;
+        Self {
+            port,
+            shared,
+            _background: background,
+        }
+    }
+
+    /// What is done on the connections accepted from now on. A script that ends closes its connection.
+    pub fn play<F, P>(&self, script: F)
+    where
+        F: Fn(Wire) -> P + Send + Sync + 'static,
+        P: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        *lock(&self.shared.script) = Arc::new(script);
+    }
+
+    pub fn behave(&self) {
+        self.play(Wire::behave);
+    }
+
+    pub fn url(&self) -> String {
+        format!("mysql://app:secret@127.0.0.1:{}/shop", self.port)
+    }
+
+    /// Connections accepted since the start.
+    pub fn accepted(&self) -> u64 {
+        self.shared.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Connections that neither side has closed yet, as far as the scripts look.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+
+    /// What clients have asked, in order.
+    pub fn asked(&self) -> Vec<String> {
+        lock(&self.shared.asked).clone()
+    }
+
+    /// Bytes that clients sent after they were asked for a file.
+    pub fn sent_when_asked_for_a_file(&self) -> usize {
+        self.shared.sent.load(Ordering::Relaxed)
+    }
+}
+
+async fn accept_all(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            return;
+        };
+        stream.set_nodelay(true).ok();
+        shared.accepted.fetch_add(1, Ordering::Relaxed);
+        shared.open.fetch_add(1, Ordering::Relaxed);
+        let script = Arc::clone(&lock(&shared.script));
+        let wire = Wire {
+            stream,
+            shared: Arc::clone(&shared),
+            id: u32::try_from(shared.accepted.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
+            spoil: None,
+        };
+        tokio::spawn(async move {
+            // Its end is usually that the client has gone.
+            script.play(wire).await.ok();
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One connection, seen from the server.
+pub struct Wire {
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    id: u32,
+    spoil: Option<Box<dyn Spoil>>,
+}
+
+/// What becomes of what is sent, and whether the connection goes on after it.
+trait Spoil: Send {
+    fn spoil(&mut self, sent: &[u8]) -> (Vec<u8>, bool);
+}
+
+impl<F: FnMut(&[u8]) -> (Vec<u8>, bool) + Send> Spoil for F {
+    fn spoil(&mut self, sent: &[u8]) -> (Vec<u8>, bool) {
+        self(sent)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Wire {
+    /// What an honest server does from the greeting to the end.
+    pub async fn behave(mut self) -> io::Result<()> {
+        self.log_in().await?;
+        self.serve().await
+    }
+
+    /// Greets, takes whatever the client says of itself, and lets it in.
+    pub async fn log_in(&mut self) -> io::Result<()> {
+        self.greet().await?;
+        self.packet(2, &ok()).await
+    }
+
+    /// Greets, and reads what the client says of itself.
+    pub async fn greet(&mut self) -> io::Result<()> {
+        let greeting = Greeting {
+            id: self.id,
+            ..Greeting::default()
+        };
+        self.packet(0, &greeting.payload()).await?;
+        self.read_packet().await.map(drop)
+    }
+
+    /// Answers every question honestly.
+    pub async fn serve(&mut self) -> io::Result<()> {
+        loop {
+            let question = self.question().await?;
+            self.raw(&question.answer()).await?;
+        }
+    }
+
+    /// The client's next question. An error once the client has said goodbye, or has gone.
+    pub async fn question(&mut self) -> io::Result<Question> {
+        let packet = self.read_packet().await?;
+        let (&command, text) = packet
+            .split_first()
+            .ok_or_else(|| io::Error::other("an empty command"))?;
+        let question = Question {
+            command,
+            text: String::from_utf8_lossy(text).into_owned(),
+        };
+        let shown = match command {
+            COM_QUIT => "quit",
+            COM_PING => "ping",
+            COM_RESET => "reset",
+            _ => &question.text,
+        };
+        lock(&self.shared.asked).push(shown.to_owned());
+        if command == COM_QUIT {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(question)
+    }
+
+    /// The payload of the client's next packet.
+    pub async fn read_packet(&mut self) -> io::Result<Vec<u8>> {
+        self.read_numbered().await.map(|(_, payload)| payload)
+    }
+
+    async fn read_numbered(&mut self) -> io::Result<(u32, Vec<u8>)> {
+        let mut payload = Vec::new();
+        loop {
+            let head = self.stream.read_u32_le().await?;
+            let length = usize::try_from(head & 0x00FF_FFFF).map_err(io::Error::other)?;
+            let before = payload.len();
+            payload.resize(before + length, 0);
+            self.stream.read_exact(&mut payload[before..]).await?;
+            if length < LONGEST {
+                return Ok((head >> 24, payload));
+            }
+        }
+    }
+
+    pub async fn packet(&mut self, number: u8, payload: &[u8]) -> io::Result<()> {
+        self.raw(&packet(number, payload)).await
+    }
+
+    pub async fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(spoil) = &mut self.spoil else {
+            return self.stream.write_all(bytes).await;
+        };
+        let (spoiled, goes_on) = spoil.spoil(bytes);
+        self.stream.write_all(&spoiled).await?;
+        if goes_on {
+            Ok(())
+        } else {
+            Err(io::Error::other("the script ends here"))
+        }
+    }
+
+    /// From now on sends what `spoil` makes of it, and closes the connection when it says false.
+    pub fn spoil(&mut self, spoil: impl FnMut(&[u8]) -> (Vec<u8>, bool) + Send + 'static) {
+        self.spoil = Some(Box::new(spoil));
+    }
+
+    /// Closes the connection after so many bytes from now.
+    pub fn close_after(&mut self, bytes: usize) {
+        let mut left = bytes;
+        self.spoil(move |sent| {
+            let now = left.min(sent.len());
+            left -= now;
+            (sent[..now].to_vec(), left > 0)
+        });
+    }
+
+    /// Sends the same over and over until the client has gone.
+    pub async fn endlessly(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let many = bytes.repeat((64 * 1024 / bytes.len()).max(1));
+        loop {
+            self.raw(&many).await?;
+        }
+    }
+
+    /// Sends byte by byte, with a pause after each.
+    pub async fn trickle(&mut self, bytes: &[u8], pause: Duration) -> io::Result<()> {
+        for byte in bytes {
+            self.raw(&[*byte]).await?;
+            tokio::time::sleep(pause).await;
+        }
+        Ok(())
+    }
+
+    /// Says nothing more, until the client has gone.
+    pub async fn hang(&mut self) -> io::Result<()> {
+        let mut ignored = [0; 1024];
+        while self.stream.read(&mut ignored).await? > 0 {}
+        Ok(())
+    }
+
+    /// Asks for a file, and counts what the client sends then.
+    pub async fn ask_for_a_file(&mut self, number: u8) -> io::Result<()> {
+        self.packet(number, b"\xFB/etc/passwd").await?;
+        loop {
+            let (number, payload) = self.read_numbered().await?;
+            // A number of 0 begins another command; what belongs to a file counts on.
+            if number > 0 {
+                let length = payload.len().max(1);
+                self.shared.sent.fetch_add(length, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+const COM_QUIT: u8 = 0x01;
+const COM_QUERY: u8 = 0x03;
+const COM_PING: u8 = 0x0E;
+const COM_PREPARE: u8 = 0x16;
+const COM_RESET: u8 = 0x1F;
+
+/// A packet's payload that is as long is continued in the next.
+const LONGEST: usize = 0x00FF_FFFF;
+
+/// What the client asks.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub command: u8,
+    pub text: String,
+}
+
+/// When the pool, or its driver, asks by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The driver asks for the server's settings.
+    Settings,
+    /// The pool asks for the server's facts, which is the first proof.
+    Facts,
+    /// An `init` statement, recognised by its `@init`.
+    Init,
+    /// A proof by itself.
+    Proof,
+    /// A session is reset.
+    Reset,
+    /// Anything else.
+    Caller,
+}
+
+impl Question {
+    pub fn moment(&self) -> Moment {
+        let selected = self.text.strip_prefix("SELECT ");
+        let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        match selected {
+            _ if self.command == COM_RESET => Moment::Reset,
+            _ if self.text.contains("@init") => Moment::Init,
+            Some(text) if text.starts_with("@@max_allowed") || text.starts_with("@@wait") => {
+                Moment::Settings
+            }
+            Some(text) if number(text) => Moment::Proof,
+            Some(text) if text.contains("@@version") => Moment::Facts,
+            _ => Moment::Caller,
+        }
+    }
+
+    /// An honest server's answer, packets and all.
+    pub fn answer(&self) -> Vec<u8> {
+        match (self.command, self.text.strip_prefix("SELECT ")) {
+            (COM_QUERY, Some(columns)) => {
+                let row: Vec<_> = columns.split(',').map(value_of).collect();
+                rows(&[&row])
+            }
+            (COM_PREPARE, _) => packet(1, &error(1295, "no prepared statements here")),
+            _ => packet(1, &ok()),
+        }
+    }
+}
+
+fn value_of(expression: &str) -> &str {
+    match expression.trim() {
+        "@@version" => "8.0.0-scripted",
+        "@@max_allowed_packet" => "16777216",
+        "@@wait_timeout" => "28800",
+        "@@max_connections" => "151",
+        "@@max_user_connections" | "@@global.read_only" => "0",
+        literal => literal.trim_matches('\''),
+    }
+}
+
+/// The first packet, in which the server says what it is.
+pub struct Greeting {
+    pub protocol: u8,
+    pub version: Vec<u8>,
+    pub id: u32,
+    pub capabilities: u32,
+    /// As it is announced; the nonce itself has 20 bytes.
+    pub nonce_length: u8,
+    pub plugin: Vec<u8>,
+}
+
+impl Greeting {
+    /// Long password, database, local files, protocol 4.1, transactions, authentication of 4.1, several results, plug-in
+    /// authentication, no EOF packets.
+    pub const CAPABILITIES: u32 = 1
+        | 1 << 3
+        | 1 << 7
+        | 1 << 9
+        | 1 << 13
+        | 1 << 15
+        | 1 << 16
+        | 1 << 17
+        | 1 << 18
+        | 1 << 19
+        | 1 << 24;
+
+    pub fn payload(&self) -> Vec<u8> {
+        let capabilities = self.capabilities.to_le_bytes();
+        let mut payload = vec![self.protocol];
+        payload.extend_from_slice(&self.version);
+        payload.push(0);
+        payload.extend_from_slice(&self.id.to_le_bytes());
+        payload.extend_from_slice(b"12345678\0");
+        payload.extend_from_slice(&capabilities[..2]);
+        payload.extend_from_slice(&[45, 2, 0]);
+        payload.extend_from_slice(&capabilities[2..]);
+        payload.push(self.nonce_length);
+        payload.extend_from_slice(&[0; 10]);
+        payload.extend_from_slice(b"901234567890\0");
+        payload.extend_from_slice(&self.plugin);
+        payload.push(0);
+        payload
+    }
+}
+
+impl Default for Greeting {
+    fn default() -> Self {
+        Self {
+            protocol: 10,
+            version: b"8.0.0-scripted".to_vec(),
+            id: 1,
+            capabilities: Self::CAPABILITIES,
+            nonce_length: 21,
+            plugin: b"mysql_native_password".to_vec(),
+        }
+    }
+}
+
+/// A packet of that number, or several if the payload is that long.
+pub fn packet(number: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut number = number;
+    let ends_with = payload.len().is_multiple_of(LONGEST).then_some(&[][..]);
+    for piece in payload.chunks(LONGEST).chain(ends_with) {
+        let length = u32::try_from(piece.len()).expect("at most 16 MB");
+        bytes.extend_from_slice(&length.to_le_bytes()[..3]);
+        bytes.push(number);
+        bytes.extend_from_slice(piece);
+        number = number.wrapping_add(1);
+    }
+    bytes
+}
+
+/// The status that is sent with OK: autocommit.
+const STATUS: u8 = 2;
+/// More results follow.
+pub const MORE: u8 = 8;
+
+pub fn ok() -> Vec<u8> {
+    ok_with(0)
+}
+
+/// OK, with further flags in its status.
+pub fn ok_with(flags: u8) -> Vec<u8> {
+    vec![0, 0, 0, STATUS | flags, 0, 0, 0]
+}
+
+/// What comes after the last row.
+pub fn end_of_rows(flags: u8) -> Vec<u8> {
+    vec![0xFE, 0, 0, STATUS | flags, 0, 0, 0]
+}
+
+pub fn error(code: u16, message: &str) -> Vec<u8> {
+    let mut payload = vec![0xFF];
+    payload.extend_from_slice(&code.to_le_bytes());
+    payload.extend_from_slice(b"#HY000");
+    payload.extend_from_slice(message.as_bytes());
+    payload
+}
+
+/// An error before the client has said what it can do: without a state.
+pub fn early_error(code: u16, message: &str) -> Vec<u8> {
+    let mut payload = vec![0xFF];
+    payload.extend_from_slice(&code.to_le_bytes());
+    payload.extend_from_slice(message.as_bytes());
+    payload
+}
+
+/// The definition of a column of text.
+pub fn column() -> Vec<u8> {
+    let mut payload = Vec::new();
+    for text in ["def", "", "", "", "c", ""] {
+        payload.extend(short_text(text));
+    }
+    payload.extend_from_slice(&[0x0C, 45, 0, 0xFF, 0, 0, 0, 253, 0, 0, 0, 0, 0]);
+    payload
+}
+
+fn short_text(text: &str) -> Vec<u8> {
+    let length = u8::try_from(text.len()).expect("a short text");
+    let mut bytes = vec![length];
+    bytes.extend_from_slice(text.as_bytes());
+    bytes
+}
+
+/// A row of short texts.
+pub fn row(values: &[&str]) -> Vec<u8> {
+    values.iter().flat_map(|value| short_text(value)).collect()
+}
+
+/// A whole result of short texts.
+pub fn rows(rows: &[&[&str]]) -> Vec<u8> {
+    let width = rows.first().map_or(1, |row| row.len());
+    let mut number = 1;
+    let mut bytes = Vec::new();
+    let mut add = |payload: &[u8]| {
+        bytes.extend(packet(number, payload));
+        number = number.wrapping_add(1);
+    };
+    add(&[u8::try_from(width).expect("few columns")]);
+    for _ in 0..width {
+        add(&column());
+    }
+    for values in rows {
+        add(&row(values));
+    }
+    add(&end_of_rows(0));
+    bytes
+}

@@ -1,0 +1,758 @@
+//! A throwaway database server on a loopback port and in a folder of its own.
+
+use std::collections::hash_map::DefaultHasher;
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Opts, OptsBuilder, Row};
+use tokio::sync::OnceCell;
+
+use crate::background::Background;
+use crate::ports::free_port;
+use crate::scratch::scratch;
+use crate::tls;
+
+/// Names `MySQL`'s program, for tests against it.
+const MYSQLD: &str = "TEST_MYSQLD";
+
+const HOST: &str = "127.0.0.1";
+const USER: &str = "app";
+const PASSWORD: &str = "Hk7wTq2vXzR9";
+const ADMIN: &str = "admin";
+const ADMIN_PASSWORD: &str = "Jd4mPs8yLcN3";
+
+/// How long a server may take to answer after its start.
+const START_WITHIN: Duration = Duration::from_secs(30);
+/// How long a question to a server that should be well may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// A running database server, stopped and removed when this is dropped, or when the test process ends in any way.
+///
+/// It serves the user of [`Server::url`], who has all rights on the databases `test` and `other` and none beside.
+/// The tests' own questions come through a second port, which counts neither into the server's `max_connections` nor
+/// into [`Server::threads_connected`].
+pub struct Server {
+    flavor: Flavor,
+    port: u16,
+    admin_port: u16,
+    /// Nobody gets in without it, the tests' own questions included.
+    tls_required: bool,
+    /// Holds `data` and `log`.
+    folder: PathBuf,
+    watchdog: Arc<Mutex<Watchdog>>,
+    /// Asks the server on behalf of the tests; open from the server's start to its end, so that asking
+    /// moves no counter.
+    observer: Arc<tokio::sync::Mutex<Option<Conn>>>,
+    background: Background,
+}
+
+impl Server {
+    /// Starts a server of its own for one test.
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// The server that all tests without special wishes share; it starts at first use.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Server> = OnceCell::const_new();
+        SHARED.get_or_init(Self::start).await
+    }
+
+    pub fn builder() -> Builder {
+        Builder {
+            flavor: Flavor::chosen(),
+            port: None,
+            tls_required: tls::is_required(),
+            options: Vec::new(),
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The server's own process.
+    pub async fn pid(&self) -> u32 {
+        self.order("").await.expect("a server that runs")
+    }
+
+    /// Where its data and log are, until it is dropped.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// For the tests' user and the database `test`.
+    ///
+    /// Where TLS is required, it asks for it. It cannot name whom to trust, so that whoever uses it as it is checks no
+    /// certificate; `config` does.
+    pub fn url(&self) -> String {
+        self.url_via(self.port)
+    }
+
+    /// The same through a proxy at that port.
+    pub fn url_via(&self, port: u16) -> String {
+        self.url_of(USER, PASSWORD, port)
+    }
+
+    /// The same for another user.
+    pub fn url_as(&self, user: &str, password: &str) -> String {
+        self.url_of(user, password, self.port)
+    }
+
+    fn url_of(&self, user: &str, password: &str, port: u16) -> String {
+        let query = if self.tls_required {
+            "?require_ssl=true&verify_ca=false"
+        } else {
+            ""
+        };
+        format!("mysql://{user}:{password}@{HOST}:{port}/test{query}")
+    }
+
+    /// What [`Server::url`] says, and always over TCP.
+    pub fn opts(&self) -> Opts {
+        self.opts_via(self.port)
+    }
+
+    pub fn opts_via(&self, port: u16) -> Opts {
+        self.opts_of(port, USER, PASSWORD)
+    }
+
+    /// Opens a connection with all rights, through the second port.
+    pub async fn admin(&self) -> Conn {
+        Conn::new(self.admin_opts())
+            .await
+            .expect("an administrator's connection")
+    }
+
+    /// Runs one statement with all rights, such as `KILL 7` or `SET GLOBAL ...`, on a connection that stays open.
+    pub async fn execute(&self, statement: &str) {
+        self.ask(statement).await;
+    }
+
+    /// A number from `SHOW GLOBAL STATUS`, such as `Connections` or `Aborted_clients`. Asking changes neither.
+    pub async fn status_value(&self, name: &str) -> u64 {
+        let rows = self
+            .ask(&format!(
+                "SHOW GLOBAL STATUS WHERE Variable_name = '{name}'"
+            ))
+            .await;
+        let row = rows.into_iter().next().expect("a status of that name");
+        let (_, value): (String, String) = mysql_async::from_row(row);
+        value.parse().expect("a status that is a whole number")
+    }
+
+    /// Connections the server has open now, without the tests' own.
+    pub async fn threads_connected(&self) -> u64 {
+        if self.flavor == Flavor::MariaDb {
+            return self.status_value("Threads_connected").await;
+        }
+        // MySQL counts those on its second port as well.
+        let threads = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+                       WHERE USER NOT IN ('admin', 'event_scheduler')";
+        let rows = self.ask(threads).await;
+        let row = rows.into_iter().next().expect("a count");
+        mysql_async::from_row(row)
+    }
+
+    /// Ends every connection of that user, from the server's side.
+    pub async fn kill_all_of(&self, user: &str) {
+        let theirs = format!("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = '{user}'");
+        for row in self.ask(&theirs).await {
+            let id: u64 = mysql_async::from_row(row);
+            self.execute(&format!("KILL {id}")).await;
+        }
+    }
+
+    /// How many statements clients have prepared.
+    pub async fn statements_prepared(&self) -> u64 {
+        let prepared = self.status_value("Com_stmt_prepare").await;
+        match self.flavor {
+            Flavor::MariaDb => prepared,
+            // It prepares a statement anew by itself when a parameter has another type than it thought, and counts that.
+            Flavor::MySql => prepared - self.status_value("Com_stmt_reprepare").await,
+        }
+    }
+
+    /// How many of the connections that the server counts are the tests' own.
+    pub fn own_connections(&self) -> u32 {
+        match self.flavor {
+            Flavor::MariaDb => 0,
+            // Its second port has room beyond `max_connections`, and is counted all the same.
+            Flavor::MySql => 1,
+        }
+    }
+
+    pub fn flavor(&self) -> Flavor {
+        self.flavor
+    }
+
+    /// The variable that tells this server from all others.
+    pub fn own_name(&self) -> &'static str {
+        match self.flavor {
+            Flavor::MariaDb => "@@server_uid",
+            Flavor::MySql => "@@server_uuid",
+        }
+    }
+
+    /// Ends the server as a crash would (SIGKILL). Its port and data stay.
+    pub async fn kill(&self) {
+        self.order("kill").await;
+        self.observer.lock().await.take();
+    }
+
+    /// Ends the server cleanly (SIGTERM), and waits until it is gone. Its port and data stay.
+    pub async fn shutdown(&self) {
+        self.order("shutdown").await;
+        self.observer.lock().await.take();
+    }
+
+    /// Starts a server that was killed, shut down or only prepared, and waits until it answers.
+    pub async fn start_again(&self) {
+        for _ in 0..5 {
+            match self.launch().await {
+                Ok(()) => return,
+                Err(Failure::PortTaken) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(Failure::Other(log)) => panic!("the server did not start:\n{log}"),
+            }
+        }
+        panic!("something else keeps port {}", self.port);
+    }
+
+    /// Shuts the server down and starts it again, on the same port and data.
+    pub async fn restart(&self) {
+        self.shutdown().await;
+        self.start_again().await;
+    }
+
+    /// Stops every thread of the server (SIGSTOP): the kernel goes on accepting connections for it,
+    /// and nobody answers. It goes on when the guard is dropped.
+    pub async fn freeze(&self) -> Frozen {
+        let pid = self.order("freeze").await.expect("a server that runs");
+        let frozen = Frozen {
+            watchdog: Arc::clone(&self.watchdog),
+        };
+        // The signal reaches the threads one after the other.
+        let stopped = self
+            .background
+            .block(move || {
+                let deadline = Instant::now() + ANSWER_WITHIN;
+                while Instant::now() < deadline {
+                    if is_stopped(pid) {
+                        return true;
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                false
+            })
+            .await;
+        assert!(stopped, "process {pid} does not stop");
+        frozen
+    }
+
+    async fn order(&self, order: &'static str) -> Option<u32> {
+        let watchdog = Arc::clone(&self.watchdog);
+        self.background
+            .block(move || lock(&watchdog).order(order))
+            .await
+    }
+
+    /// Asks on the background thread, for which no test's clock is paused.
+    async fn ask(&self, statement: &str) -> Vec<Row> {
+        let observer = Arc::clone(&self.observer);
+        let statement = statement.to_owned();
+        self.background
+            .run(async move {
+                let mut observer = observer.lock().await;
+                let conn = observer.as_mut().expect("a server that runs");
+                let answer = tokio::time::timeout(ANSWER_WITHIN, conn.query(&statement)).await;
+                drop(observer);
+                answer
+                    .unwrap_or_else(|_| panic!("the server does not answer: {statement}"))
+                    .unwrap_or_else(|error| panic!("{statement}: {error}"))
+            })
+            .await
+    }
+
+    async fn launch(&self) -> Result<(), Failure> {
+        let log_start = fs::metadata(self.log()).map_or(0, |log| log.len());
+        self.order("kill").await;
+        self.order("start").await;
+        let log = self.log();
+        let data = self.data();
+        let opts = self.admin_opts();
+        let tls_required = self.tls_required;
+        let started = self
+            .background
+            .run(async move {
+                let deadline = Instant::now() + START_WITHIN;
+                while Instant::now() < deadline {
+                    match Conn::new(opts.clone()).await {
+                        Ok(conn) => return first_look(conn, &data, tls_required).await,
+                        Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+                    }
+                    if log_since(&log, log_start)
+                        .lines()
+                        .any(|line| line.ends_with("Aborting"))
+                    {
+                        break;
+                    }
+                }
+                None
+            })
+            .await;
+        if let Some(conn) = started {
+            *self.observer.lock().await = Some(conn);
+            return Ok(());
+        }
+        self.order("kill").await;
+        let log = log_since(&self.log(), log_start);
+        if log.contains("Address already in use") {
+            Err(Failure::PortTaken)
+        } else {
+            Err(Failure::Other(log))
+        }
+    }
+
+    fn admin_opts(&self) -> Opts {
+        self.opts_of(self.admin_port, ADMIN, ADMIN_PASSWORD)
+    }
+
+    fn opts_of(&self, port: u16, user: &str, password: &str) -> Opts {
+        let base = if self.tls_required {
+            tls::client()
+        } else {
+            Opts::default()
+        };
+        OptsBuilder::from_opts(base)
+            .ip_or_hostname(HOST)
+            .tcp_port(port)
+            .user(Some(user))
+            .pass(Some(password))
+            .db_name(Some("test"))
+            .prefer_socket(false)
+            .into()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        lock(&self.watchdog).end();
+    }
+}
+
+/// What to start, before it is started.
+pub struct Builder {
+    flavor: Flavor,
+    port: Option<u16>,
+    tls_required: bool,
+    options: Vec<String>,
+}
+
+impl Builder {
+    /// Adds an option of the server, such as `--wait-timeout=3`; it overrides the one of the tests.
+    pub fn option(mut self, option: &str) -> Self {
+        self.options.push(option.to_owned());
+        self
+    }
+
+    /// How many connections the server allows (300 unless told). `MariaDB` takes no less than 10.
+    pub fn max_connections(self, count: u32) -> Self {
+        assert!(count >= 10, "the server would make 10 of {count}");
+        self.option(&format!("--max-connections={count}"))
+    }
+
+    /// Listens on that port instead of a free one.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// Has the tests' own connections go without TLS, whatever `TEST_TLS` says: this test is about TLS and says itself
+    /// who uses it.
+    pub fn without_required_tls(mut self) -> Self {
+        self.tls_required = false;
+        self
+    }
+
+    /// Starts the server, and waits until it answers.
+    pub async fn start(self) -> Server {
+        for _ in 0..5 {
+            let server = self.prepare().await;
+            match server.launch().await {
+                Ok(()) => return server,
+                Err(Failure::PortTaken) => {}
+                Err(Failure::Other(log)) => panic!("the server did not start:\n{log}"),
+            }
+        }
+        panic!(
+            "others took five ports in a row, or {:?} is taken",
+            self.port
+        );
+    }
+
+    /// Makes all ready, and starts nothing: connecting is refused until [`Server::start_again`].
+    pub async fn prepare(&self) -> Server {
+        let background = Background::start("server");
+        let flavor = self.flavor;
+        let port = self.port.unwrap_or_else(free_port);
+        let admin_port = free_port();
+        let tls_required = self.tls_required;
+        let options = self.options.clone();
+        let (folder, watchdog) = background
+            .block(move || {
+                let folder = scratch().join(format!("server-{}-{port}", process::id()));
+                let data = folder.join("data");
+                // A leftover of a run that ended with its machine.
+                fs::remove_dir_all(&folder).ok();
+                copy_folder(template(flavor), &data);
+                // Holds the name of its own by which MySQL tells itself from others; it makes another.
+                fs::remove_file(data.join("auto.cnf")).ok();
+                let mut command = flavor.command(&data, port, admin_port);
+                if tls_required {
+                    command.extend(tls::options(tls::GOOD).map(OsString::from));
+                    command.push("--require-secure-transport=ON".into());
+                }
+                command.extend(options.into_iter().map(OsString::from));
+                let watchdog = Watchdog::start(&folder, &command);
+                (folder, watchdog)
+            })
+            .await;
+        Server {
+            flavor,
+            port,
+            admin_port,
+            tls_required,
+            folder,
+            watchdog: Arc::new(Mutex::new(watchdog)),
+            observer: Arc::default(),
+            background,
+        }
+    }
+}
+
+/// Lets a frozen server go on when dropped.
+#[must_use = "the server goes on when this is dropped"]
+pub struct Frozen {
+    watchdog: Arc<Mutex<Watchdog>>,
+}
+
+impl Frozen {
+    pub fn thaw(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        lock(&self.watchdog).order("thaw");
+    }
+}
+
+enum Failure {
+    PortTaken,
+    Other(String),
+}
+
+/// Whose server it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavor {
+    MariaDb,
+    MySql,
+}
+
+impl Flavor {
+    /// What the tests run against: `MySQL` if `TEST_MYSQLD` names its program, as `with-database --mysql` sets it.
+    pub fn chosen() -> Self {
+        if env::var_os(MYSQLD).is_some_and(|path| !path.is_empty()) {
+            Self::MySql
+        } else {
+            Self::MariaDb
+        }
+    }
+
+    fn program(self) -> &'static Path {
+        static FOUND: OnceLock<PathBuf> = OnceLock::new();
+        FOUND.get_or_init(|| match self {
+            Self::MariaDb => find("mariadbd"),
+            Self::MySql => env::var_os(MYSQLD).expect("chosen by it").into(),
+        })
+    }
+
+    /// The command line of a server that is small, quick to start, and careless about power cuts.
+    fn command(self, data: &Path, port: u16, admin_port: u16) -> Vec<OsString> {
+        let mut command = vec![self.program().into()];
+        if self == Self::MariaDb {
+            // What `fetch-mysql` makes says so itself.
+            command.push("--no-defaults".into());
+        }
+        if is_root(data) {
+            command.push("--user=root".into());
+        }
+        // A starting server removes what look like temporary tables from its `tmpdir`: not from all servers'.
+        for option in ["--datadir=", "--tmpdir="] {
+            let mut argument = OsString::from(option);
+            argument.push(data);
+            command.push(argument);
+        }
+        let both: [&str; 14] = [
+            &format!("--bind-address={HOST}"),
+            &format!("--port={port}"),
+            "--max-connections=300",
+            // Relative to the data folder, whose path may be too long for a socket.
+            "--socket=socket",
+            "--pid-file=pid",
+            "--skip-name-resolve",
+            "--skip-log-bin",
+            "--performance-schema=OFF",
+            "--innodb-buffer-pool-size=32M",
+            "--innodb-buffer-pool-dump-at-shutdown=OFF",
+            "--innodb-buffer-pool-load-at-startup=OFF",
+            "--innodb-doublewrite=OFF",
+            "--innodb-flush-log-at-trx-commit=0",
+            // Many servers at once would use up what the kernel grants for it.
+            "--innodb-use-native-aio=OFF",
+        ];
+        let own: &[&str] = match self {
+            Self::MariaDb => &[
+                &format!("--extra-port={admin_port}"),
+                "--extra-max-connections=50",
+                "--innodb-log-file-size=4M",
+            ],
+            Self::MySql => &[
+                &format!("--admin-address={HOST}"),
+                &format!("--admin-port={admin_port}"),
+                // So that it does not wait for its turn among the others.
+                "--create-admin-listener-thread=ON",
+                "--mysqlx=OFF",
+                "--secure-file-priv=NULL",
+                "--innodb-redo-log-capacity=8M",
+            ],
+        };
+        command.extend(both.iter().chain(own).map(OsString::from));
+        command
+    }
+
+    /// Fills an empty folder with a new server's data: the users, and the databases `test` and `other`.
+    fn install(self, data: &Path) {
+        let statements = data.with_extension("sql");
+        fs::write(&statements, users()).expect("a file of SQL statements");
+        let (mut install, file_of_statements) = match self {
+            Self::MariaDb => {
+                let mut install = Command::new(find("mariadb-install-db"));
+                install.args([
+                    "--no-defaults",
+                    "--auth-root-authentication-method=normal",
+                    "--skip-test-db",
+                    "--skip-name-resolve",
+                    "--innodb-log-file-size=4M",
+                ]);
+                (install, "--extra-file=")
+            }
+            Self::MySql => {
+                let mut install = Command::new(self.program());
+                install.args([
+                    "--initialize-insecure",
+                    "--secure-file-priv=NULL",
+                    "--innodb-redo-log-capacity=8M",
+                ]);
+                (install, "--init-file=")
+            }
+        };
+        install.arg("--innodb-use-native-aio=OFF");
+        if is_root(data) {
+            install.arg("--user=root");
+        }
+        for (option, path) in [("--datadir=", data), (file_of_statements, &statements)] {
+            let mut argument = OsString::from(option);
+            argument.push(path);
+            install.arg(argument);
+        }
+        install.env("TMPDIR", data);
+        let output = install.output().expect("the installer can be run");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && !text.contains("ERROR") && !errors.contains("[ERROR]"),
+            "no data folder could be made:\n{text}{errors}",
+        );
+        fs::remove_file(&statements).expect("the file of SQL statements can be removed");
+    }
+}
+
+/// One statement a line, as the server reads it.
+fn users() -> String {
+    format!(
+        "FLUSH PRIVILEGES;\n\
+         CREATE DATABASE test;\n\
+         CREATE DATABASE other;\n\
+         CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}';\n\
+         GRANT ALL ON test.* TO {USER}@'%';\n\
+         GRANT ALL ON other.* TO {USER}@'%';\n\
+         CREATE USER {ADMIN}@'%' IDENTIFIED BY '{ADMIN_PASSWORD}';\n\
+         GRANT ALL ON *.* TO {ADMIN}@'%' WITH GRANT OPTION;\n"
+    )
+}
+
+/// The folder of a freshly installed server, made once for each version and copied for each server.
+fn template(flavor: Flavor) -> &'static Path {
+    static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
+    TEMPLATE.get_or_init(|| {
+        let version = Command::new(flavor.program())
+            .arg("--version")
+            .output()
+            .expect("the server tells its version");
+        let mut hasher = DefaultHasher::new();
+        (version.stdout, users()).hash(&mut hasher);
+        let template = scratch().join(format!("template-{:016x}", hasher.finish()));
+        if !template.exists() {
+            let making = scratch().join(format!("template-of-{}", process::id()));
+            fs::remove_dir_all(&making).ok();
+            fs::create_dir_all(&making).expect("a folder for the template");
+            flavor.install(&making);
+            // Another test process may have been faster; its template is as good.
+            if fs::rename(&making, &template).is_err() {
+                assert!(template.exists(), "no template at {}", template.display());
+                fs::remove_dir_all(&making).expect("the second template can be removed");
+            }
+        }
+        template
+    })
+}
+
+/// The shell that runs the server; see `watchdog.sh`.
+struct Watchdog {
+    shell: Child,
+    /// The shell ends when this closes, and with it the server.
+    orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Watchdog {
+    fn start(folder: &Path, command: &[OsString]) -> Self {
+        let mut shell = Command::new("sh")
+            .arg("-c")
+            .arg(include_str!("watchdog.sh"))
+            .arg("watchdog")
+            .arg(folder)
+            .args(command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // Ctrl-C and whatever else is meant for the tests must not reach it: it has still to tidy up.
+            .process_group(0)
+            .spawn()
+            .expect("a shell for the server");
+        let orders = shell.stdin.take();
+        let answers = BufReader::new(shell.stdout.take().expect("the shell's output"));
+        Self {
+            shell,
+            orders,
+            answers,
+        }
+    }
+
+    /// Returns the server's process id, if there is one after the order.
+    fn order(&mut self, order: &str) -> Option<u32> {
+        let orders = self.orders.as_mut()?;
+        writeln!(orders, "{order}").expect("the watchdog takes orders");
+        let mut answer = String::new();
+        self.answers
+            .read_line(&mut answer)
+            .expect("the watchdog answers");
+        answer.trim().parse().ok()
+    }
+
+    /// Kills the server, removes its folder, and returns when both are done.
+    fn end(&mut self) {
+        drop(self.orders.take());
+        self.shell.wait().ok();
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Makes sure that it is this server that answers, as another could have taken the port in the meantime,
+/// that it lets nobody in without TLS if none is to go without, and that the connection may stay idle.
+async fn first_look(mut conn: Conn, data: &Path, tls_required: bool) -> Option<Conn> {
+    let facts = "SELECT @@datadir, @@require_secure_transport";
+    let (found, requires_tls): (String, bool) = conn.query_first(facts).await.ok()??;
+    assert_eq!(requires_tls, tls_required, "TLS");
+    conn.query_drop("SET SESSION wait_timeout = 28800")
+        .await
+        .ok()?;
+    (Path::new(&found) == data).then_some(conn)
+}
+
+fn find(program: &str) -> PathBuf {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        // Where Debian puts servers, which an ordinary user's PATH leaves out.
+        .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| panic!("no {program} here: apt-get install mariadb-server"))
+}
+
+/// The user is whoever owns what the user has just made.
+fn is_root(own: &Path) -> bool {
+    fs::metadata(own).is_ok_and(|own| own.uid() == 0)
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder to copy") {
+        let entry = entry.expect("a folder's entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), &target).expect("a copied file");
+        }
+    }
+}
+
+fn log_since(log: &Path, start: u64) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let start = usize::try_from(start).expect("a short log");
+    String::from_utf8_lossy(text.get(start..).unwrap_or_default()).into_owned()
+}
+
+/// True if every thread of the process is stopped. Where `/proc` does not tell, it is taken for granted.
+fn is_stopped(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return true;
+    };
+    threads.flatten().all(|thread| {
+        fs::read_to_string(thread.path().join("stat")).is_ok_and(|stat| {
+            // The state follows the name, which is in brackets.
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
+    })
+}
+
+fn lock(watchdog: &Mutex<Watchdog>) -> MutexGuard<'_, Watchdog> {
+    watchdog.lock().unwrap_or_else(PoisonError::into_inner)
+}

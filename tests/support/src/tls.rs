@@ -1,0 +1,146 @@
+//! TLS: certificates of the tests' own authorities, and whether everything is to go over it.
+
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+use std::sync::OnceLock;
+use std::time::SystemTime;
+use std::{env, fs};
+
+use mysql_async::{Opts, OptsBuilder, SslOpts};
+
+use crate::scratch::scratch;
+
+/// Set to `required`, every server that a test starts takes callers over TLS only, and every pool and connection of the
+/// tests checks its certificate. Needs the feature `rustls` or `native-tls`.
+const TLS: &str = "TEST_TLS";
+
+/// The authority that signed the servers' certificates.
+pub const AUTHORITY: &str = "authority";
+/// One that signed none of them.
+pub const ANOTHER_AUTHORITY: &str = "another-authority";
+/// A certificate with which nothing is wrong.
+pub const GOOD: &str = "here";
+/// One for another host.
+pub const ELSEWHERE: &str = "elsewhere";
+/// One whose time is over.
+pub const EXPIRED: &str = "expired";
+
+/// Whether nothing is to go without TLS.
+pub fn is_required() -> bool {
+    match env::var(TLS).unwrap_or_default().as_str() {
+        "" => false,
+        "required" => true,
+        other => panic!("{TLS} is {other}, and can be: required"),
+    }
+}
+
+/// Trusts what that authority signed, and nothing else.
+pub fn trusting(authority: &str) -> SslOpts {
+    trusting_those_in(certificate_of(authority))
+}
+
+/// Trusts what was signed by those whose certificates are in the file, and nothing else.
+pub fn trusting_those_in(file: PathBuf) -> SslOpts {
+    SslOpts::default()
+        .with_root_certs(vec![file.into()])
+        .with_disable_built_in_roots(true)
+}
+
+pub fn certificate_of(authority: &str) -> PathBuf {
+    path(&format!("{authority}.pem"))
+}
+
+/// What the options of the tests' own connections are made from, where they go over TLS: so they share what the driver
+/// makes of the certificates, which takes OpenSSL some tens of milliseconds.
+pub fn client() -> Opts {
+    static CLIENT: OnceLock<Opts> = OnceLock::new();
+    let made = || OptsBuilder::default().ssl_opts(trusting(AUTHORITY)).into();
+    CLIENT.get_or_init(made).clone()
+}
+
+/// The options of a server with that certificate.
+pub fn options(certificate: &str) -> [String; 3] {
+    [
+        ("--ssl-ca", format!("{AUTHORITY}.pem")),
+        ("--ssl-cert", format!("{certificate}.pem")),
+        ("--ssl-key", format!("{certificate}.key")),
+    ]
+    .map(|(option, file)| format!("{option}={}", path(&file).display()))
+}
+
+fn path(file: &str) -> PathBuf {
+    folder().join(file)
+}
+
+/// Made by `openssl` once a day, for the tests' processes of that day and a run that began the day before.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let scratch = scratch();
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let day = now.as_secs() / (24 * 60 * 60);
+        let folder = scratch.join(format!("certificates-{day}"));
+        if !folder.exists() {
+            let making = scratch.join(format!("certificates-of-{}", process::id()));
+            fs::remove_dir_all(&making).ok();
+            fs::create_dir_all(&making).expect("a folder for certificates");
+            make(&making);
+            // Another test process may have been faster; its certificates are as good.
+            if fs::rename(&making, &folder).is_err() {
+                assert!(folder.exists(), "no certificates at {}", folder.display());
+                fs::remove_dir_all(&making).expect("the second ones can be removed");
+            }
+            fs::remove_dir_all(scratch.join(format!("certificates-{}", day - 2))).ok();
+        }
+        folder
+    })
+}
+
+fn make(folder: &Path) {
+    let authorities = [AUTHORITY, ANOTHER_AUTHORITY];
+    for authority in authorities {
+        openssl(
+            folder,
+            &format!(
+                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
+                 -subj /CN={authority} -keyout {authority}.key -out {authority}.pem"
+            ),
+        );
+    }
+    for (name, whose, days) in [
+        // Some tests give loopback a name.
+        (GOOD, "IP:127.0.0.1,DNS:database.test", 30),
+        (ELSEWHERE, "DNS:elsewhere.example", 30),
+        (EXPIRED, "IP:127.0.0.1", -1),
+    ] {
+        openssl(
+            folder,
+            &format!(
+                "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN={name} \
+                 -keyout {name}.key -out {name}.csr"
+            ),
+        );
+        let extensions = format!("subjectAltName={whose}\n");
+        fs::write(folder.join("extensions"), extensions).expect("a file");
+        openssl(
+            folder,
+            &format!(
+                "x509 -req -in {name}.csr -CA {AUTHORITY}.pem -CAkey {AUTHORITY}.key -CAcreateserial \
+                 -extfile extensions -days {days} -out {name}.pem"
+            ),
+        );
+    }
+}
+
+fn openssl(folder: &Path, arguments: &str) {
+    let output = Command::new("openssl")
+        .args(arguments.split_whitespace())
+        .current_dir(folder)
+        .output()
+        .expect("openssl can be run: apt-get install openssl");
+    assert!(
+        output.status.success(),
+        "openssl {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
