@@ -1,22 +1,29 @@
-//! Pure: tells from a statement's text whether running it may change what the session's next user
-//! sees.
+//! Decides from a statement's text what running it may leave behind in its session.
 //!
-//! Only what is known to leave nothing behind is neutral. Everything else counts as changing, also
-//! what cannot be read with certainty: the text is read as the server reads it in *every* SQL mode,
-//! and where `ANSI_QUOTES`, `NO_BACKSLASH_ESCAPES`, `IGNORE_SPACE`, `ORACLE` or `MSSQL` would end a
-//! string elsewhere or call another function, the answer is [`Effect::UNKNOWN`]. The charset is
-//! taken to be `utf8mb4`, which connections speak unless an init statement says otherwise; most of
-//! what another charset would read differently is unknown, too.
+//! | file | its one job |
+//! |---|---|
+//! | `mod.rs` | [`Effect`], and the rules by statement |
+//! | `tokens.rs` | the lexer |
+//! | `names.rs` | keywords and built-in functions that a parenthesis may follow |
 //!
-//! Not counted, because it tells of statements and not of the session: `LAST_INSERT_ID()` and
-//! `@@identity` (an `INSERT` moves them, and there they stay until the next one or a reset: read
-//! them only after an `INSERT` of one's own), `ROW_COUNT()`, `FOUND_ROWS()`, `SHOW WARNINGS`,
-//! `@@error_count`, `@@warning_count`, `@@last_gtid`, the counters of `SHOW STATUS`, and where
-//! `RAND()` stands.
+//! A statement is neutral only if it is known to leave nothing behind. Anything else counts as a
+//! change, and so does text that servers may read in different ways: where `ANSI_QUOTES`,
+//! `NO_BACKSLASH_ESCAPES`, `IGNORE_SPACE`, `ORACLE` or `MSSQL` would end a string elsewhere or
+//! call another function, the answer is [`Effect::UNKNOWN`]. The charset is assumed to be
+//! `utf8mb4`, which connections speak unless an init statement changes it; most of what another
+//! charset would read differently is unknown, too.
 //!
-//! Text cannot show what triggers, views, defaults of columns (`NEXTVAL`) and all that these call
-//! do to the session. And with autocommit switched off any statement opens a transaction: whoever
-//! does that in an init statement has to look at the server's status flags after every statement.
+//! Per-statement values do not count: `LAST_INSERT_ID()` and `@@identity` (an `INSERT` sets them,
+//! and they stay until the next one or a reset, so read them only after an `INSERT` of one's own),
+//! `ROW_COUNT()`, `FOUND_ROWS()`, `SHOW WARNINGS`, `@@error_count`, `@@warning_count`,
+//! `@@last_gtid`, the counters of `SHOW STATUS`, and the state of `RAND()`.
+//!
+//! The text does not show what triggers, views, column defaults (`NEXTVAL`) and the functions they
+//! call do to the session. With autocommit off, any statement opens a transaction; the server's
+//! status flags show it.
+//!
+//! The fuzz target and the integration tests include this module by its path, so it imports
+//! nothing from the rest of the crate.
 
 pub(super) mod names;
 #[cfg(test)]
@@ -29,16 +36,20 @@ use tokens::{Token, Tokens, is, is_any};
 /// What running a statement may leave behind in its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Effect {
-    /// Session state other than the database and the transaction may change: only a reset brings
-    /// it back.
+    /// Session state other than the database and the transaction may change. Only a reset restores
+    /// it.
     pub(crate) session: bool,
     /// The default database may change, and with it `@@character_set_database` and
     /// `@@collation_database`.
     pub(crate) database: bool,
-    /// A transaction may be begun or left open: the server's status flags tell.
+    /// A transaction may start or stay open. The server's status flags show whether one is.
     pub(crate) transaction: bool,
-    /// A role may be taken or given up: no reset brings the account's own rights back.
+    /// A role may be taken or given up, or the account switched. No reset restores the account's
+    /// own rights.
     pub(crate) role: bool,
+    /// The statement may ask for a read-only transaction or session: error 1792 after it is the
+    /// caller's own doing.
+    pub(crate) read_only: bool,
 }
 
 impl Effect {
@@ -48,6 +59,7 @@ impl Effect {
         database: false,
         transaction: false,
         role: false,
+        read_only: false,
     };
     /// Anything may be left behind.
     pub(crate) const UNKNOWN: Self = Self {
@@ -55,6 +67,7 @@ impl Effect {
         database: true,
         transaction: true,
         role: true,
+        read_only: true,
     };
 
     const SESSION: Self = Self {
@@ -70,26 +83,33 @@ impl Effect {
         ..Self::NEUTRAL
     };
     const SESSION_AND_TRANSACTION: Self = Self::SESSION.union(Self::TRANSACTION);
-    /// What a stored function may do: with the rights of its caller it may also set the caller's role.
+    /// A stored function with the rights of its caller may set the caller's role, too.
     const STORED_FUNCTION: Self = Self {
         role: true,
+        read_only: true,
         ..Self::SESSION
     };
 
-    /// What is left behind by one or the other, or by both in turn.
+    /// The effect of both statements together.
     pub(crate) const fn union(self, other: Self) -> Self {
         Self {
             session: self.session || other.session,
             database: self.database || other.database,
             transaction: self.transaction || other.transaction,
             role: self.role || other.role,
+            read_only: self.read_only || other.read_only,
         }
+    }
+
+    const fn with_read_only(self, read_only: bool) -> Self {
+        Self { read_only, ..self }
     }
 }
 
-/// Judges a text of any number of statements, in time linear in its length and without allocating.
+/// Returns the effect of a text of any number of statements, in time linear in its length and
+/// without allocating.
 ///
-/// It need not be UTF-8, nor valid SQL.
+/// The text need not be UTF-8, nor valid SQL.
 pub(crate) fn effect_of(sql: &[u8]) -> Effect {
     let mut tokens = Tokens::new(sql);
     let mut effect = Effect::NEUTRAL;
@@ -99,7 +119,7 @@ pub(crate) fn effect_of(sql: &[u8]) -> Effect {
     effect
 }
 
-/// Judges one statement and consumes it, with the semicolon that ends it.
+/// Returns the effect of one statement and consumes it, with the semicolon that ends it.
 fn effect_of_statement(tokens: &mut Tokens<'_>) -> Effect {
     match tokens
         .by_ref()
@@ -114,71 +134,98 @@ fn effect_of_statement(tokens: &mut Tokens<'_>) -> Effect {
     }
 }
 
-/// Judges a statement by its first word and the few after it; its other words may add to that.
+/// First words of statements that leave nothing behind unless one of their other words does.
+///
+/// `EXPLAIN` and its synonyms take only queries and changes of rows, `ANALYZE` tables as well.
+#[rustfmt::skip]
+const QUERIES: &[&str] = &[
+    "SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "WITH", "SHOW", "DO", "EXPLAIN", "DESCRIBE",
+    "DESC", "ANALYZE", "VALUES", "TABLE", "TRUNCATE",
+];
+
+/// First words of statements that change the session, and may end a transaction.
+const OF_SESSION: &[&str] = &["PREPARE", "DEALLOCATE", "LOCK", "UNLOCK", "HANDLER"];
+
+/// Returns the effect shown by a statement's first word and the few after it. The rest of the
+/// statement may add to it.
 fn effect_of_verb(verb: &[u8], mut after: Tokens<'_>) -> Effect {
     let known = if is_any(verb, QUERIES) {
         Some(Effect::NEUTRAL)
     } else if is(verb, "SET") {
-        sets_variables(after).then_some(Effect::SESSION_AND_TRANSACTION)
+        sets_only_variables(after.clone())
+            .then(|| Effect::SESSION_AND_TRANSACTION.with_read_only(mentions_read_only(after)))
     } else if is_any(verb, OF_SESSION) {
         Some(Effect::SESSION_AND_TRANSACTION)
     } else if is_any(verb, &["CREATE", "ALTER", "DROP"]) {
         let of_table = after.next_is(&["TABLE", "TEMPORARY"]);
         of_table.then_some(Effect::SESSION_AND_TRANSACTION)
     } else if is(verb, "USE") {
-        let of_sys = after.next().is_some_and(|token| token.names("SYS"));
+        // The views of `sys` set user variables of their own.
+        let of_sys = after.next().is_some_and(|token| token.is_name("SYS"));
         (!of_sys).then_some(Effect::DATABASE)
     } else if is(verb, "BEGIN") {
-        // Followed by anything else it is a block of statements, such as `BEGIN NOT ATOMIC`.
+        // With anything after it, it is a block of statements, such as `BEGIN NOT ATOMIC`.
         let next = after.find(|token| !token.is_any(&["WORK"]));
         matches!(next, None | Some(Token::Byte(b';'))).then_some(Effect::TRANSACTION)
     } else if is_any(verb, &["COMMIT", "ROLLBACK"]) {
         // `COMMIT RELEASE` ends the connection.
-        let mut rest = after.take_while(|token| !matches!(token, Token::Byte(b';')));
-        let releases = rest.any(|token| token.is_any(&["RELEASE"]));
+        let releases = after.statement().any(|token| token.is_any(&["RELEASE"]));
         (!releases).then_some(Effect::TRANSACTION)
+    } else if is(verb, "START") {
+        after
+            .next_is(&["TRANSACTION"])
+            .then(|| Effect::TRANSACTION.with_read_only(mentions_read_only(after)))
     } else {
-        let of_transaction = is(verb, "START") && after.next_is(&["TRANSACTION"])
-            || is(verb, "RELEASE") && after.next_is(&["SAVEPOINT"])
-            || is(verb, "SAVEPOINT");
-        of_transaction.then_some(Effect::TRANSACTION)
+        let of_savepoint =
+            is(verb, "SAVEPOINT") || is(verb, "RELEASE") && after.next_is(&["SAVEPOINT"]);
+        of_savepoint.then_some(Effect::TRANSACTION)
     };
     known.unwrap_or(Effect::UNKNOWN)
 }
 
-/// Tells whether what follows `SET` is variables and nothing else.
+/// Whether the statement says `READ ONLY`, or names a variable such as `transaction_read_only`.
 ///
-/// It is not for `SET ROLE`, nor for `SET STATEMENT .. FOR`, which goes on with any statement. MariaDB takes several
-/// settings at once, each of any kind: `SET @a = 1, ROLE r`.
-fn sets_variables(mut after: Tokens<'_>) -> bool {
-    let is_of_transaction = after
-        .clone()
-        .find(|token| !token.is_any(SCOPES))
-        .is_some_and(|token| token.is_any(&["TRANSACTION"]));
-    let mut depth = 0_usize;
+/// The value does not matter: it may be an expression.
+fn mentions_read_only(after: Tokens<'_>) -> bool {
+    after
+        .statement()
+        .any(|token| token.is_any(&["ONLY"]) || token.name_ends_with("READ_ONLY"))
+}
+
+const SCOPES: &[&str] = &["SESSION", "GLOBAL", "LOCAL", "PERSIST", "PERSIST_ONLY"];
+
+/// Whether only variables follow `SET`.
+///
+/// False for `SET ROLE`, and for `SET STATEMENT .. FOR`, which any statement may follow. MariaDB
+/// takes several settings at once, each of any kind: `SET @a = 1, ROLE r`.
+fn sets_only_variables(mut after: Tokens<'_>) -> bool {
     if !sets_a_variable(after.clone()) {
         return false;
     }
+    // `SET TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE` takes no other settings. In
+    // `SET GLOBAL transaction.key_buffer_size = 1, ROLE r`, the word is the name of a key cache.
+    let mut setting = after.clone();
+    let is_of_transaction = setting
+        .find(|token| !token.is_any(SCOPES))
+        .is_some_and(|token| token.is_any(&["TRANSACTION"]))
+        && setting.next_is(&["ISOLATION", "READ"]);
+    if is_of_transaction {
+        return true;
+    }
+    let mut depth = 0_usize;
     while let Some(token) = after.next() {
         match token {
             Token::Open { .. } => depth = depth.saturating_add(1),
             Token::Byte(b')') => depth = depth.saturating_sub(1),
             Token::Byte(b';') => break,
-            // `SET TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE` goes on with nothing else.
-            Token::Byte(b',')
-                if depth == 0 && !is_of_transaction && !sets_a_variable(after.clone()) =>
-            {
-                return false;
-            }
+            Token::Byte(b',') if depth == 0 && !sets_a_variable(after.clone()) => return false,
             _ => {}
         }
     }
     true
 }
 
-const SCOPES: &[&str] = &["SESSION", "GLOBAL", "LOCAL", "PERSIST", "PERSIST_ONLY"];
-
-/// Tells whether the next of the settings after `SET` is a variable.
+/// Whether the next of the settings after `SET` is a variable.
 fn sets_a_variable(mut after: Tokens<'_>) -> bool {
     match after.find(|token| !token.is_any(SCOPES)) {
         Some(Token::UserVariable | Token::SystemVariable) => true,
@@ -190,43 +237,64 @@ fn sets_a_variable(mut after: Tokens<'_>) -> bool {
     }
 }
 
-/// Judges what follows a statement's first word, and consumes it.
+/// Returns the effect of what follows a statement's first word, and consumes it.
 fn effect_of_body<'a>(verb: &'a [u8], tokens: &mut Tokens<'a>) -> Effect {
     let mut effect = Effect::NEUTRAL;
     let mut target = Target::None.step(Token::Byte(b';'), Token::Word(verb));
     let mut before = Token::Byte(b';');
     let mut last = Token::Word(verb);
+    // The definition of a new table runs no function (types such as `ENUM(..)` look like one), but
+    // the query that fills the table may.
+    let mut runs_functions = !is(verb, "CREATE");
     while let Some(token) = tokens.next() {
-        let changes = match token {
+        let change = match token {
             Token::Byte(b';') => break,
-            Token::Unreadable => return Effect::UNKNOWN,
+            Token::Ambiguous => return Effect::UNKNOWN,
             // Also if it is only read: a change that goes to the binary log creates what it reads.
             Token::UserVariable | Token::Assign => Effect::SESSION,
             // The views of `sys` set user variables of their own.
-            Token::Byte(b'.') if last.names("SYS") => Effect::SESSION,
-            Token::Word(word) if changes_as_word(word, last, target) => Effect::SESSION,
+            Token::Byte(b'.') if last.is_name("SYS") => Effect::SESSION,
+            Token::Word(word) if changes_session(word, last, target) => Effect::SESSION,
             Token::Open { adjacent }
-                if !matches!(target, Target::Named) && !follows_no_operator(before) =>
+                if runs_functions
+                    && !matches!(target, Target::Named)
+                    && !precedes_no_call(before) =>
             {
                 effect_of_call(before, last, adjacent, tokens)
             }
             _ => Effect::NEUTRAL,
         };
-        effect = effect.union(changes);
+        effect = effect.union(change);
+        runs_functions = runs_functions || begins_query(token, last);
         target = target.step(last, token);
+        // `MEMBER OF` is an operator. In braces `{member of(1)}`, the first word is an ODBC
+        // identifier, and on MariaDB the second one may be a stored function.
+        let is_operator = token.is_any(&["OF"])
+            && last.is_any(&["MEMBER"])
+            && !matches!(before, Token::Byte(b'{'));
         before = last;
-        last = token;
+        last = if is_operator {
+            Token::Byte(b'=')
+        } else {
+            token
+        };
     }
     effect
 }
 
-/// Tells whether a word by itself makes a query or a change of rows leave something behind.
-fn changes_as_word(word: &[u8], last: Token<'_>, target: Target) -> bool {
+/// Whether a query begins here, after the definition of a table.
+fn begins_query(token: Token<'_>, last: Token<'_>) -> bool {
+    token.is_any(&["SELECT", "VALUES"])
+        || token.is_any(&["TABLE"]) && !last.is_any(&["CREATE", "TEMPORARY"])
+}
+
+/// Whether a word by itself makes a query or a change of rows leave something behind.
+fn changes_session(word: &[u8], last: Token<'_>, target: Target) -> bool {
     // By length, which rules out most words at once.
     match word.len() {
         // A variable or a file, unless it is the table of an `INSERT`.
         4 => is(word, "INTO") && !matches!(target, Target::Awaited),
-        // `NEXT VALUE FOR s`, and Oracle's `s.NEXTVAL`: what `LASTVAL(s)` tells from now on.
+        // `NEXT VALUE FOR s`, and Oracle's `s.NEXTVAL`: they set what `LASTVAL(s)` returns.
         5 => is(word, "VALUE") && last.is_any(&["NEXT"]),
         7 => is(word, "NEXTVAL"),
         19 => is(word, "SQL_CALC_FOUND_ROWS"),
@@ -234,14 +302,24 @@ fn changes_as_word(word: &[u8], last: Token<'_>, target: Target) -> bool {
     }
 }
 
-/// Tells whether what stands before a parenthesis cannot be a function for what comes before that:
-/// a statement's first word (`DO (1)`), an alias or a type (`AS t (a, b)`, `(SELECT ..) t (a, b)`,
-/// `CAST(x AS t(5))`), a common table expression (`WITH t (a, b) AS`), `MATCH (a) AGAINST (b)`.
-fn follows_no_operator(before: Token<'_>) -> bool {
-    matches!(before, Token::Byte(b')' | b';')) || before.is_any(&["AS", "WITH", "RECURSIVE"])
+/// Whether no function call can follow this token directly: only an operator, an alias or another
+/// name can.
+///
+/// - the end of an operand: `MATCH (a) AGAINST (b)`, `(SELECT ..) t (a, b)`, `'$' COLUMNS (..)`.
+///   Quoted names are not among them, as ``{`d` f(1)}`` is a call with an ODBC identifier;
+/// - what comes before the name of a type, an alias or a common table expression:
+///   `CAST(x AS t(5))`, `AS t (a, b)`, `WITH t (a, b) AS (..)`;
+/// - the beginning of the statement: `DO (1)`.
+fn precedes_no_call(before: Token<'_>) -> bool {
+    matches!(before, Token::Text | Token::Byte(b')' | b';'))
+        || before.is_any(&["AS", "WITH", "RECURSIVE"])
 }
 
-/// What is left behind where a parenthesis after the tokens `before` and `last` opens the arguments of a function.
+/// Functions built into both servers that change the session, and nothing else.
+const LOCKS: &[&str] = &["GET_LOCK", "RELEASE_LOCK", "RELEASE_ALL_LOCKS"];
+
+/// Returns the effect of a parenthesis after the tokens `before` and `last`, where it may open the
+/// arguments of a function.
 fn effect_of_call(
     before: Token<'_>,
     last: Token<'_>,
@@ -249,50 +327,71 @@ fn effect_of_call(
     arguments: &Tokens<'_>,
 ) -> Effect {
     match last {
-        // With the name of its database before it, it is a stored function whatever it is called.
+        // After the name of a database, any name is a stored function's.
         Token::Word(_) | Token::Quoted(_) if matches!(before, Token::Byte(b'.')) => {
             Effect::STORED_FUNCTION
         }
-        // Quoted, a name is a stored function's where the same name unquoted would not be.
+        // Quotes turn a keyword's name into a stored function's.
         Token::Quoted(_) => Effect::STORED_FUNCTION,
         Token::Word(name) if contains(KEYWORDS, name) => Effect::NEUTRAL,
         Token::Word(name) if adjacent && contains(BUILT_IN_IF_ADJACENT, name) => Effect::NEUTRAL,
         Token::Word(name) if contains(BUILT_IN, name) => Effect::NEUTRAL,
-        // With an argument it sets what it tells.
+        // An argument sets what it returns from now on.
         Token::Word(name) if is(name, "LAST_INSERT_ID") => match arguments.clone().next() {
             Some(Token::Byte(b')')) => Effect::NEUTRAL,
             _ => Effect::SESSION,
         },
-        Token::Word(_) if are_no_arguments(arguments.clone()) => Effect::NEUTRAL,
+        Token::Word(name) if is(name, "JSON_TABLE") && has_columns(arguments.clone()) => {
+            Effect::NEUTRAL
+        }
+        Token::Word(_) if is_query_or_columns(arguments.clone()) => Effect::NEUTRAL,
         Token::Word(name) if is_any(name, LOCKS) => Effect::SESSION,
         Token::Word(_) => Effect::STORED_FUNCTION,
         _ => Effect::NEUTRAL,
     }
 }
 
-/// Tells whether what stands in a parenthesis, and behind it, cannot be a function's arguments: a
-/// query without a parenthesis of its own (`EXPLAIN FORMAT=JSON (SELECT ..)`), or the columns of a
-/// common table expression that is not the first (`WITH a AS (..), b (x, y) AS (..)`).
+/// Whether these are the arguments of the table function `JSON_TABLE(doc, '$' COLUMNS (..))`. On
+/// MariaDB, a stored function may have its name, but not such arguments.
 ///
-/// It looks no further than the next parenthesis, so that each token is looked at once.
-fn are_no_arguments(mut within: Tokens<'_>) -> bool {
-    match within.next() {
+/// Looks no further than the next parenthesis, so that the text is read twice at most.
+fn has_columns(inside: Tokens<'_>) -> bool {
+    let (mut before, mut last) = (Token::Byte(b'('), Token::Byte(b'('));
+    for token in inside {
+        match token {
+            Token::Open { .. } => {
+                return matches!(before, Token::Text) && last.is_any(&["COLUMNS"]);
+            }
+            Token::Byte(b')' | b';') => break,
+            _ => (before, last) = (last, token),
+        }
+    }
+    false
+}
+
+/// Whether a parenthesis holds a query (`EXPLAIN FORMAT=JSON (SELECT ..)`), which would need a
+/// parenthesis of its own as an argument; or the columns of a common table expression other than
+/// the first: `WITH a AS (..), b (x, y) AS (..)`.
+///
+/// Looks no further than the next parenthesis, so that the text is read twice at most.
+fn is_query_or_columns(mut inside: Tokens<'_>) -> bool {
+    match inside.next() {
         Some(first) if first.is_any(&["SELECT", "WITH"]) => return true,
         Some(Token::Word(_) | Token::Quoted(_)) => {}
         _ => return false,
     }
-    let end = within
+    let end = inside
         .find(|token| !matches!(token, Token::Word(_) | Token::Quoted(_) | Token::Byte(b',')));
     matches!(end, Some(Token::Byte(b')')))
-        && within.next_is(&["AS"])
-        && matches!(within.next(), Some(Token::Open { .. }))
+        && inside.next_is(&["AS"])
+        && matches!(inside.next(), Some(Token::Open { .. }))
 }
 
-/// How far the table of an `INSERT` or `REPLACE` has been read: right after it, a parenthesis holds
-/// names of columns.
+/// Where the table of an `INSERT`, `REPLACE` or `CREATE TABLE` is expected. A parenthesis right
+/// after its name holds names of columns.
 #[derive(Clone, Copy)]
 enum Target {
-    /// None is expected here.
+    /// Not here.
     None,
     /// The next name is the table's, or its database's.
     Awaited,
@@ -326,18 +425,3 @@ impl Target {
         }
     }
 }
-
-/// First words of statements that leave nothing behind unless one of their other words does.
-///
-/// `EXPLAIN` and its synonyms take only queries and changes of rows, `ANALYZE` tables as well.
-#[rustfmt::skip]
-const QUERIES: &[&str] = &[
-    "SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "WITH", "SHOW", "DO", "EXPLAIN", "DESCRIBE",
-    "DESC", "ANALYZE", "VALUES", "TABLE", "TRUNCATE",
-];
-
-/// First words of statements that change the session, and may end a transaction.
-const OF_SESSION: &[&str] = &["PREPARE", "DEALLOCATE", "LOCK", "UNLOCK", "HANDLER"];
-
-/// Functions built into both servers that change the session, and nothing else.
-const LOCKS: &[&str] = &["GET_LOCK", "RELEASE_LOCK", "RELEASE_ALL_LOCKS"];

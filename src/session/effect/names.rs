@@ -1,7 +1,9 @@
-//! Names that a parenthesis may follow and that are never a stored function's.
+//! Names that a parenthesis may follow without calling a stored function.
+//!
+//! The integration tests check each of them on the server at hand.
 
-/// Keywords, types among them, that a parenthesis may follow. Unquoted they are never the name of a
-/// stored function.
+/// Keywords, types among them, that a parenthesis may follow. Unquoted, they never name a stored
+/// function.
 #[rustfmt::skip]
 pub(crate) const KEYWORDS: &[&str] = &[
     "ALL", "AND", "ANY", "AS", "BETWEEN", "BIGINT", "BINARY", "BIT", "BY", "CASE", "CHARACTER",
@@ -16,8 +18,8 @@ pub(crate) const KEYWORDS: &[&str] = &[
 /// Functions that are built into MariaDB (from 10.11) *and* MySQL (from 8.0), and leave nothing
 /// behind.
 ///
-/// A name that only one of them knows (`ANY_VALUE`, `NVL`), or only some versions (`MD5`, which
-/// MySQL 9.7 lacks), is missing: on the other it may be a stored function's.
+/// Left out are names that only one of them knows (`ANY_VALUE`, `NVL`), or only some versions
+/// (`MD5`, which MySQL 9.7 lacks): on the other one, they may name a stored function.
 #[rustfmt::skip]
 pub(crate) const BUILT_IN: &[&str] = &[
     "ABS", "ACOS", "ADDTIME", "AES_DECRYPT", "AES_ENCRYPT", "ASCII", "ASIN", "ATAN", "ATAN2",
@@ -63,8 +65,8 @@ pub(crate) const BUILT_IN: &[&str] = &[
     "UUID_SHORT", "VERSION", "WEEK", "WEEKDAY", "WEEKOFYEAR", "WEIGHT_STRING", "YEAR", "YEARWEEK",
 ];
 
-/// The same, but with white space before the parenthesis these may be stored functions, unless
-/// `IGNORE_SPACE` is set.
+/// Functions that are built into both only if the parenthesis follows directly. With white space
+/// before it, the name may be a stored function's, unless `IGNORE_SPACE` is set.
 #[rustfmt::skip]
 pub(crate) const BUILT_IN_IF_ADJACENT: &[&str] = &[
     "ADDDATE", "BIT_AND", "BIT_OR", "BIT_XOR", "CAST", "COUNT", "CUME_DIST", "CURDATE", "CURTIME",
@@ -75,7 +77,7 @@ pub(crate) const BUILT_IN_IF_ADJACENT: &[&str] = &[
     "VARIANCE", "VAR_POP", "VAR_SAMP",
 ];
 
-/// Looks a word up in a list sorted by bytes, in capitals.
+/// Whether one of the lists above holds the word, in any case.
 pub(super) fn contains(sorted: &[&str], word: &[u8]) -> bool {
     let capitals = || word.iter().map(u8::to_ascii_uppercase);
     sorted

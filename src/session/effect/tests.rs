@@ -14,15 +14,14 @@ fn queries_and_changes_of_rows_are_neutral() {
 }
 
 #[test]
-fn what_only_a_reset_brings_back_changes_the_session() {
+fn state_that_only_a_reset_restores_changes_the_session() {
     all_are(Effect::SESSION, SESSION);
-    all_are(Effect::STORED_FUNCTION, STORED);
     all_are(
         Effect::SESSION_AND_TRANSACTION,
         &[
             "SET NAMES utf8mb4",
             "set autocommit = 0",
-            "SET SESSION TRANSACTION READ ONLY",
+            "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE",
             "SET SESSION sql_mode = ''",
             "SET @@session.sql_mode := ''",
             "SET @x = 1, @y = 2",
@@ -46,7 +45,7 @@ fn use_changes_the_database_only() {
 }
 
 #[test]
-fn transactions_are_for_the_server_to_tell() {
+fn transaction_control_changes_only_the_transaction() {
     all_are(
         Effect::TRANSACTION,
         &[
@@ -54,7 +53,7 @@ fn transactions_are_for_the_server_to_tell() {
             "begin work;",
             "/* app */ BEGIN -- now",
             "START TRANSACTION",
-            "START TRANSACTION READ ONLY, WITH CONSISTENT SNAPSHOT",
+            "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ WRITE",
             "COMMIT",
             "COMMIT AND CHAIN",
             "ROLLBACK",
@@ -67,34 +66,140 @@ fn transactions_are_for_the_server_to_tell() {
 }
 
 #[test]
-fn what_is_not_known_may_change_anything() {
+fn unknown_statements_may_change_anything() {
     all_are(Effect::UNKNOWN, UNKNOWN);
 }
 
 #[test]
-fn what_is_not_certain_to_be_read_alike_everywhere_may_change_anything() {
-    all_are(Effect::UNKNOWN, UNREADABLE);
+fn stored_functions_may_take_a_role() {
+    all_are(Effect::STORED_FUNCTION, STORED);
+    let also_in_a_transaction = Effect::STORED_FUNCTION.union(Effect::TRANSACTION);
+    all_are(
+        also_in_a_transaction,
+        &[
+            "SET @a = stored(1)",
+            "SET @a = 1, b = (SELECT stored(1))",
+            "HANDLER t READ FIRST WHERE stored(1)",
+            "PREPARE s FROM stored(1)",
+            "ALTER TABLE t ADD COLUMN a INT DEFAULT (stored(1))",
+            "CREATE TABLE t SELECT stored(1)",
+            "CREATE TABLE t (a INT) AS SELECT stored(1)",
+            "CREATE TABLE t (SELECT stored(1))",
+            "CREATE TABLE t (a ENUM('b')) WITH c AS (SELECT stored(1)) SELECT * FROM c",
+            "CREATE TABLE t VALUES (stored(1))",
+            "CREATE TABLE t AS VALUES ROW(stored(1))",
+            "CREATE TABLE t TABLE u ORDER BY stored(1)",
+            "CREATE TEMPORARY TABLE t (a INT) TABLE u ORDER BY stored(1)",
+        ],
+    );
 }
 
 #[test]
-fn bytes_that_no_charset_reads_otherwise_are_neutral_in_strings_only() {
-    let texts: [(&[u8], Effect); 8] = [
-        (b"SELECT 'caf\xC3\xA9', \"\xE4\xB8\xAD\"", Effect::NEUTRAL),
-        (b"SELECT '\xE4\xB8\xAD\\n'", Effect::NEUTRAL),
-        (b"SELECT 1 -- caf\xE9", Effect::NEUTRAL),
-        (b"SELECT 'caf\xE9'", Effect::UNKNOWN),
-        (b"SELECT '\xE4\xB8\xAD\\\\'", Effect::UNKNOWN),
-        (b"SELECT `caf\xC3\xA9`", Effect::UNKNOWN),
-        (b"SELECT caf\xC3\xA9", Effect::UNKNOWN),
-        (b"SELECT 1\xA0INTO", Effect::UNKNOWN),
-    ];
-    for (text, effect) in texts {
-        assert_eq!(effect_of(text), effect, "{}", text.escape_ascii());
+fn settings_other_than_variables_may_take_a_role() {
+    all_are(
+        Effect::UNKNOWN,
+        &[
+            "SET ROLE r",
+            "SET @a = 1, ROLE r",
+            "SET @a = (1), ROLE r",
+            "SET NAMES utf8mb4, ROLE r",
+            "SET CHARACTER SET utf8mb4, ROLE r",
+            "SET PASSWORD = 'x', ROLE r",
+            "SET GLOBAL transaction.key_buffer_size = 1, ROLE r",
+            "SET SESSION AUTHORIZATION root@localhost",
+            "SET @a = 1, SESSION AUTHORIZATION root@localhost",
+            "SET STATEMENT max_statement_time = 1 FOR SET ROLE r",
+            "SET DEFAULT ROLE r",
+            "SET RESOURCE GROUP r",
+        ],
+    );
+    for statement in [
+        "SET role = 1",
+        "SET GLOBAL role.key_buffer_size = 1",
+        "SET TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE",
+        "SET @a = CONCAT('a', 'ROLE r'), @b = 1",
+    ] {
+        assert!(!effect_of(statement.as_bytes()).role, "{statement}");
     }
 }
 
 #[test]
-fn several_statements_leave_behind_what_each_of_them_does() {
+fn the_definition_of_a_new_table_takes_no_role() {
+    all_are(
+        Effect::SESSION_AND_TRANSACTION,
+        &[
+            "CREATE TEMPORARY TABLE t (a ENUM('a', 'b'), `b` SET('c'), c GEOMETRY, d BLOB(9))",
+            "CREATE TEMPORARY TABLE IF NOT EXISTS t (a INT, KEY k (a), UNIQUE `u` (a), CHECK (a))",
+            "CREATE TABLE t (a INT REFERENCES u (id), b INT AS (any_value(a))) COMMENT = 'x'",
+            "CREATE TABLE t (a DATE) PARTITION BY HASH (TO_DAYS(a)) PARTITIONS 4",
+            "CREATE TEMPORARY TABLE t (a ENUM('a')) SELECT a, COUNT(*) FROM u GROUP BY a",
+        ],
+    );
+}
+
+#[test]
+fn requests_for_read_only_are_seen() {
+    let transaction = Effect::TRANSACTION.with_read_only(true);
+    all_are(
+        transaction,
+        &[
+            "START TRANSACTION READ ONLY",
+            "START TRANSACTION /* a */ read -- b\n only",
+            "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+            "DO 1; START TRANSACTION READ ONLY; SELECT 1",
+        ],
+    );
+    all_are(
+        Effect::SESSION_AND_TRANSACTION.with_read_only(true),
+        &[
+            "SET TRANSACTION READ ONLY",
+            "SET SESSION TRANSACTION READ ONLY",
+            "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY",
+            "SET tx_read_only = 1",
+            "SET transaction_read_only = ON",
+            "SET SESSION transaction_read_only = ON",
+            "SET @@transaction_read_only = 1",
+            "SET @@session.tx_read_only = 1",
+            "SET @@SESSION . `transaction_read_only` = 1",
+            "SET GLOBAL read_only = 1",
+            "SET @a = 1, SESSION tx_read_only = @b",
+            "SET @a = 1; SET TRANSACTION READ ONLY",
+        ],
+    );
+    assert!(effect_of(b"EXECUTE s").read_only && effect_of(b"CALL p()").read_only);
+}
+
+#[test]
+fn mentions_of_read_only_elsewhere_are_no_request() {
+    for statement in [
+        "SELECT @@transaction_read_only",
+        "SELECT read_only FROM t FETCH FIRST 1 ROWS ONLY",
+        "INSERT INTO t (only) VALUES ('READ ONLY')",
+        "SHOW VARIABLES LIKE 'read_only'",
+        "SET TRANSACTION READ WRITE",
+        "SET @a = 'READ ONLY'",
+        "SET @a = 1; SELECT read_only FROM t",
+        "START TRANSACTION; SELECT read_only FROM t",
+    ] {
+        assert!(!effect_of(statement.as_bytes()).read_only, "{statement}");
+    }
+}
+
+#[test]
+fn ambiguous_text_may_change_anything() {
+    all_are(
+        Effect::UNKNOWN,
+        &[
+            "SELECT 'a",
+            "SELECT /*! @x := */ 1",
+            "DO 1; SELECT [a",
+            "SELECT 1 -- \0\n",
+        ],
+    );
+}
+
+#[test]
+fn statements_in_one_text_add_up() {
     let text = b"SELECT 1; USE shop; SELECT @x; START TRANSACTION";
     let effect = Effect::DATABASE.union(Effect::SESSION_AND_TRANSACTION);
     assert_eq!(effect_of(text), effect);
@@ -104,19 +209,19 @@ fn several_statements_leave_behind_what_each_of_them_does() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_judged_without_a_panic(bytes: Vec<u8>) {
+    fn no_bytes_cause_a_panic(bytes: Vec<u8>) {
         effect_of(&bytes);
     }
 
     #[test]
-    fn any_pieces_of_sql_are_judged_without_a_panic(
+    fn no_pieces_of_sql_cause_a_panic(
         pieces in prop::collection::vec(prop::sample::select(PIECES), 0..30),
     ) {
         effect_of(pieces.concat().as_bytes());
     }
 
     #[test]
-    fn joined_by_semicolons_statements_leave_behind_what_each_does(
+    fn effects_of_statements_joined_by_semicolons_add_up(
         statements in prop::collection::vec(
             prop::sample::select([NEUTRAL, SESSION, UNKNOWN].concat()),
             1..6,
@@ -130,7 +235,7 @@ proptest! {
     }
 
     #[test]
-    fn case_and_comments_around_a_statement_make_no_difference(
+    fn case_and_surrounding_comments_make_no_difference(
         statement in prop::sample::select([NEUTRAL, SESSION, UNKNOWN].concat()),
         comment in prop::sample::select(&["/**/", " /* 'it''s */\n", " -- (\n", "#;\n"][..]),
         lower: bool,
@@ -159,6 +264,9 @@ const NEUTRAL: &[&str] = &[
     "EXPLAIN FORMAT=JSON (SELECT 1)",
     "SELECT * FROM a JOIN LATERAL (SELECT a.id) AS b ON TRUE",
     "SELECT * FROM (SELECT 1) AS t (a)",
+    "SELECT * FROM t WHERE 17 MEMBER OF (a->'$.b') OR a MEMBER OF('[1]')",
+    "SELECT * FROM JSON_TABLE(?, '$[*]' COLUMNS (a INT PATH '$.a')) AS t",
+    "SELECT * FROM t, JSON_TABLE(t.a, '$' COLUMNS(NESTED PATH '$' COLUMNS (b INT PATH '$'))) u",
     "SELECT a FROM t WHERE id = 1 FOR UPDATE",
     "SELECT @@sql_mode, @@session.time_zone, @@global.max_connections",
     "SELECT LAST_INSERT_ID(), ROW_COUNT(), FOUND_ROWS(), RAND(), UUID(), NOW()",
@@ -230,6 +338,20 @@ const STORED: &[&str] = &[
     "SELECT * FROM t WHERE a IN (1) AND stored(1)",
     "EXPLAIN ANALYZE SELECT stored(1)",
     "SHOW TABLES WHERE stored(1)",
+    "VALUES (stored(1))",
+    "DO 1, stored(1)",
+    "DELETE FROM t WHERE a MEMBER OF (stored(1))",
+    "SELECT {fn stored(1)}",
+    "SELECT {`d` stored(1)}",
+    "SELECT {\"d\" stored(1)}",
+    "SELECT {member of(1)}",
+    "SELECT of(1)",
+    "SELECT json_table(1)",
+    "SELECT json_table('a', columns(1))",
+    "SELECT json_table(1); SELECT 'a' COLUMNS (1)",
+    "SELECT * FROM JSON_TABLE(stored(1), '$' COLUMNS (a INT PATH '$')) t",
+    "SELECT columns(1)",
+    "SELECT any_value(a), NVL(a, b) FROM t",
 ];
 
 const UNKNOWN: &[&str] = &[
@@ -268,32 +390,6 @@ const UNKNOWN: &[&str] = &[
     "? = 1",
     "'SELECT 1'",
     ")",
-];
-
-const UNREADABLE: &[&str] = &[
-    "SELECT 'a",
-    "SELECT \"a",
-    "SELECT `a",
-    "SELECT 'a''",
-    "SELECT 'a\\'",
-    "SELECT 'it\\'s'",
-    "SELECT \"a\\\" , @x := 1 -- \"",
-    "SELECT 1 /* a",
-    "SELECT 1 /*/",
-    "SELECT /*! @x := */ 1",
-    "/*!50000 SET @x = 1 */",
-    "/*M! SET @x = 1 */",
-    "SELECT /*!99999 1 */ 1",
-    "SELECT /*+ SET_VAR(sql_mode = '') */ 1",
-    "SELECT /*+ QB_NAME(`a*/`) */ 1",
-    "SELECT [a",
-    "SELECT $$ ' $$",
-    "SELECT \\N",
-    "SELECT 1 \0",
-    "SELECT 1 -- \0\n",
-    "SELECT \"a\0b\"",
-    "SELECT \"a\\\0b\"",
-    "SELECT \u{1}",
 ];
 
 const PIECES: &[&str] = &[
