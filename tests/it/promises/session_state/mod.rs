@@ -445,11 +445,11 @@ async fn listed_names_are_never_those_of_stored_functions() {
         // Not every server has every mode.
         run(&mut conn, set_mode(mode).as_bytes()).await.ok();
         for arguments in ["", "1", "1, 2", "1, 2, 3"] {
-            let anywhere = [sql::KEYWORDS, sql::BUILT_IN].concat();
+            let anywhere = [sql::names::KEYWORDS, sql::names::BUILT_IN].concat();
             let anywhere = anywhere
                 .iter()
                 .map(|name| format!("DO {name} ({arguments})"));
-            let adjacent = sql::BUILT_IN_IF_ADJACENT.iter();
+            let adjacent = sql::names::BUILT_IN_IF_ADJACENT.iter();
             let adjacent = adjacent.map(|name| format!("DO {name}({arguments})"));
             for call in anywhere.chain(adjacent) {
                 let error = run(&mut conn, call.as_bytes()).await.err();

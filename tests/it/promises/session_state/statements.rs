@@ -280,6 +280,9 @@ EXPLAIN item
 SELECT * FROM item WHERE id = 1 FOR SHARE
 SELECT * FROM item LIMIT 1 FOR UPDATE SKIP LOCKED
 SELECT * FROM JSON_TABLE('[1]', '$[*]' COLUMNS (a INT PATH '$')) AS t
+SELECT * FROM item, JSON_TABLE(item.note, '$[*]' COLUMNS (a INT PATH '$')) AS t
+SELECT 1 MEMBER OF ('[1]'), 2 MEMBER OF('[1]')
+SELECT {fn CONCAT('a')}
 SELECT * FROM (SELECT 1) t (a)
 SELECT * FROM (VALUES ROW(1)) AS t (a)
 WITH a (x) AS (SELECT 1), b (y) AS (SELECT 2) SELECT * FROM a, b
@@ -379,6 +382,9 @@ SELECT {db}.count(1)
 SELECT {db}.trim(1)
 SELECT COALESCE(traced(1), 2)
 SELECT (traced(1))
+SELECT {fn traced(1)}
+SELECT {`d` traced(1)}
+SELECT 1 MEMBER OF (traced(1))
 SELECT CASE WHEN traced(1) THEN 1 END
 SELECT * FROM item WHERE id = traced(1)
 SELECT * FROM item ORDER BY traced(1)
@@ -457,6 +463,9 @@ CREATE TEMPORARY TABLE temporary_one (a INT)
 CREATE TEMPORARY TABLE IF NOT EXISTS temporary_one AS SELECT * FROM item
 create /* a */ temporary -- b⏎ table temporary_one (a int)
 CREATE TEMPORARY TABLE temporary_one LIKE item
+CREATE TEMPORARY TABLE temporary_one (a ENUM('a'), b SET('b'), c BLOB(9), KEY k (a)) SELECT 'a' AS a
+CREATE TEMPORARY TABLE temporary_one (a INT DEFAULT (traced(1)))
+CREATE TEMPORARY TABLE temporary_one VALUES (traced(1))
 CREATE OR REPLACE TEMPORARY TABLE temporary_one (a INT)
 CREATE TEMPORARY TABLE bystander (a INT)
 CREATE TEMPORARY TABLE bystander (a INT); DROP TEMPORARY TABLE bystander

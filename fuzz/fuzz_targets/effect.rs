@@ -1,0 +1,40 @@
+//! Fuzzes `src/session/effect`: no bytes cause a panic, and what holds for every text holds.
+//!
+//! `scripts/fuzz -max_total_time=300` runs it for five minutes on stable Rust. So does
+//! `cargo +nightly fuzz run effect`, with cargo-fuzz and a nightly toolchain.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+// Private to the crate, but it depends on nothing else there.
+#[path = "../../src/session/effect/mod.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the crate uses the rest")]
+mod sql;
+
+use sql::{Effect, effect_of};
+
+fuzz_target!(|text: &[u8]| {
+    let effect = effect_of(text);
+    assert_eq!(effect_of(text), effect, "the second answer differs");
+
+    // After any text, on its last line too: unless it is certain that this is a statement of its
+    // own, the whole is unknown.
+    let with_role = [text, b"\n; SET @x = 1, ROLE r"].concat();
+    assert_eq!(effect_of(&with_role), Effect::UNKNOWN, "a role is missed");
+
+    let after_another = [b"DO 0;\n", text].concat();
+    assert!(
+        includes(effect_of(&after_another), effect),
+        "missed after another statement"
+    );
+
+    if effect == Effect::NEUTRAL {
+        let with_comment = [text, b"\n/* no matter */"].concat();
+        assert_eq!(effect_of(&with_comment), effect, "a comment matters");
+    }
+});
+
+fn includes(whole: Effect, part: Effect) -> bool {
+    whole.union(part) == whole
+}
