@@ -18,7 +18,7 @@ use mysql_warm_pool::{
 };
 
 /// How long a fault may be felt after its end: as long as a connection that died in it may lie idle and pass for
-/// proved, and what the machine needs; longer by whatever this process was late at its worst.
+/// validated, and what the machine needs; longer by whatever this process was late at its worst.
 const FELT_FOR: Duration = Duration::from_millis(1_300);
 /// How often lateness is looked for.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
@@ -232,7 +232,7 @@ impl Account {
 
     pub(crate) fn trace(&self, what: impl Display) {
         self.books().traces += 1;
-        self.violation(format!("something an earlier borrower left: {what}"));
+        self.violation(format!("something an earlier caller left: {what}"));
     }
 
     pub(crate) fn violation(&self, what: String) {
@@ -312,7 +312,7 @@ impl Display for Account {
         }
         writeln!(
             f,
-            "\nright answers {}, wrong answers {}, traces of earlier borrowers {}; at worst {:.0?} late",
+            "\nright answers {}, wrong answers {}, traces of earlier callers {}; at worst {:.0?} late",
             self.answers.load(Ordering::Relaxed),
             books.wrong_answers,
             books.traces,

@@ -62,7 +62,7 @@ pub(crate) fn content(caller: u64, n: u64) -> u64 {
     (caller << 32 | n).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 1
 }
 
-/// Everything of a session that a borrower may have changed, behind a number of the asker's own.
+/// Everything of a session that a caller may have changed, behind a number of the asker's own.
 pub(crate) fn session_question(nonce: u64, flavor: Flavor) -> String {
     let of_flavor = match flavor {
         Flavor::MariaDb => "@@tx_isolation, @@in_transaction",

@@ -389,7 +389,7 @@ impl Request<'_> {
         }
         committed.unwrap_or(Ok(()))?;
         if transfer.amount.is_multiple_of(2) {
-            // The same borrower goes on, whatever became of the transaction.
+            // The same caller goes on, whatever became of the transaction.
             ask(&mut conn, Way::Text, self.shared).await?;
         }
         Ok(())
@@ -835,6 +835,6 @@ fn number(value: &Value) -> Option<u64> {
 }
 
 #[expect(clippy::mem_forget, reason = "the pool must bear it")]
-fn forget<T>(lent: T) {
-    std::mem::forget(lent);
+fn forget<T>(held: T) {
+    std::mem::forget(held);
 }

@@ -13,14 +13,13 @@ use mysql_warm_pool::{
     config::{Credentials, CredentialsSource},
     mysql_async::{self, Conn, prelude::Queryable},
 };
-use test_support::{Proxy, Server};
+use test_support::{PATIENCE, Proxy, Server};
 use tokio::{
     sync::RwLock,
     time::{sleep, timeout},
 };
 
 use crate::{
-    SOON,
     account::{Account, Felt},
     bank::{self, USER},
     caller::Shared,
@@ -136,7 +135,7 @@ impl Striker {
                 watch.changed().await;
             }
         };
-        if timeout(SOON, ready).await.is_err() {
+        if timeout(PATIENCE, ready).await.is_err() {
             let text = format!(
                 "not ready {:?} after the end of: {name}; {:?}",
                 ended.elapsed(),
@@ -152,7 +151,7 @@ impl Striker {
                 sleep(Duration::from_millis(1)).await;
             }
         };
-        if timeout(SOON, goes_on).await.is_err() {
+        if timeout(PATIENCE, goes_on).await.is_err() {
             let text = format!(
                 "ready after {name}, and nobody is served: {}",
                 self.pool.status()

@@ -37,7 +37,7 @@ pub(crate) enum Kind {
     },
     /// The sum of all accounts, which never changes.
     Sum,
-    /// Looks for what an earlier borrower may have left.
+    /// Looks for what an earlier caller may have left.
     Look,
     /// A row that is there for good once it was acknowledged.
     Note {
@@ -70,7 +70,7 @@ pub(crate) enum Kind {
     },
     /// Holds a connection, and uses it after that.
     Hold(Duration),
-    /// Leaks what the connection is lent to.
+    /// Leaks what holds the connection.
     Forget(Forgotten),
     Detach,
     Discard,

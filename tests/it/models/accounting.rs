@@ -284,7 +284,7 @@ fn overtakes(overtaken: &Overtaken, number: usize) {
 struct Settings {
     size: usize,
     overflow: usize,
-    proves: bool,
+    validates: bool,
     lingers: bool,
     ages: bool,
 }
@@ -301,7 +301,7 @@ fn runs(settings: Settings, steps: &[Step]) {
                 .overflow(overflow)
                 .recycle(settings.ages.then_some(RECYCLE))
                 .overflow_linger(Duration::from_millis(if settings.lingers { 5 } else { 0 }))
-                .validate_after_idle(Duration::from_millis(if settings.proves {
+                .validate_after_idle(Duration::from_millis(if settings.validates {
                     0
                 } else {
                     1000
@@ -337,12 +337,14 @@ fn runs(settings: Settings, steps: &[Step]) {
 
 fn settings(ages: bool) -> impl Strategy<Value = Settings> {
     let flags = (any::<bool>(), any::<bool>());
-    (1_usize..4, 0_usize..3, flags).prop_map(move |(size, overflow, (proves, lingers))| Settings {
-        size,
-        overflow,
-        proves,
-        lingers,
-        ages,
+    (1_usize..4, 0_usize..3, flags).prop_map(move |(size, overflow, (validates, lingers))| {
+        Settings {
+            size,
+            overflow,
+            validates,
+            lingers,
+            ages,
+        }
     })
 }
 

@@ -1,4 +1,4 @@
-//! Nothing one borrower did to a session is seen by the next, and none of the cleaning is in a `get()`.
+//! Nothing one caller did to a session is seen by the next, and none of the cleaning is in a `get()`.
 
 use futures_util::StreamExt;
 use mysql_warm_pool::{
@@ -7,7 +7,7 @@ use mysql_warm_pool::{
 };
 use test_support::{Flavor, Server, config, eventually, warm};
 
-/// A pool of one connection, so that the next borrower has the one before's.
+/// A pool of one connection, so that the next caller has the one before's.
 async fn pool_of_one(config: PoolConfig) -> Pool {
     warm(config.size(1).overflow(0)).await
 }
@@ -41,7 +41,7 @@ async fn next_borrower_of_what_is_pending(
     next_borrower(pool, conn).await
 }
 
-/// What one borrower does, and how the next would see it.
+/// What one caller does, and how the next would see it.
 struct Change {
     what: &'static str,
     done: &'static [&'static str],
@@ -124,7 +124,7 @@ const CHANGES: &[Change] = &[
     },
 ];
 
-/// What a borrower sees, rows or the server's error code.
+/// What a caller sees, rows or the server's error code.
 async fn seen(conn: &mut impl Queryable, question: &str) -> String {
     match conn.query::<Row, _>(question).await {
         Ok(rows) => format!(
@@ -564,7 +564,7 @@ async fn statements_sent_by_generic_code_count_as_changing() {
     assert_eq!(leak, Some(None));
 }
 
-/// What the next borrower would find open.
+/// What the next caller would find open.
 async fn in_transaction(conn: &mut PooledConn) -> bool {
     conn.ping().await.expect("an answer");
     let status = conn.last_ok_packet().expect("the answer").status_flags();

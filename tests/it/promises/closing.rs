@@ -204,7 +204,7 @@ async fn a_connection_being_validated_at_close_is_closed_afterwards() {
             drop(
                 pool.get_within(Duration::from_millis(20))
                     .await
-                    .expect_err("no proof"),
+                    .expect_err("no validation"),
             );
         }
         let tasks = || {

@@ -375,7 +375,7 @@ async fn a_suspect_is_validated_before_it_is_handed_out() {
     server.kill_all_of("app").await;
     held.query_drop("DO 1").await.expect_err("killed");
     drop(held);
-    // At once, before the keeper can have looked: what is proved lately, but before the other was found dead.
+    // At once, before maintenance can have looked: validated lately, but before the other was found dead.
     for _ in 0..5 {
         let mut conn = pool.get().await.expect("a connection");
         conn.query_drop("DO 1").await.expect("an answer");

@@ -152,8 +152,8 @@ async fn work(conn: &mut PooledConn, kind: u64) -> mysql_async::Result<()> {
 }
 
 const KINDS: u64 = 20;
-/// Those that use the connection as the bare driver's. What it answers the same borrower after a
-/// cancellation is the driver's affair; the next borrower is ours.
+/// Those that use the connection as the bare driver's. What it answers the same caller after a
+/// cancellation is the driver's affair; the next caller is ours.
 const BARE: [u64; 4] = [12, 13, 14, 15];
 
 /// `exec_batch` of what cannot be sent in bulk is an error of the server's.
@@ -211,7 +211,7 @@ async fn cancel_and_ask(pool: &Pool, seed: &Seed, enough: u64) {
                     ),
                 }
                 if seed.chance(10) && !BARE.contains(&kind) {
-                    // Whatever was cancelled: the same borrower too gets right answers, or none.
+                    // Whatever was cancelled: the same caller too gets right answers, or none.
                     drop(ask(&mut conn).await);
                 }
             }

@@ -291,7 +291,7 @@ async fn the_same_id_from_another_address_is_not_killed() {
         .await
         .query_first(&which)
         .await
-        .expect("it tells");
+        .expect("an answer");
     proxy.stall();
     proxy.refuse().await;
     server.restart().await;
@@ -300,7 +300,7 @@ async fn the_same_id_from_another_address_is_not_killed() {
         .await
         .query_first(&which)
         .await
-        .expect("it tells");
+        .expect("an answer");
     assert_eq!(before, after, "to itself it is the same server");
     let mut bystanders = up_to(&server, id).await;
     bystanders.push(Conn::new(server.opts()).await.expect("a connection"));

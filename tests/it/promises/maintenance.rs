@@ -176,7 +176,7 @@ async fn failures_after_the_end_of_all(
     idle: Duration,
 ) -> (usize, usize) {
     let proxy = Proxy::start(server.port()).await;
-    // As it comes: proved after 1 s of idleness.
+    // As it comes: validated after 1 s of idleness.
     let pool = warm(config(&server.url_via(proxy.port())).size(10)).await;
     join_all((0..10).map(|_| async { query(&pool).await.expect("an answer") })).await;
     tokio::time::sleep(idle).await; // the idleness itself

@@ -93,7 +93,7 @@ async fn with_names_of_its_own() {
         )
         .await;
         let mut conn = pool.get().await.expect("a connection");
-        let port: Option<u16> = conn.query_first("SELECT @@port").await.expect("it tells");
+        let port: Option<u16> = conn.query_first("SELECT @@port").await.expect("an answer");
         let expected = if address == SECOND_ADDRESS {
             other
         } else {

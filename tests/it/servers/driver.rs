@@ -1,4 +1,4 @@
-//! What `mysql_async` and deadpool do, as far as the pool leans on it: an update that changes one of these is told by name.
+//! What `mysql_async` and deadpool do, as far as the pool leans on it: an update that changes one of these fails a test of that name.
 //!
 //! Pinned beside what uses them: the flag that a nested command clears,
 //! `promises::in_step::a_nested_command_that_clears_the_drivers_flag_hides_nothing`; a connection on another runtime
@@ -56,10 +56,10 @@ async fn a_cancelled_query_leaves_its_answer_and_a_flag_to_the_next() {
     assert!(conn.is_disconnected(), "the flag is up");
     let answer: Option<u8> = conn.query_first("SELECT 8").await.expect("an answer");
     assert_eq!(answer, Some(7), "an answer to another question");
-    assert!(!conn.is_disconnected(), "and nothing tells of it");
+    assert!(!conn.is_disconnected(), "and nothing shows it");
 }
 
-/// Why `Session::prove` asks a question of its own, and no ping.
+/// Why `Session::validate` asks a question of its own, and no ping.
 #[tokio::test]
 async fn a_ping_does_not_notice_that_answers_are_out_of_step() {
     let mut conn = connection().await;
@@ -105,7 +105,7 @@ async fn the_error_of_a_later_result_waits_for_the_next_command() {
     conn.ping().await.expect("nothing is left of it");
 }
 
-/// Why `Session::prove` reads rows as they are: the pool's own tasks are not to panic.
+/// Why `Session::validate` reads rows as they are: the pool's own tasks are not to panic.
 #[tokio::test]
 async fn a_row_of_another_type_than_asked_for_is_a_panic() {
     let mut conn = connection().await;
@@ -310,7 +310,7 @@ async fn the_servers_last_error_does_not_mark_the_connection_closed() {
         .expect("killed");
     assert!(
         !conn.is_disconnected(),
-        "nothing tells before the next command"
+        "nothing shows before the next command"
     );
     // Some of the server's last words, or the end of the stream; the first is what is not fatal.
     let error = Error::Server(ServerError {
@@ -322,7 +322,7 @@ async fn the_servers_last_error_does_not_mark_the_connection_closed() {
     conn.ping().await.expect_err("dead");
 }
 
-/// `Follow::end` takes it for the borrower's mistake (`misused`), not for a loss.
+/// `Follow::end` takes it for the caller's mistake (`misused`), not for a loss.
 #[tokio::test]
 async fn a_wrong_number_of_parameters_marks_the_connection_closed() {
     let mut conn = connection().await;
@@ -358,9 +358,9 @@ const MUCH: usize = 64 << 20;
 /// A connection with `MUCH` pending, and whether all of it has been read.
 async fn with_much_pending(server: &Scripted) -> (Conn, Arc<AtomicBool>) {
     let all_read = Arc::new(AtomicBool::new(false));
-    let tell = Arc::clone(&all_read);
+    let done = Arc::clone(&all_read);
     server.play(move |mut wire: Wire| {
-        let tell = Arc::clone(&tell);
+        let done = Arc::clone(&done);
         async move {
             wire.log_in().await?;
             loop {
@@ -380,7 +380,7 @@ async fn with_much_pending(server: &Scripted) -> (Conn, Arc<AtomicBool>) {
                     wire.raw(&some).await?;
                 }
                 wire.packet(3, &end_of_rows(0)).await?;
-                tell.store(true, Ordering::Relaxed);
+                done.store(true, Ordering::Relaxed);
                 wire.hang().await?;
             }
         }

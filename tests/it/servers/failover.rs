@@ -26,7 +26,7 @@ fn position(seqno: u64) -> String {
     )
 }
 
-/// Two nodes, the second of which keeps the quorum when they lose each other. `None`, told on standard error,
+/// Two nodes, the second of which keeps the quorum when they lose each other. `None`, with a line on standard error,
 /// where there is no Galera.
 async fn cluster() -> Option<[Server; 2]> {
     match Flavor::chosen() {

@@ -79,7 +79,7 @@ async fn default_accounts_log_in_with_and_without_a_cached_password() {
     }
 }
 
-/// The server has forgotten what it has seen: proved by what a client has to say until it is in, the first time and
+/// The server has forgotten what it has seen: shown by what a client has to say until it is in, the first time and
 /// again.
 async fn the_first_login_says_the_password(server: &Server) {
     let said = async || -> u64 {
@@ -203,7 +203,7 @@ async fn a_login_plugin_works_or_ends_the_warm_up_with_advice() {
     }
 }
 
-/// MySQL does not tell who has an account: it asks for the password in some way of its own choice, which the driver
+/// MySQL does not say which accounts exist: it asks for the password in some way of its own choice, which the driver
 /// may not know.
 #[tokio::test]
 async fn the_error_for_an_unknown_user_says_to_check_the_user() {
@@ -292,7 +292,7 @@ async fn a_server_that_became_read_only_is_known_by_its_words() {
                 "read_only",
                 "The MySQL server is running with the --read-only option so it cannot execute this statement",
             ),
-            // Nobody may write then; who may when it is read-only only, is told so.
+            // Nobody may write then; an account that may when it is only read-only gets an error that says so.
             (
                 "super",
                 "super_read_only",

@@ -123,10 +123,10 @@ impl Misdeed {
                     | Self::OldAnswer
                     | Self::AbsurdSettings
             ),
-            // Only one of the connections opened at a time is asked for facts: the other was proved otherwise.
+            // Only one of the connections opened at a time is asked for facts: the other was validated otherwise.
             Moment::Facts | Moment::Init | Moment::Reset | Moment::Caller => true,
             // Behind the right answer: the next question will not have its own.
-            Moment::Proof => matches!(
+            Moment::Validation => matches!(
                 self,
                 Self::OneMore | Self::AbsurdSettings | Self::SettingsOfText | Self::TwoRows
             ),
@@ -162,7 +162,7 @@ impl Misdeed {
             Self::RowsForOk | Self::TextForNumber => wire.raw(&text).await?,
             Self::TwoRows => {
                 let once = &["1", "1", "1", "1", "1", "1", "1"][..];
-                let nonce = nonce_of(question);
+                let nonce = number_of(question);
                 let first = &[nonce, "1", "1", "1", "1", "1", "1"][..];
                 wire.raw(&rows(&[first, once, once])).await?;
             }
@@ -236,7 +236,7 @@ impl Misdeed {
             }
             Self::OldAnswer => wire.raw(&rows(&[&["4711"]])).await?,
             Self::AbsurdSettings => {
-                let nonce = nonce_of(question);
+                let nonce = number_of(question);
                 let most = "18446744073709551615";
                 let absurd = [nonce, "", "0", most, most, most, "maybe"];
                 match question.moment() {
@@ -246,7 +246,7 @@ impl Misdeed {
                 }
             }
             Self::SettingsOfText => {
-                let nonce = nonce_of(question);
+                let nonce = number_of(question);
                 match question.moment() {
                     Moment::Settings => wire.raw(&rows(&[&["many", "long"]])).await?,
                     Moment::Facts => {
@@ -261,8 +261,8 @@ impl Misdeed {
     }
 }
 
-/// The number that a proof asks for.
-fn nonce_of(question: &Question) -> &str {
+/// The number that a validation asks for.
+fn number_of(question: &Question) -> &str {
     let asked = question.text.trim_start_matches("SELECT ");
     asked.split(',').next().unwrap_or("1")
 }
@@ -362,7 +362,7 @@ async fn the_pool_meets(misdeed: Misdeed, moment: Moment) {
     if moment == Moment::Init {
         settings = settings.init(["SET @init = 1"]);
     }
-    if moment == Moment::Proof {
+    if moment == Moment::Validation {
         settings = settings.validate_after_idle(Duration::ZERO);
     }
     let pool = pool(settings);
@@ -444,7 +444,13 @@ async fn at_these(cases: impl Iterator<Item = (Misdeed, Moment)>) {
 /// A connection is opened for the pool, and every question of its opening is answered badly.
 #[tokio::test]
 async fn a_bad_answer_to_the_pool_ends_the_get_in_time_and_heals() {
-    at_all(&[Moment::Settings, Moment::Facts, Moment::Init, Moment::Proof]).await;
+    at_all(&[
+        Moment::Settings,
+        Moment::Facts,
+        Moment::Init,
+        Moment::Validation,
+    ])
+    .await;
 }
 
 #[tokio::test]
@@ -744,8 +750,8 @@ async fn an_opening_that_gets_rows_without_end_is_closed_in_time() {
     recovers(pool, &server, "after rows without end").await;
 }
 
-/// What the driver cannot be kept from: it makes room for as many columns as it is told of, and what no machine has
-/// ends the process. This tells if that changes; `docs/threats.md` warns of it.
+/// What the driver cannot be kept from: it makes room for as many columns as the server announces, and what no machine has
+/// ends the process. This fails if that changes; `docs/threats.md` warns of it.
 #[tokio::test]
 async fn a_number_of_columns_beyond_all_memory_ends_the_process() {
     let child = Command::new(env::current_exe().expect("this program"))
@@ -763,13 +769,13 @@ async fn a_number_of_columns_beyond_all_memory_ends_the_process() {
         .await
         .expect("an end")
         .expect("it ran");
-    let told = String::from_utf8_lossy(&ended.stderr);
+    let printed = String::from_utf8_lossy(&ended.stderr);
     assert!(
         ended.status.code().is_none(),
         "ended by a signal: {:?}",
         ended.status
     );
-    assert!(told.contains("memory allocation of"), "{told}");
+    assert!(printed.contains("memory allocation of"), "{printed}");
 }
 
 #[tokio::test]
@@ -787,6 +793,65 @@ async fn a_process_to_be_ended() {
         wire.hang().await
     });
     pool(settings(&server)).get().await.map(drop).ok();
+}
+
+/// In a process of its own, whose memory is nobody else's.
+#[tokio::test]
+async fn openings_that_get_bytes_without_end_take_little_memory() {
+    let child = Command::new(env::current_exe().expect("this program"))
+        .args([
+            "--exact",
+            "servers::hostile::a_process_that_gets_bytes_without_end",
+            "--ignored",
+            "--nocapture",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .output();
+    let ended = timeout(2 * PATIENCE, child)
+        .await
+        .expect("an end")
+        .expect("it ran");
+    let text = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success(), "{text}");
+    let peak = text
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    let peak = peak.expect("the most memory it had") / 1024;
+    println!("{peak} MiB at most");
+    // A packet of 4 MiB and its copy for each of four, and the program itself. What is not bounded takes gigabytes.
+    assert!(peak <= 640, "{peak} MiB");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by the test above, in a process of its own"]
+async fn a_process_that_gets_bytes_without_end() {
+    const OPENINGS: usize = 4;
+    // Told so, the driver asks for no settings; it would collect the answer.
+    let limit = "?max_allowed_packet=1048576";
+    for (options, misdeed, moment) in [
+        ("", Misdeed::EndlessPackets, Moment::Settings),
+        (limit, Misdeed::EndlessRows, Moment::Facts),
+        (limit, Misdeed::EndlessRows, Moment::Validation),
+        (limit, Misdeed::EndlessPackets, Moment::Facts),
+        (limit, Misdeed::EndlessResults, Moment::Facts),
+    ] {
+        let server = Scripted::start().await;
+        misbehave(&server, misdeed, moment, &Arc::new(AtomicBool::new(true)));
+        let settings = config(&format!("{}{options}", server.url()))
+            .size(OPENINGS)
+            .overflow(0)
+            .max_connecting(OPENINGS)
+            .connect_timeout(CONNECT_TIMEOUT);
+        let pool = pool(settings);
+        // Again and again, as one of them may leave something behind.
+        pool.get_within(3 * CONNECT_TIMEOUT).await.map(drop).ok();
+        pool.close().await;
+    }
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    println!("{status}");
 }
 
 /// Spoils what an honest server sends, anywhere, in any of some small ways.
@@ -971,7 +1036,7 @@ async fn one_pool_of_spoiled_answers(url: &str) {
 async fn a_panic_of_the_driver_counts_as_a_lost_connection() {
     let server = Scripted::start().await;
     let bad = Arc::new(AtomicBool::new(false));
-    misbehave(&server, Misdeed::EmptyPacket, Moment::Proof, &bad);
+    misbehave(&server, Misdeed::EmptyPacket, Moment::Validation, &bad);
     let pool = warm(settings(&server).validate_after_idle(Duration::ZERO)).await;
     bad.store(true, Ordering::Relaxed);
     server.behave();
@@ -988,7 +1053,7 @@ async fn a_panic_of_the_driver_counts_as_a_lost_connection() {
     recovers(pool, &server, "after panics").await;
 }
 
-/// An older server, or a proxy, does not know what tells servers apart.
+/// An older server, or a proxy, does not know the variable that is different on each server.
 #[tokio::test]
 async fn a_server_without_a_unique_id_works_and_gets_no_kill() {
     let server = Scripted::start().await;

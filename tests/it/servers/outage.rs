@@ -263,23 +263,23 @@ async fn slow_queries_on_all_connections_only_degrade_the_pool() {
     };
     let looking = async {
         let first = tokio::time::timeout(PATIENCE, watch.changed()).await;
-        let told = pool.health().last_error;
+        let error = pool.health().last_error;
         other
             .query_drop("DO RELEASE_LOCK('slow')")
             .await
             .expect("an answer");
         let second = tokio::time::timeout(PATIENCE, watch.changed()).await;
-        (first, told, second)
+        (first, error, second)
     };
-    let ((first, told, second), (), (), waited) = tokio::join!(looking, slow(), slow(), waiting);
+    let ((first, error, second), (), (), waited) = tokio::join!(looking, slow(), slow(), waiting);
     waited.expect("it was its turn");
     assert_eq!(
         (first, second),
         (Ok(Readiness::Degraded), Ok(Readiness::Ready))
     );
     assert!(Readiness::Degraded.is_serving());
-    let told = told.expect("the reason");
-    assert!(told.contains("all 2 connections are in use"), "{told}");
+    let error = error.expect("the reason");
+    assert!(error.contains("all 2 connections are in use"), "{error}");
     assert_eq!((pool.health().last_error, pool.metrics().opened), (None, 2));
 }
 
@@ -417,8 +417,11 @@ async fn a_name_that_does_not_resolve_is_reported_and_tried_again() {
     };
     let health = pool.health();
     assert_eq!(health.readiness, Readiness::Unavailable);
-    let told = health.last_error.expect("a reason");
-    assert!(told.contains("lookup") || told.contains("resol"), "{told}");
+    let error = health.last_error.expect("a reason");
+    assert!(
+        error.contains("lookup") || error.contains("resol"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

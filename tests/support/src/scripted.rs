@@ -330,12 +330,12 @@ pub struct Question {
 pub enum Moment {
     /// The driver asks for the server's settings.
     Settings,
-    /// The pool asks for the server's facts, which is the first proof.
+    /// The pool asks for the server's facts, which is the first validation.
     Facts,
     /// An `init` statement, recognised by its `@init`.
     Init,
-    /// A proof by itself.
-    Proof,
+    /// A validation by itself.
+    Validation,
     /// A session is reset.
     Reset,
     /// Anything else.
@@ -352,7 +352,7 @@ impl Question {
             Some(text) if text.starts_with("@@max_allowed") || text.starts_with("@@wait") => {
                 Moment::Settings
             }
-            Some(text) if number(text) => Moment::Proof,
+            Some(text) if number(text) => Moment::Validation,
             Some(text) if text.contains("@@version") => Moment::Facts,
             _ => Moment::Caller,
         }

@@ -196,7 +196,7 @@ impl Server {
         self.flavor
     }
 
-    /// The variable that tells this server from all others.
+    /// The variable that is different on every server.
     pub fn own_name(&self) -> &'static str {
         match self.flavor {
             Flavor::MariaDb => "@@server_uid",
@@ -373,7 +373,7 @@ impl Builder {
         self
     }
 
-    /// How many connections the server allows (300 unless told). `MariaDB` takes no less than 10.
+    /// How many connections the server allows (300 by default). `MariaDB` takes no less than 10.
     pub fn max_connections(self, count: u32) -> Self {
         assert!(count >= 10, "the server would make 10 of {count}");
         self.option(&format!("--max-connections={count}"))
@@ -423,7 +423,7 @@ impl Builder {
                 // A leftover of a run that ended with its machine.
                 fs::remove_dir_all(&folder).ok();
                 copy_folder(template(flavor), &data);
-                // Holds the name of its own by which MySQL tells itself from others; it makes another.
+                // Holds the name of its own by which MySQL is known from others; it makes another.
                 fs::remove_file(data.join("auto.cnf")).ok();
                 let mut command = flavor.command(&data, port, admin_port);
                 if tls_required {
@@ -618,7 +618,7 @@ fn template(flavor: Flavor) -> &'static Path {
         let version = Command::new(flavor.program())
             .arg("--version")
             .output()
-            .expect("the server tells its version");
+            .expect("the server prints its version");
         let mut hasher = DefaultHasher::new();
         (version.stdout, users()).hash(&mut hasher);
         let template = scratch().join(format!("template-{:016x}", hasher.finish()));
@@ -739,7 +739,7 @@ fn log_since(log: &Path, start: u64) -> String {
     String::from_utf8_lossy(text.get(start..).unwrap_or_default()).into_owned()
 }
 
-/// True if every thread of the process is stopped. Where `/proc` does not tell, it is taken for granted.
+/// True if every thread of the process is stopped. Where `/proc` does not say, it is taken for granted.
 fn is_stopped(pid: u32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return true;

@@ -1,6 +1,6 @@
 //! Tests that are skipped, and say so where it is seen.
 //!
-//! To the test runner a test that did nothing has passed. So it is told on standard error itself, past the runner, which
+//! To the test runner a test that did nothing has passed. So it is written to standard error itself, past the runner, which
 //! shows the output of failed tests only; and with `TESTS_SKIP_NOTHING` set, a test that lacks something fails.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-/// Tells that this test does not apply here, such as to the other of the two servers.
+/// Says that this test does not apply here, such as to the other of the two servers.
 pub fn skip(reason: &str) {
     let current = thread::current();
     // The runner names each test's thread after it.
@@ -17,7 +17,7 @@ pub fn skip(reason: &str) {
     writeln!(io::stderr(), "SKIPPED {test}: {reason}").ok();
 }
 
-/// Tells that this test cannot run for want of something that this machine could have.
+/// Says that this test cannot run for want of something that this machine could have.
 ///
 /// # Panics
 ///

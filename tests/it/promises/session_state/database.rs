@@ -114,7 +114,7 @@ impl Database {
         for seen in ["variable: autocommit=", "account: ", "hidden table: "] {
             assert!(fingerprint.has(seen), "{fingerprint:#?}");
         }
-        assert!(!fingerprint.has("not told"), "{fingerprint:#?}");
+        assert!(!fingerprint.has("not shown"), "{fingerprint:#?}");
         Ok(Fresh { conn, fingerprint })
     }
 
@@ -126,8 +126,8 @@ impl Database {
             .await
             .expect("a session at its beginning");
         let (ran, _) = self.check_on(fresh, text).await;
-        if let Err(told) = ran.is_as_foretold(text) {
-            panic!("in the mode {mode:?}: {told}");
+        if let Err(wrong) = ran.is_as_foretold(text) {
+            panic!("in the mode {mode:?}: {wrong}");
         }
         ran
     }
@@ -161,18 +161,18 @@ impl Ran {
     /// Tells what is wrong if the text changed more than was foretold.
     pub(super) fn is_as_foretold(&self, text: &[u8]) -> Result<(), String> {
         let effect = sql::effect_of(text);
-        let told = |what: &str| {
+        let wrong = |what: &str| {
             Err(format!(
                 "{what}: {}\n{effect:?}\n{self:#?}",
                 text.escape_ascii()
             ))
         };
         if !self.changes.foretold_by(effect) {
-            told("not foretold")
+            wrong("not foretold")
         } else if let Some(command) = self.changes.unseen_command(effect) {
-            told(command)
+            wrong(command)
         } else if self.changes.moves_last_insert_id(effect, text) {
-            told("moves LAST_INSERT_ID()")
+            wrong("moves LAST_INSERT_ID()")
         } else {
             Ok(())
         }

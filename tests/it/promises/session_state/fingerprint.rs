@@ -7,7 +7,7 @@
 //! `LAST_INSERT_ID()` is looked at by itself. A reset would clear it, and yet it is not counted as state: nothing but
 //! an `INSERT` or a `REPLACE` may move it, which is checked of everything that is called neutral, and who reads it
 //! without having inserted anything has a mistake that no pool can mend. `ROW_COUNT()`, `FOUND_ROWS()`, warnings and
-//! errors tell of the statement just before: the fingerprint itself is that.
+//! errors are of the statement just before: the fingerprint itself is that.
 
 use std::{collections::BTreeSet, fmt::Write, fs, path::PathBuf};
 
@@ -71,7 +71,7 @@ const WITH_DATABASE: [&str; 2] = [
 const OF_TRANSACTION: &str = "transaction: ";
 /// The rights of the session.
 const OF_ROLE: [&str; 2] = ["account: ", "role: "];
-/// What tells one connection from another, and no more.
+/// What differs from one connection to another, and no more.
 const OF_CONNECTION: &str = "variable: pseudo_thread_id=";
 
 /// The number by which the performance schema knows the session.
@@ -226,7 +226,8 @@ impl Listing {
         if let Err(error) = listed.await {
             let code = server_code(&error).ok_or(error)?;
             let next = labels.next().unwrap_or(&"more");
-            writeln!(lines, "not told from {next} on: error {code}").expect("it can be written to");
+            writeln!(lines, "not shown from {next} on: error {code}")
+                .expect("it can be written to");
         }
         Ok(lines)
     }
@@ -429,7 +430,7 @@ impl Changes {
         changing.next().filter(|_| effect == Effect::NEUTRAL)
     }
 
-    /// Whether `LAST_INSERT_ID()` tells something else by a text that is called neutral and inserts nothing.
+    /// Whether `LAST_INSERT_ID()` is changed by a text that is called neutral and inserts nothing.
     pub(super) fn moves_last_insert_id(&self, effect: Effect, text: &[u8]) -> bool {
         let text = String::from_utf8_lossy(text).to_uppercase();
         let inserts = ["INSERT", "REPLACE"].iter().any(|verb| text.contains(verb));

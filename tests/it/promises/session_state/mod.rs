@@ -150,7 +150,7 @@ const SHOWN: [(&str, &str, Option<Flavor>); 19] = [
         None,
     ),
     // Tables that are not locked cannot be looked at, the server's lists among them.
-    ("LOCK TABLES item READ", "not told from ", None),
+    ("LOCK TABLES item READ", "not shown from ", None),
     (
         "HANDLER item OPEN",
         "transaction: TABLE",
@@ -385,7 +385,7 @@ fn runner(seed: &mut Seed, times: u32) -> TestRunner {
     let config = ProptestConfig {
         cases: usual.cases * times,
         max_shrink_iters: 2_000,
-        // The seed tells how to repeat it.
+        // The seed is enough to repeat it.
         failure_persistence: None,
         ..usual
     };
