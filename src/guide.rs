@@ -8,6 +8,7 @@
 //! | [Observability](observability) | metrics, log events and spans |
 //! | [Performance](performance) | measured beside other pools |
 //! | [Limits](limits) | what the pool cannot do |
+//! | [Architecture](architecture) | how the inside fits together |
 //! | [Threats](threats) | what a hostile server, caller, network or reader of logs can and cannot do |
 //! | [Coming from SQLAlchemy](coming_from_sqlalchemy) | each setting, event and habit, and its replacement |
 //! | [Coming from `mysql_async`'s pool](coming_from_mysql_async) | the same driver, another pool |
@@ -77,6 +78,7 @@ guides! {
     observability: "observability.md",
     performance: "performance.md",
     limits: "limits.md",
+    architecture: "architecture.md",
     threats: "threats.md",
     coming_from_sqlalchemy: "coming-from-sqlalchemy.md",
     coming_from_mysql_async: "coming-from-mysql-async.md",

@@ -1,11 +1,11 @@
 //! A warm, safe connection pool for MySQL and MariaDB: deadpool's managed pool around
-//! [`mysql_async`], with an explicit warm-up, and readiness as a fact.
+//! [`mysql_async`], with an explicit warm-up and a readiness that the pool knows.
 //!
-//! - **Warm.** [`Pool::warm_up`] opens and checks all connections before the first request needs one, and the pool
-//!   replaces them before they grow old. A caller never opens a connection itself.
-//! - **Readiness.** [`Pool::readiness`] says, without asking the server, whether the pool can serve.
-//! - **Safe.** A connection is lent again only if nothing of its last borrower is left on it: no answer that is still on
-//!   its way, no open transaction, no changed session.
+//! - **Warm.** [`Pool::warm_up`] opens and validates all connections before the first request needs
+//!   one, and the pool replaces them before they grow old. A caller never opens a connection itself.
+//! - **Readiness.** [`Pool::readiness`] says whether the pool can serve, without asking the server.
+//! - **Safe.** A connection is handed out again only if nothing of its last caller is left on it: no
+//!   answer still on its way, no open transaction, no changed session, no other role.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -27,23 +27,27 @@
 //! # }
 //! ```
 //!
-//! Start at [`PoolConfig`] for the settings, [`Pool`] for all that a pool does, [`PooledConn`] for what a
-//! caller holds, [`Readiness`] for probes, [`Error`] for what can go wrong, [`Reset`] for what one borrower
-//! may leave to the next. The [guides](guide) tell of sizing, of what happens when
-//! something goes wrong, of threats, and of coming from SQLAlchemy, `mysql_async`'s pool, sqlx or deadpool.
+//! Start with [`PoolConfig`] for the settings, [`Pool`] for what a pool does, [`PooledConn`] for what
+//! a caller holds, [`Readiness`] for probes, [`Error`] for what can go wrong, and [`Reset`] for what
+//! one caller may leave to the next. The [guides](guide) cover guarantees, sizing, observability,
+//! what happens when something goes wrong, threats, and migrating from SQLAlchemy, `mysql_async`'s
+//! pool, sqlx or deadpool.
 //!
 //! These words have one meaning throughout:
 //!
 //! | word | meaning |
 //! |---|---|
-//! | size, overflow | connections kept open; further ones allowed while callers wait |
-//! | limit | `size + overflow`: what the server sees at most, connections being opened or closed included |
-//! | get, return | a caller (the borrower) takes a connection; it drops it |
-//! | idle, in use | an open connection that nobody holds; one that a caller holds |
-//! | clean | make a returned connection as good as new, in the background: read what is pending, roll back, reset |
-//! | prove | learn by a round trip that a connection is alive and its answers in order: ask for a random number, and compare |
-//! | suspect | not proved since another connection was found dead; proved before it is lent |
+//! | size, overflow | connections kept open; further ones allowed under load |
+//! | limit | `size + overflow`: all that the server may see, those being opened or closed included |
+//! | get, return; caller | obtain a connection, drop it; whoever does so |
+//! | idle, in use | the two states of an open connection |
+//! | validate | ask a connection for a fresh random number and compare the answer: one round trip |
+//! | clean | make a returned connection as good as new, in the background |
 //! | discard, retire | close a connection instead of keeping it; replace one because of its age |
+//! | suspect | last validated before another connection was found dead |
+//! | warm up | open, initialise and validate `size` connections |
+//! | transient, permanent | an error that may go away by itself; one that will not |
+
 // Marks in the docs what needs a feature; docs.rs sets it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
@@ -59,6 +63,8 @@
     )
 )]
 
+// Folders import downwards only: pool, connection, lifecycle, shared, engine, telemetry, session,
+// config, error, report, time. docs/architecture.md has the map, the invariants and the locks.
 mod connection;
 mod engine;
 mod lifecycle;
@@ -73,7 +79,7 @@ pub mod error;
 pub mod guide;
 pub mod report;
 
-/// What has happened since a pool was made, in numbers; read by [`Pool::metrics`].
+/// What has happened since a pool was created, in numbers; read by [`Pool::metrics`].
 pub mod metrics {
     pub use crate::telemetry::{DiscardReason, Histogram, PoolMetrics};
 }
