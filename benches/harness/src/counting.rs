@@ -6,14 +6,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use mysql_warm_pool::mysql_async::{Opts, OptsBuilder};
+use mysql_warm_pool::mysql_async::Opts;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
 
-use crate::Result;
+use crate::{Result, via};
 
 /// In front of one server; ends when it is dropped.
 pub struct CountingProxy {
@@ -47,10 +47,7 @@ impl CountingProxy {
 
     /// The same server by way of the proxy.
     pub fn opts(&self, server: &Opts) -> Opts {
-        OptsBuilder::from_opts(server.clone())
-            .ip_or_hostname(Ipv4Addr::LOCALHOST.to_string())
-            .tcp_port(self.port)
-            .into()
+        via(server, self.port)
     }
 
     /// What went through since the last time this was asked.

@@ -11,6 +11,7 @@
 //! | `pools.rs` | the peers that share the driver: bare connections, this pool, deadpool, the driver's pool |
 //! | `opening.rs` | opening many connections, timed |
 //! | `instructions.rs` | instructions of one piece of work, counted by callgrind |
+//! | `table.rs` | a table of promises: figure, bound, met or not |
 //! | `counting.rs` | a proxy that counts connections and round trips |
 //! | `bin/repeat.rs` | does one piece of work so many times, for a profiler |
 
@@ -21,6 +22,7 @@ pub mod measure;
 pub mod opening;
 pub mod peer;
 pub mod pools;
+pub mod table;
 pub mod work;
 
 use std::env;
@@ -35,6 +37,14 @@ pub use crate::{
 
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// The same server by way of a proxy at that port of this machine.
+pub fn via(opts: &Opts, port: u16) -> Opts {
+    OptsBuilder::from_opts(opts.clone())
+        .ip_or_hostname("127.0.0.1")
+        .tcp_port(port)
+        .into()
+}
 
 /// The server that `DATABASE_URL` names, always over TCP: the driver would open a second connection
 /// to the server's Unix socket, past any proxy.

@@ -1,6 +1,6 @@
-//! Rounds, and what is made of them.
+//! Rounds, and what is made of them; conditions to wait for.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Result;
 
@@ -110,4 +110,28 @@ pub fn quantile(sorted: &[Duration], share: f64) -> Option<Duration> {
         .get((sorted.len() as f64 * share) as usize)
         .or(sorted.get(last))
         .copied()
+}
+
+/// Waits until it holds; fails after half a minute.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let start = Instant::now();
+    while !holds().await? {
+        if start.elapsed() > Duration::from_secs(30) {
+            return Err(format!("not so after {:?}: {what}", start.elapsed()).into());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
+}
+
+/// The median of so many tries.
+pub async fn median_of(
+    tries: usize,
+    mut attempt: impl AsyncFnMut() -> Result<Duration>,
+) -> Result<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..tries {
+        times.push(attempt().await?.as_secs_f64());
+    }
+    Ok(Duration::from_secs_f64(median(times)))
 }

@@ -2,13 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use harness::Result;
+use harness::{Result, measure::median_of, table::Table};
 use mysql_warm_pool::mysql_async::{Conn, Opts, TxOpts, prelude::Queryable};
 
-use crate::{
-    pools::{median_of, settings, warm},
-    table::Table,
-};
+use crate::pools::{settings, warm};
 
 const TABLE: &str = "mysql_warm_pool_promises";
 

@@ -2,15 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use harness::Result;
+use harness::{
+    Result,
+    measure::{median_of, until},
+    table::Table,
+    via,
+};
 use mysql_warm_pool::{Pool, mysql_async::Opts};
 use test_support::{Proxy, Server};
 use tokio::net::TcpListener;
 
-use crate::{
-    pools::{median_of, settings, until, via, warm},
-    table::Table,
-};
+use crate::pools::{settings, warm};
 
 const DEADLINE: Duration = Duration::from_millis(200);
 const BOUND: Duration = Duration::from_millis(50);
@@ -29,7 +31,7 @@ pub async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
     let proxy = Proxy::start(opts.tcp_port()).await;
     proxy.refuse().await;
     let figure = median_of(TRIES, async || {
-        late(&Pool::new(settings(&via(opts, &proxy)))?).await
+        late(&Pool::new(settings(&via(opts, proxy.port())))?).await
     });
     row(table, "a server that refuses", figure.await?);
 
@@ -48,7 +50,7 @@ pub async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
     let proxy = Proxy::start(opts.tcp_port()).await;
     proxy.stall_after(20);
     let figure = median_of(TRIES, async || {
-        late(&Pool::new(settings(&via(opts, &proxy)))?).await
+        late(&Pool::new(settings(&via(opts, proxy.port())))?).await
     });
     row(table, "a handshake that stalls half-way", figure.await?);
 

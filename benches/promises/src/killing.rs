@@ -3,16 +3,17 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use harness::Result;
+use harness::{
+    Result,
+    measure::{median_of, until},
+    table::Table,
+};
 use mysql_warm_pool::{
     OnCancel, Pool,
     mysql_async::{Conn, Opts, TxOpts, prelude::Queryable},
 };
 
-use crate::{
-    pools::{median_of, settings, until, warm},
-    table::Table,
-};
+use crate::pools::{settings, warm};
 
 const TRIES: usize = 7;
 const BOUND: Duration = Duration::from_millis(200);

@@ -5,13 +5,12 @@
 //! Times are medians over several rounds, ratios the median of the ratios within each round, whose
 //! sides take turns. A machine that does something else meanwhile shifts them: a run reports them
 //! and does not fail. Counts repeat exactly; with `--exact` they alone are measured, and the
-//! program fails if one is off. `compare-peers` measures the promises that compare the pool with
-//! others.
+//! program fails if one is off. `service-promises` measures the example service, `compare-peers` the
+//! promises that compare the pool with others.
 //!
 //! | file | job |
 //! |---|---|
-//! | `table.rs` | the table: promise, figure, bound, met or not |
-//! | `pools.rs` | pools on the server, and conditions to wait for |
+//! | `pools.rs` | pools on the server |
 //! | `exact.rs` | what repeats exactly: instructions, connections, round trips |
 //! | the others | one group of promises each |
 
@@ -23,27 +22,23 @@ mod memory;
 mod outage;
 mod pools;
 mod scale;
-mod service;
 mod spike;
-mod table;
 mod upkeep;
 mod warming;
 
 use std::{env, process::ExitCode};
 
-use harness::Result;
+use harness::{Result, table::Table};
 use mysql_warm_pool::mysql_async::Opts;
 use tokio::runtime::Runtime;
-
-use crate::table::Table;
 
 const USAGE: &str = "\
 usage: promises [--exact] [GROUP...]
 --exact  measure only what repeats exactly, and end with status 1 unless every bound is met
-groups:  exact scale memory spike warming upkeep deadlines killing cleaning outage service
+groups:  exact scale memory spike warming upkeep deadlines killing cleaning outage
          (all of them, unless some are named)";
 
-const GROUPS: [&str; 11] = [
+const GROUPS: [&str; 10] = [
     "exact",
     "scale",
     "memory",
@@ -54,7 +49,6 @@ const GROUPS: [&str; 11] = [
     "killing",
     "cleaning",
     "outage",
-    "service",
 ];
 
 fn main() -> Result<ExitCode> {
@@ -104,7 +98,6 @@ async fn measure(group: &str, table: &mut Table, opts: &Opts) -> Result<()> {
         "killing" => killing::measure(table, opts).await,
         "cleaning" => cleaning::measure(table, opts).await,
         "outage" => outage::measure(table).await,
-        "service" => service::measure(table, opts).await,
         other => Err(format!("there is no group {other}").into()),
     }
 }

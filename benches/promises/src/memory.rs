@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::Result;
+use harness::{
+    Result,
+    measure::until,
+    table::{Table, Unit},
+};
 use mysql_warm_pool::mysql_async::{Conn, Opts};
 use peak_alloc::PeakAlloc;
 use test_support::{
@@ -16,8 +20,8 @@ use test_support::{
 };
 
 use crate::{
-    pools::{settings, until, warm},
-    table::{Table, Unit},
+    on_one_thread,
+    pools::{settings, warm},
 };
 
 /// Counts the bytes that are allocated now.
@@ -26,7 +30,7 @@ static ALLOCATED: PeakAlloc = PeakAlloc;
 
 pub async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
     idle_connections(table, opts).await?;
-    hostile_servers(table).await
+    on_one_thread(hostile_servers(table))
 }
 
 async fn idle_connections(table: &mut Table, opts: &Opts) -> Result<()> {

@@ -8,15 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Result, measure::median};
+use harness::{
+    Result,
+    measure::{median, until},
+    table::{Table, Unit},
+};
 use mysql_warm_pool::{Pool, Readiness, mysql_async::prelude::Queryable};
 use test_support::{Proxy, Server};
 use tokio::task::JoinSet;
 
-use crate::{
-    pools::{settings, until, warm},
-    table::{Table, Unit},
-};
+use crate::pools::{settings, warm};
 
 const ROUNDS: usize = 3;
 const LASTING: Duration = Duration::from_secs(1);

@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{Result, measure::SideBySide};
+use harness::{
+    Result,
+    measure::{SideBySide, until},
+    table::{Table, Unit},
+    via,
+};
 use mysql_warm_pool::{
     Pool,
     mysql_async::{Opts, prelude::Queryable},
@@ -10,14 +15,11 @@ use mysql_warm_pool::{
 use test_support::Proxy;
 use tokio::task::JoinSet;
 
-use crate::{
-    pools::{settings, until, via, warm},
-    table::{Table, Unit},
-};
+use crate::pools::{settings, warm};
 
 pub async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
     let proxy = Proxy::start(opts.tcp_port()).await;
-    let pool = warm(settings(&via(opts, &proxy)).size(5).overflow(0)).await?;
+    let pool = warm(settings(&via(opts, proxy.port())).size(5).overflow(0)).await?;
     proxy.delay_opening(Duration::from_millis(150));
     let spike = async |overflow| {
         pool.resize(5, overflow)?;

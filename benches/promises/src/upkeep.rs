@@ -9,7 +9,9 @@ use std::{
 use futures_util::future::join_all;
 use harness::{
     Result,
-    measure::{median, quantile},
+    measure::{median, median_of, quantile, until},
+    table::{Table, Unit},
+    via,
 };
 use mysql_warm_pool::{
     Pool,
@@ -23,8 +25,7 @@ use tokio::{
 
 use crate::{
     on_one_thread,
-    pools::{median_of, settings, until, via, warm},
-    table::{Table, Unit},
+    pools::{settings, warm},
 };
 
 const ROUNDS: usize = 3;
@@ -48,7 +49,9 @@ fn lasting() -> Duration {
 /// A load on a pool that replaces its connections every 2 s, and on one that keeps them.
 async fn maximum_age(table: &mut Table, opts: &Opts, overflow: usize, bound: f64) -> Result<()> {
     let proxy = Proxy::start(opts.tcp_port()).await;
-    let config = settings(&via(opts, &proxy)).size(20).overflow(overflow);
+    let config = settings(&via(opts, proxy.port()))
+        .size(20)
+        .overflow(overflow);
     let (mut ratios, mut waited) = (Vec::new(), 0);
     for _ in 0..ROUNDS {
         let kept = warm(config.clone().recycle(None)).await?;
@@ -131,7 +134,7 @@ async fn overflow(table: &mut Table, opts: &Opts) -> Result<()> {
 /// Nobody asks: maintenance finds one dead, within one keepalive, and validates the others at once.
 async fn dead_connections(table: &mut Table, opts: &Opts) -> Result<()> {
     let proxy = Proxy::start(opts.tcp_port()).await;
-    let config = settings(&via(opts, &proxy))
+    let config = settings(&via(opts, proxy.port()))
         .size(10)
         .overflow(0)
         .keepalive(Duration::from_millis(300));

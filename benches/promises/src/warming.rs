@@ -2,14 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{Result, measure::SideBySide, opening};
+use harness::{
+    Result,
+    measure::{SideBySide, median_of},
+    opening,
+    table::{Table, Unit},
+    via,
+};
 use mysql_warm_pool::{Pool, mysql_async::Opts};
 use test_support::Proxy;
 
-use crate::{
-    pools::{median_of, settings, via},
-    table::{Table, Unit},
-};
+use crate::pools::settings;
 
 const CONNECTIONS: usize = 20;
 /// Latency of the link, each way.
@@ -22,7 +25,7 @@ pub async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
 
     let proxy = Proxy::start(opts.tcp_port()).await;
     proxy.delay(DELAY);
-    let far = via(opts, &proxy);
+    let far = via(opts, proxy.port());
     for (in_flight, promise) in [
         (4, "over a link of 10 ms, 4 in flight, to bare openings"),
         (8, "over a link of 10 ms, 8 in flight, to bare openings"),
@@ -53,7 +56,7 @@ async fn late(table: &mut Table, opts: &Opts) -> Result<()> {
     let took = median_of(5, async || {
         let proxy = Proxy::start(opts.tcp_port()).await;
         proxy.refuse().await;
-        let pool = Pool::new(settings(&via(opts, &proxy)).size(10))?;
+        let pool = Pool::new(settings(&via(opts, proxy.port())).size(10))?;
         let warming = {
             let pool = pool.clone();
             tokio::spawn(async move { pool.warm_up().await })

@@ -1,4 +1,4 @@
-//! The table: promise, figure, bound, met or not.
+//! A table of promises: figure, bound, met or not.
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
-//! The example service: probes that callers do not notice, and a start before its database.
+//! What the example service promises: probes that callers do not notice, and a start before its
+//! database.
+//!
+//! `scripts/with-database scripts/bench promises service`
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -14,7 +17,9 @@ use accounts_service::{Config, Service};
 use axum::{Router, body::Body};
 use harness::{
     Result,
-    measure::{median, median_ratio, quantile, turns},
+    measure::{median, median_ratio, quantile, turns, until},
+    table::{Table, Unit},
+    via,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, StatusCode, body::Bytes};
@@ -28,19 +33,18 @@ use test_support::Proxy;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
 use tower::ServiceExt;
 
-use crate::{
-    pools::{settings, until, via},
-    table::{Table, Unit},
-};
-
 const READINESS: &str = "/api/v1/common/health/readiness";
 const ACCOUNTS: &str = "/api/v1/accounts";
 /// 200 requests a second.
 const APART: Duration = Duration::from_millis(5);
 
-pub async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
-    probing(table, opts).await?;
-    starting(table, opts).await
+#[tokio::main]
+async fn main() -> Result<()> {
+    let opts = harness::database()?;
+    let mut table = Table::begin();
+    table.group("service");
+    probing(&mut table, &opts).await?;
+    starting(&mut table, &opts).await
 }
 
 /// The service on threads of its own, as the program it is has them.
@@ -124,7 +128,7 @@ impl Client {
 /// Ten thousand readiness probes a second, beside callers.
 async fn probing(table: &mut Table, opts: &Opts) -> Result<()> {
     const ROUNDS: usize = 21;
-    let running = Running::start(settings(opts).size(5).overflow(5)).await?;
+    let running = Running::start(PoolConfig::from_opts(opts.clone()).size(5).overflow(5)).await?;
     let client = &running.client;
     until("it is ready", async || client.is_ready().await).await?;
     let new = json!({"owner": "Ada", "balance": 1});
@@ -255,7 +259,7 @@ async fn start(opts: &Opts) -> Result<(Duration, f64)> {
     const STEADY: Duration = Duration::from_secs(3);
     let proxy = Proxy::start(opts.tcp_port()).await;
     proxy.refuse().await;
-    let running = Running::start(settings(&via(opts, &proxy))).await?;
+    let running = Running::start(PoolConfig::from_opts(via(opts, proxy.port()))).await?;
     let begin = Instant::now();
     let answered = Arc::<Mutex<Vec<Times>>>::default();
     let load = tokio::spawn(load(running.client.clone(), begin, Arc::clone(&answered)));
