@@ -1,10 +1,13 @@
-//! Borrows that leave something behind: a committed transaction, an open one, a user variable.
+//! Callers that leave something behind: a committed transaction, an open one, a user variable.
 //!
 //! Bare connections and deadpool clean nothing up: what they take is the work alone.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use criterion_benches::{Bench, criterion, group};
-use peers::{Name, Work};
+use harness::{
+    Work,
+    pools::{BARE, DEADPOOL, DRIVER, OURS},
+};
 
 fn cleaning(criterion: &mut Criterion) {
     let bench = Bench::new();
@@ -17,7 +20,7 @@ fn cleaning(criterion: &mut Criterion) {
             criterion,
             &format!("lookup and {what}, 8 tasks on 8 connections"),
         );
-        let peers = [Name::Bare, Name::Ours, Name::Deadpool, Name::Driver];
+        let peers = [BARE, OURS, DEADPOOL, DRIVER];
         bench.work(&mut group, &peers, work, (8, 8));
     }
 }

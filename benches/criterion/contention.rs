@@ -1,15 +1,18 @@
-//! More tasks than connections: lookups by 64 on 8, and mere handovers of one connection among 1 to 10,000 tasks that
-//! want it.
+//! More tasks than connections: lookups by 64 on 8, and mere handovers of one connection among 1 to
+//! 10,000 tasks that want it.
 //!
-//! A handover is a get, one turn for the other tasks while the connection is held, and a return.
+//! A handover is a get, one turn for the other tasks while the connection is in use, and a return.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use criterion_benches::{Bench, criterion, group};
-use peers::{Name, Work};
+use harness::{
+    Work,
+    pools::{BARE, DEADPOOL, DRIVER, DRIVER_UNRESET, OURS},
+};
 
 fn lookups(criterion: &mut Criterion) {
     let mut group = group(criterion, "lookups, 64 tasks on 8 connections");
-    let peers = [Name::Bare, Name::Ours, Name::Deadpool, Name::Driver];
+    let peers = [BARE, OURS, DEADPOOL, DRIVER];
     Bench::new().work(&mut group, &peers, Work::Lookup, (64, 8));
 }
 
@@ -20,7 +23,7 @@ fn handovers(criterion: &mut Criterion) {
             criterion,
             &format!("handovers, {waiting} tasks on 1 connection"),
         );
-        let peers = [Name::Ours, Name::Deadpool, Name::DriverUnreset];
+        let peers = [OURS, DEADPOOL, DRIVER_UNRESET];
         bench.work(&mut group, &peers, Work::Hold, (waiting, 1));
     }
 }

@@ -4,11 +4,14 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use criterion_benches::{Bench, criterion, group};
-use peers::{Name, Work};
+use harness::{
+    Work,
+    pools::{DEADPOOL, DRIVER_UNRESET, OURS},
+};
 
 fn get_and_return(criterion: &mut Criterion) {
     let mut group = group(criterion, "get and return");
-    let peers = [Name::Ours, Name::Deadpool, Name::DriverUnreset];
+    let peers = [OURS, DEADPOOL, DRIVER_UNRESET];
     Bench::new().work(&mut group, &peers, Work::Nothing, (1, 8));
 }
 

@@ -2,11 +2,14 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use criterion_benches::{Bench, criterion, group};
-use peers::{Name, Work};
+use harness::{
+    Work,
+    pools::{BARE, DEADPOOL, DRIVER, OURS},
+};
 
 fn throughput(criterion: &mut Criterion) {
     let mut group = group(criterion, "lookups, 8 tasks on 8 connections");
-    let peers = [Name::Bare, Name::Ours, Name::Deadpool, Name::Driver];
+    let peers = [BARE, OURS, DEADPOOL, DRIVER];
     Bench::new().work(&mut group, &peers, Work::Lookup, (8, 8));
 }
 

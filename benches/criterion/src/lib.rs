@@ -1,7 +1,8 @@
-//! What the benches share: peers on a server, and the way criterion has them work.
+//! How criterion runs the harness's peers.
 //!
-//! Each bench is a group that sets the pool beside bare connections, deadpool alone (no checks) and the driver's own
-//! pool, as far as they can do the work. `DATABASE_URL` names the server; `scripts/bench` runs them.
+//! Each bench is a group that sets the pool beside bare connections, deadpool alone (no checks) and
+//! the driver's own pool, as far as they can do the work. `DATABASE_URL` names the server;
+//! `scripts/bench` runs them.
 
 use std::{
     env,
@@ -9,8 +10,8 @@ use std::{
 };
 
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement::WallTime};
-use mysql_warm_pool::mysql_async::{Conn, Opts, OptsBuilder};
-use peers::{Name, Result, Work, item};
+use harness::{Peer, Result, Work, item};
+use mysql_warm_pool::mysql_async::{Conn, Opts};
 use tokio::runtime::Runtime;
 
 /// A runtime, and a server with the table that is looked up in; dropping it drops the table.
@@ -25,13 +26,11 @@ impl Bench {
     /// Without a server.
     pub fn new() -> Self {
         let begin = || -> Result<Self> {
-            let url = env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set")?;
-            let opts = OptsBuilder::from_opts(Opts::from_url(&url)?).prefer_socket(false);
             let bench = Self {
                 runtime: tokio::runtime::Builder::new_multi_thread()
                     .enable_all()
                     .build()?,
-                opts: opts.into(),
+                opts: harness::database()?,
             };
             bench.runtime.block_on(async {
                 let mut conn = Conn::new(bench.opts.clone()).await?;
@@ -52,30 +51,30 @@ impl Bench {
     pub fn work(
         &self,
         group: &mut BenchmarkGroup<'_, WallTime>,
-        peers: &[Name],
+        peers: &[Peer],
         work: Work,
         (tasks, connections): (u32, usize),
     ) {
-        for &name in peers {
-            let peer = self
+        for peer in peers {
+            let open = self
                 .runtime
-                .block_on(name.open(&self.opts, connections))
-                .expect("an open peer");
+                .block_on(peer.open(&self.opts, connections))
+                .expect("open connections");
             group.throughput(Throughput::Elements(u64::from(tasks)));
-            group.bench_function(name.long(), |bencher| {
+            group.bench_function(peer.title, |bencher| {
                 bencher.iter_custom(|times| {
                     self.runtime.block_on(async {
                         let times = u32::try_from(times).expect("not so many");
-                        let begun = Instant::now();
-                        peer.times(work, tasks, times * tasks)
+                        let start = Instant::now();
+                        open.times(work, tasks, times * tasks)
                             .await
                             .expect("done work");
-                        begun.elapsed()
+                        start.elapsed()
                     })
                 });
             });
             // What the pools close, they close on the runtime.
-            self.runtime.block_on(async { drop(peer) });
+            self.runtime.block_on(async { drop(open) });
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use peers::Name;
+use harness::pools::{BARE, DEADPOOL, DRIVER, DRIVER_UNRESET, OURS};
 
-use crate::{Found, get_and_return, throughput};
+use crate::{comparison::Found, get_and_return, throughput};
 
 /// One line for each promise that the run could judge.
 pub struct Promises(Vec<Promise>);
@@ -34,12 +34,12 @@ impl Promises {
     fn of_get_and_return(&mut self, compared: &get_and_return::Compared) {
         self.at_most(
             "get and return: at most 2.5 times deadpool",
-            compared.ratio(Name::Ours, Name::Deadpool),
+            compared.ratio(OURS, DEADPOOL),
             2.5,
         );
         if let (Some(ours), Some(driver)) = (
-            compared.instructions(Name::Ours),
-            compared.instructions(Name::DriverUnreset),
+            compared.instructions(OURS),
+            compared.instructions(DRIVER_UNRESET),
         ) {
             self.0.push(Promise {
                 what: "get and return: fewer instructions than mysql_async::Pool without reset"
@@ -53,17 +53,17 @@ impl Promises {
     fn of_even_throughput(&mut self, compared: &throughput::Compared) {
         self.at_least(
             "8 tasks on 8: at least 95 % of bare",
-            compared.ratio(Name::Ours, Name::Bare),
+            compared.ratio(OURS, BARE),
             0.95,
         );
         self.of_throughput("8 tasks on 8", compared);
     }
 
     fn of_crowded_throughput(&mut self, compared: &throughput::Compared) {
-        let best = compared.fastest(Name::is_unsafe);
+        let best = compared.fastest(|peer| peer.is_unsafe());
         self.at_least(
             "64 tasks on 8: at least 95 % of the best unsafe peer",
-            best.and_then(|best| compared.ratio(Name::Ours, best)),
+            best.and_then(|best| compared.ratio(OURS, best)),
             0.95,
         );
         self.of_throughput("64 tasks on 8", compared);
@@ -72,19 +72,19 @@ impl Promises {
     fn of_throughput(&mut self, tasks: &str, compared: &throughput::Compared) {
         self.at_least(
             &format!("{tasks}: at least 2.5 times mysql_async::Pool"),
-            compared.ratio(Name::Ours, Name::Driver),
+            compared.ratio(OURS, DRIVER),
             2.5,
         );
-        let fastest = compared.fastest(|name| !matches!(name, Name::Ours | Name::Bare));
+        let fastest = compared.fastest(|peer| peer != OURS && peer != BARE);
         if let Some(fastest) = fastest
-            && let (Some(ours), Some(theirs)) = (compared.p99(Name::Ours), compared.p99(fastest))
+            && let (Some(ours), Some(theirs)) = (compared.p99(OURS), compared.p99(fastest))
         {
             let what = format!("{tasks}: p99 not above that of the fastest peer");
-            let found = format!("{ours:.0} µs, {} {theirs:.0} µs", fastest.short());
+            let found = format!("{ours:.0} µs, {} {theirs:.0} µs", fastest.name);
             self.0.push(Promise {
                 what,
                 found,
-                // As it is told: in whole microseconds.
+                // As printed: in whole microseconds.
                 met: ours.round() <= theirs.round(),
             });
         }
@@ -93,7 +93,7 @@ impl Promises {
     fn of_cleaning(&mut self, what: &str, compared: &throughput::Compared) {
         self.at_least(
             &format!("{what}: at least as fast as mysql_async::Pool"),
-            compared.ratio(Name::Ours, Name::Driver),
+            compared.ratio(OURS, DRIVER),
             1.0,
         );
     }

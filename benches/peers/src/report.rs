@@ -1,11 +1,11 @@
-//! What was found, as the README tells it and as data.
+//! What was found: the README's tables, and all of it as data.
 
 use std::fmt::Write as _;
 
-use peers::Name;
+use harness::pools::{BARE, DEADPOOL, DRIVER, DRIVER_UNRESET, OURS};
 use serde_json::{Value, json};
 
-use crate::{Found, throughput};
+use crate::{comparison::Found, throughput};
 
 /// The README's tables.
 pub fn markdown(found: &Found) -> String {
@@ -15,12 +15,12 @@ pub fn markdown(found: &Found) -> String {
     text += "|---|---|---:|---:|---:|---:|---:|\n";
     let crowded = found.crowded.rows();
     for even in found.even.rows() {
-        let crowded = crowded.iter().find(|row| row.name == even.name);
+        let crowded = crowded.iter().find(|row| row.peer == even.peer);
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {:.0} µs | {} | {} |",
-            told(even.name),
-            safety(even.name),
+            even.peer.readme,
+            even.peer.safety,
             thousands(even.per_second),
             ratio(even.ratio),
             even.p99,
@@ -28,35 +28,35 @@ pub fn markdown(found: &Found) -> String {
             crowded.map_or_else(String::new, |row| format!("{:.0} µs", row.p99)),
         );
     }
-    text += "\n| lookup, 8 tasks on 8, and in each borrow | bare | this pool | `mysql_async::Pool` | this pool to that |\n";
+    text += "\n| lookup, 8 tasks on 8, and after each get | bare | this pool | `mysql_async::Pool` | this pool to that |\n";
     text += "|---|---:|---:|---:|---:|\n";
     for (what, compared) in &found.cleaning {
-        let per_second = |name| {
+        let per_second = |peer| {
             compared
-                .per_second(name)
+                .per_second(peer)
                 .map_or_else(String::new, thousands)
         };
         let _ = writeln!(
             text,
             "| {what} | {} | {} | {} | {} |",
-            per_second(Name::Bare),
-            per_second(Name::Ours),
-            per_second(Name::Driver),
-            ratio(compared.ratio(Name::Ours, Name::Driver)),
+            per_second(BARE),
+            per_second(OURS),
+            per_second(DRIVER),
+            ratio(compared.ratio(OURS, DRIVER)),
         );
     }
     text += "\n| get and return, nothing sent | time | to deadpool | instructions |\n|---|---:|---:|---:|\n";
-    for name in [Name::Ours, Name::Deadpool, Name::DriverUnreset] {
+    for peer in [OURS, DEADPOOL, DRIVER_UNRESET] {
         let compared = &found.get_and_return;
-        if let Some(ns) = compared.ns(name) {
+        if let Some(ns) = compared.ns(peer) {
             let _ = writeln!(
                 text,
                 "| {} | {:.2} µs | {} | {} |",
-                told(name),
+                peer.readme,
                 ns / 1e3,
-                ratio(compared.ratio(name, Name::Deadpool)),
+                ratio(compared.ratio(peer, DEADPOOL)),
                 compared
-                    .instructions(name)
+                    .instructions(peer)
                     .map_or_else(|| "not counted".to_owned(), thousands),
             );
         }
@@ -70,9 +70,9 @@ pub fn json(found: &Found) -> String {
     let compared = |compared: &throughput::Compared| -> Value {
         let rows = compared.rows().into_iter().map(|row| {
             json!({
-                "peer": row.name.short(),
-                "name": row.name.long(),
-                "safety": safety(row.name),
+                "peer": row.peer.name,
+                "name": row.peer.title,
+                "safety": row.peer.safety.to_string(),
                 "per_second": row.per_second.round(),
                 "lowest": row.lowest.round(),
                 "highest": row.highest.round(),
@@ -95,38 +95,6 @@ pub fn json(found: &Found) -> String {
         "cleaning": cleaning,
     });
     format!("{data:#}\n")
-}
-
-/// Which of the borrowers' faults the next borrower is safe from.
-fn safety(name: Name) -> &'static str {
-    match name {
-        Name::Bare => "no pool",
-        Name::Ours => "yes",
-        Name::Deadpool | Name::DriverUnreset => "no",
-        // A reset or a rollback, or a ping, but nothing that sees an answer that came late.
-        Name::Driver
-        | Name::Bb8
-        | Name::Mobc
-        | Name::Sqlx
-        | Name::Sqlalchemy
-        | Name::SqlalchemyPing => "in part",
-    }
-}
-
-/// As the README calls it.
-fn told(name: Name) -> &'static str {
-    match name {
-        Name::Bare => "bare connections, no pool",
-        Name::Ours => "**mysql-warm-pool**",
-        Name::Deadpool => "deadpool, no checks",
-        Name::DriverUnreset => "`mysql_async::Pool`, no reset",
-        Name::Driver => "`mysql_async::Pool` as it comes",
-        Name::Bb8 => "bb8, ping on checkout",
-        Name::Mobc => "mobc, ping on checkout",
-        Name::Sqlx => "sqlx as it comes (ping on checkout)",
-        Name::Sqlalchemy => "SQLAlchemy with asyncmy, one process",
-        Name::SqlalchemyPing => "SQLAlchemy with `pool_pre_ping`",
-    }
 }
 
 fn ratio(ratio: Option<f64>) -> String {

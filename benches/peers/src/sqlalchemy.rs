@@ -1,8 +1,9 @@
-//! SQLAlchemy with asyncmy: a process of its own, which takes the same orders.
+//! The peer that is a Python program: SQLAlchemy with asyncmy, in a process that takes orders.
 
 use std::{env, process::Stdio};
 
 use futures_util::future::BoxFuture;
+use harness::{Length, Peer, Result, Round, Safety, Work, work::Connections};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -10,16 +11,36 @@ use tokio::{
     sync::Mutex,
 };
 
-use crate::{
-    measure::{Length, Round},
-    pools::{Peer, Result, Work},
-};
-
 /// Names the Python that has what `python/requirements.txt` lists; set by `scripts/compare-peers`.
 const PYTHON: &str = "PEERS_PYTHON";
 
+pub const SQLALCHEMY: Peer = Peer {
+    name: "sqlalchemy",
+    title: "SQLAlchemy with asyncmy",
+    readme: "SQLAlchemy with asyncmy, one process",
+    safety: Safety::InPart,
+    open: |_, connections| {
+        Box::pin(async move { Ok(Box::new(Sqlalchemy::start(connections, false)?) as _) })
+    },
+};
+
+pub const SQLALCHEMY_PING: Peer = Peer {
+    name: "sqlalchemy-ping",
+    title: "SQLAlchemy, pool_pre_ping",
+    readme: "SQLAlchemy with `pool_pre_ping`",
+    safety: Safety::InPart,
+    open: |_, connections| {
+        Box::pin(async move { Ok(Box::new(Sqlalchemy::start(connections, true)?) as _) })
+    },
+};
+
+/// Whether there is a Python to run it.
+pub fn is_at_hand() -> bool {
+    env::var_os(PYTHON).is_some_and(|python| !python.is_empty())
+}
+
 /// On the server that `DATABASE_URL` names. Its process ends with the value.
-pub struct Sqlalchemy(Mutex<Process>);
+struct Sqlalchemy(Mutex<Process>);
 
 struct Process {
     orders: ChildStdin,
@@ -28,11 +49,7 @@ struct Process {
 }
 
 impl Sqlalchemy {
-    pub fn is_at_hand() -> bool {
-        env::var_os(PYTHON).is_some_and(|python| !python.is_empty())
-    }
-
-    pub fn start(connections: usize, ping: bool) -> Result<Self> {
+    fn start(connections: usize, ping: bool) -> Result<Self> {
         let python = env::var_os(PYTHON).ok_or_else(|| format!("{PYTHON} is not set"))?;
         let mut child = Command::new(python)
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/peer.py"))
@@ -69,7 +86,7 @@ impl Sqlalchemy {
     }
 }
 
-impl Peer for Sqlalchemy {
+impl Connections for Sqlalchemy {
     fn round(&self, work: Work, tasks: usize, length: Length) -> BoxFuture<'_, Result<Round>> {
         Box::pin(async move {
             let order = json!({

@@ -1,20 +1,20 @@
 //! Work by many tasks: how much they get done, and how long each piece takes.
 
+use harness::{
+    Peer, Result, Round, Work,
+    measure::{median, median_ratio, turns},
+    pools::BARE,
+};
 use mysql_warm_pool::mysql_async::Opts;
 
-use peers::{
-    Name, Result, Round, Work,
-    measure::{median, median_ratio},
-};
+use crate::plan::{CONNECTIONS, Plan};
 
-use crate::{CONNECTIONS, Plan};
-
-/// What the peers did, in the order of their names.
-pub struct Compared(Vec<(Name, Vec<Round>)>);
+/// What each peer did, in the order of the tables.
+pub struct Compared(Vec<(Peer, Vec<Round>)>);
 
 /// One peer's line in a table.
 pub struct Row {
-    pub name: Name,
+    pub peer: Peer,
     pub per_second: f64,
     pub lowest: f64,
     pub highest: f64,
@@ -31,20 +31,17 @@ pub async fn compare(
     title: &str,
     work: Work,
     tasks: usize,
-    names: &[Name],
+    peers: &[Peer],
 ) -> Result<Compared> {
     let mut open = Vec::new();
-    for &name in names.iter().filter(|name| plan.peers.contains(name)) {
-        open.push((name, name.open(opts, CONNECTIONS).await?, Vec::new()));
+    for &peer in peers.iter().filter(|peer| plan.peers.contains(peer)) {
+        open.push((peer, peer.open(opts, CONNECTIONS).await?, Vec::new()));
     }
-    for round in 0..plan.rounds {
-        for turn in 0..open.len() {
-            let at = (round + turn) % open.len();
-            let (_, peer, rounds) = &mut open[at];
-            rounds.push(peer.round(work, tasks, plan.length).await?);
-        }
+    for at in turns(plan.rounds, open.len()) {
+        let (_, connections, rounds) = &mut open[at];
+        rounds.push(connections.round(work, tasks, plan.length).await?);
     }
-    let compared = open.into_iter().map(|(name, _, rounds)| (name, rounds));
+    let compared = open.into_iter().map(|(peer, _, rounds)| (peer, rounds));
     let compared = Compared(compared.collect());
     compared.print(title);
     Ok(compared)
@@ -52,54 +49,54 @@ pub async fn compare(
 
 impl Compared {
     /// Median of work done per second.
-    pub fn per_second(&self, name: Name) -> Option<f64> {
-        Some(median(self.all_per_second(name)?))
+    pub fn per_second(&self, peer: Peer) -> Option<f64> {
+        Some(median(self.all_per_second(peer)?))
     }
 
     /// How much work one does for each of the other's.
-    pub fn ratio(&self, name: Name, to: Name) -> Option<f64> {
+    pub fn ratio(&self, peer: Peer, to: Peer) -> Option<f64> {
         Some(median_ratio(
-            &self.all_per_second(name)?,
+            &self.all_per_second(peer)?,
             &self.all_per_second(to)?,
         ))
     }
 
     /// Median of the rounds' 99th percentiles, in microseconds.
-    pub fn p99(&self, name: Name) -> Option<f64> {
-        Some(median(self.rounds(name)?.iter().map(|round| round.p99)))
+    pub fn p99(&self, peer: Peer) -> Option<f64> {
+        Some(median(self.rounds(peer)?.iter().map(|round| round.p99)))
     }
 
     /// The one of these that does the most.
-    pub fn fastest(&self, among: impl Fn(Name) -> bool) -> Option<Name> {
-        let names = self.0.iter().map(|(name, _)| *name);
-        let speed = |name: &Name| self.per_second(*name).unwrap_or_default();
-        names
-            .filter(|name| among(*name))
+    pub fn fastest(&self, among: impl Fn(Peer) -> bool) -> Option<Peer> {
+        let peers = self.0.iter().map(|(peer, _)| *peer);
+        let speed = |peer: &Peer| self.per_second(*peer).unwrap_or_default();
+        peers
+            .filter(|peer| among(*peer))
             .max_by(|a, b| speed(a).total_cmp(&speed(b)))
     }
 
-    fn rounds(&self, name: Name) -> Option<&[Round]> {
-        let found = self.0.iter().find(|(other, _)| *other == name);
+    fn rounds(&self, peer: Peer) -> Option<&[Round]> {
+        let found = self.0.iter().find(|(other, _)| *other == peer);
         found.map(|(_, rounds)| &rounds[..])
     }
 
-    fn all_per_second(&self, name: Name) -> Option<Vec<f64>> {
-        let rounds = self.rounds(name)?.iter();
+    fn all_per_second(&self, peer: Peer) -> Option<Vec<f64>> {
+        let rounds = self.rounds(peer)?.iter();
         Some(rounds.map(|round| round.per_second).collect())
     }
 
     /// What stands in the table: medians over the rounds.
     pub fn rows(&self) -> Vec<Row> {
         let base = self.base();
-        let row = |(name, rounds): &(Name, Vec<Round>)| {
+        let row = |(peer, rounds): &(Peer, Vec<Round>)| {
             let mut speeds: Vec<_> = rounds.iter().map(|round| round.per_second).collect();
             speeds.sort_unstable_by(f64::total_cmp);
             Row {
-                name: *name,
+                peer: *peer,
                 per_second: median(speeds.iter().copied()),
                 lowest: speeds.first().copied().unwrap_or(f64::NAN),
                 highest: speeds.last().copied().unwrap_or(f64::NAN),
-                ratio: base.and_then(|base| self.ratio(*name, base)),
+                ratio: base.and_then(|base| self.ratio(*peer, base)),
                 p50: median(rounds.iter().map(|round| round.p50)),
                 p99: median(rounds.iter().map(|round| round.p99)),
             }
@@ -108,16 +105,16 @@ impl Compared {
     }
 
     /// What the ratios are to: where there are no bare connections, the fastest without safety stands in for them.
-    pub fn base(&self) -> Option<Name> {
-        match self.rounds(Name::Bare) {
-            Some(_) => Some(Name::Bare),
-            None => self.fastest(Name::is_unsafe),
+    pub fn base(&self) -> Option<Peer> {
+        match self.rounds(BARE) {
+            Some(_) => Some(BARE),
+            None => self.fastest(|peer| peer.is_unsafe()),
         }
     }
 
     fn print(&self, title: &str) {
         let to = match self.base() {
-            Some(Name::Bare) => "to bare",
+            Some(base) if base == BARE => "to bare",
             Some(_) => "to best unsafe",
             None => "",
         };
@@ -132,7 +129,7 @@ impl Compared {
                 .map_or_else(String::new, |ratio| format!("{ratio:.3}"));
             println!(
                 "{:28}{:9.0}  {:>17}{:>16}{:9.0}{:9.0}",
-                row.name.long(),
+                row.peer.title,
                 row.per_second,
                 format!("({:.0}-{:.0})", row.lowest, row.highest),
                 ratio,

@@ -32,7 +32,7 @@ pub async fn drop_table(conn: &mut Conn) -> Result<()> {
     Ok(())
 }
 
-/// Whether a lookup found what is there: a peer that mixes up answers is not to look fast.
+/// Fails unless a lookup found what is there: a peer that mixes up answers must not look fast.
 pub fn check(id: u32, found: Option<u32>) -> Result<()> {
     if found == Some(value(id)) {
         Ok(())

@@ -1,0 +1,113 @@
+//! Measures what the crate promises, and prints it beside the bounds.
+//!
+//! `scripts/with-database scripts/bench promises [--exact] [GROUP...]`
+//!
+//! Times are medians over several rounds, ratios the median of the ratios within each round, whose
+//! sides take turns. A machine that does something else meanwhile shifts them: a run reports them
+//! and does not fail. Counts repeat exactly; with `--exact` they alone are measured, and the
+//! program fails if one is off. `service-promises` measures the example service, `compare-peers` the
+//! promises that compare the pool with others.
+//!
+//! | file | job |
+//! |---|---|
+//! | `pools.rs` | pools on the server |
+//! | `exact.rs` | what repeats exactly: instructions, connections, round trips |
+//! | the others | one group of promises each |
+
+mod cleaning;
+mod deadlines;
+mod exact;
+mod killing;
+mod memory;
+mod outage;
+mod pools;
+mod scale;
+mod spike;
+mod upkeep;
+mod warming;
+
+use std::{env, process::ExitCode};
+
+use harness::{Result, table::Table};
+use mysql_warm_pool::mysql_async::Opts;
+use tokio::runtime::Runtime;
+
+const USAGE: &str = "\
+usage: promises [--exact] [GROUP...]
+--exact  measure only what repeats exactly, and end with status 1 unless every bound is met
+groups:  exact scale memory spike warming upkeep deadlines killing cleaning outage
+         (all of them, unless some are named)";
+
+const GROUPS: [&str; 10] = [
+    "exact",
+    "scale",
+    "memory",
+    "spike",
+    "warming",
+    "upkeep",
+    "deadlines",
+    "killing",
+    "cleaning",
+    "outage",
+];
+
+fn main() -> Result<ExitCode> {
+    let mut exact = false;
+    let mut names = Vec::new();
+    for argument in env::args().skip(1) {
+        if argument == "--exact" {
+            exact = true;
+        } else if GROUPS.contains(&argument.as_str()) {
+            names.push(argument);
+        } else {
+            eprintln!("{USAGE}");
+            return Ok(ExitCode::from(2));
+        }
+    }
+    if exact {
+        names = vec!["exact".to_owned()];
+    }
+    let opts = harness::database()?;
+    let mut table = Table::begin();
+    for name in GROUPS {
+        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+            table.group(name);
+            // Its own, so that nothing of the group before goes on.
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()?;
+            runtime.block_on(measure(name, &mut table, &opts))?;
+        }
+    }
+    if exact && !table.is_met() {
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn measure(group: &str, table: &mut Table, opts: &Opts) -> Result<()> {
+    match group {
+        "exact" => exact::measure(table, opts).await,
+        "scale" => scale::measure(table, opts).await,
+        "memory" => memory::measure(table, opts).await,
+        "spike" => spike::measure(table, opts).await,
+        "warming" => warming::measure(table, opts).await,
+        "upkeep" => upkeep::measure(table, opts).await,
+        "deadlines" => deadlines::measure(table, opts).await,
+        "killing" => killing::measure(table, opts).await,
+        "cleaning" => cleaning::measure(table, opts).await,
+        "outage" => outage::measure(table).await,
+        other => Err(format!("there is no group {other}").into()),
+    }
+}
+
+/// Does the work on a runtime with one thread, beside which nothing runs.
+fn on_one_thread<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::task::block_in_place(|| {
+        let runtime: Runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(work)
+    })
+}

@@ -1,0 +1,196 @@
+//! Bytes allocated: by idle connections, and by openings on a server that sends without end.
+
+use std::{
+    future::Future,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use harness::{
+    Result,
+    measure::until,
+    table::{Table, Unit},
+};
+use mysql_warm_pool::mysql_async::{Conn, Opts};
+use peak_alloc::PeakAlloc;
+use test_support::{
+    config, pool,
+    scripted::{Greeting, Moment, Scripted, Wire, column, early_error, packet, row},
+};
+
+use crate::{
+    on_one_thread,
+    pools::{settings, warm},
+};
+
+/// Counts the bytes that are allocated now.
+#[global_allocator]
+static ALLOCATED: PeakAlloc = PeakAlloc;
+
+pub async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
+    idle_connections(table, opts).await?;
+    on_one_thread(hostile_servers(table))
+}
+
+async fn idle_connections(table: &mut Table, opts: &Opts) -> Result<()> {
+    /// Bytes that a pool takes once, for maintenance, counters and histograms.
+    const OF_A_POOL: f64 = 6_000.0;
+    // Takes what anybody allocates once.
+    warm(settings(opts).size(2)).await?.close().await;
+    for count in [1, 20, 200] {
+        let bare = bytes_for_each(count, async || {
+            let mut conns = Vec::with_capacity(count);
+            for _ in 0..count {
+                conns.push(Conn::new(opts.clone()).await?);
+            }
+            Ok(conns)
+        })
+        .await?;
+        let ours = bytes_for_each(count, async || {
+            let pool = warm(settings(opts).size(count).overflow(0)).await?;
+            until("all are idle", async || Ok(pool.status().idle == count)).await?;
+            Ok(pool)
+        })
+        .await?;
+        // Of a single connection, the pool itself is a part that shows.
+        let (of_the_pool, promise) = match count {
+            1 => (
+                OF_A_POOL,
+                "memory of a pool with 1 connection, to bare and 6,000 bytes",
+            ),
+            20 => (0.0, "memory of each of 20 idle connections, to bare"),
+            _ => (0.0, "memory of each of 200 idle connections, to bare"),
+        };
+        table.at_most(promise, Unit::Times, (ours - of_the_pool) / bare, 1.1);
+    }
+    Ok(())
+}
+
+/// What is allocated while the value lives.
+async fn bytes_for_each<T>(count: usize, make: impl AsyncFn() -> Result<T>) -> Result<f64> {
+    let before = ALLOCATED.current_usage();
+    let made = make().await?;
+    let bytes = ALLOCATED.current_usage().saturating_sub(before);
+    drop(made);
+    // What is closed in tasks is gone a moment later.
+    let mut last = usize::MAX;
+    until("what was freed is freed", async || {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = ALLOCATED.current_usage();
+        Ok(std::mem::replace(&mut last, now) == now)
+    })
+    .await?;
+    Ok(bytes as f64 / count as f64)
+}
+
+const OPENINGS: usize = 4;
+const MB: usize = 1 << 20;
+/// The driver takes packets of so many bytes before it knows the server's limit.
+const PACKET: usize = 4 * MB;
+
+async fn hostile_servers(table: &mut Table) -> Result<()> {
+    // Made once: what the server itself takes is not the question.
+    let greeting = Greeting {
+        version: vec![b'8'; PACKET - 200],
+        ..Greeting::default()
+    };
+    let greeting = Arc::new(packet(0, &greeting.payload()));
+    let message = "x".repeat(PACKET - 200);
+    let message = Arc::new(packet(0, &early_error(1105, &message)));
+    let limit = "?max_allowed_packet=1048576";
+    let rows = |moment| taken(limit, move |wire: Wire| endless_rows(wire, moment));
+    let endless_greeting = taken("", |mut wire: Wire| async move {
+        endless_packet(&mut wire).await
+    });
+    let long_version = taken("", move |mut wire: Wire| {
+        let greeting = Arc::clone(&greeting);
+        async move {
+            wire.raw(&greeting).await?;
+            wire.hang().await
+        }
+    });
+    let long_error = taken("", move |mut wire: Wire| {
+        let message = Arc::clone(&message);
+        async move { wire.raw(&message).await }
+    });
+    let all = [
+        ("a greeting without end", endless_greeting.await),
+        ("a version of 4 MB", long_version.await),
+        ("an error of 4 MB", long_error.await),
+        ("settings without end", rows(Moment::Settings).await),
+        ("server facts without end", rows(Moment::Facts).await),
+        (
+            "a validation answered without end",
+            rows(Moment::Proof).await,
+        ),
+    ];
+    // A read buffer grows to twice what it holds, and so does that of the copy.
+    let bound = OPENINGS * 4 * PACKET;
+    for (what, bytes) in all {
+        let mebibytes = |bytes: usize| bytes as f64 / MB as f64;
+        let promise = format!("memory of 4 openings that meet {what}");
+        let (figure, bound) = (mebibytes(bytes), mebibytes(bound));
+        table.at_most(&promise, Unit::Mebibytes, figure, bound);
+    }
+    Ok(())
+}
+
+/// The most memory that openings take, tried again and again for a second, while the server does
+/// this on each.
+async fn taken<F, P>(options: &str, script: F) -> usize
+where
+    F: Fn(Wire) -> P + Send + Sync + 'static,
+    P: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let server = Scripted::start().await;
+    server.play(script);
+    let settings = config(&format!("{}{options}", server.url()))
+        .size(OPENINGS)
+        .overflow(0)
+        .max_connecting(OPENINGS)
+        .connect_timeout(Duration::from_millis(400))
+        .timeout(Duration::from_millis(500));
+    let pool = pool(settings);
+    let before = ALLOCATED.current_usage();
+    ALLOCATED.reset_peak_usage();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(1) {
+        pool.get().await.map(drop).ok();
+    }
+    let taken = ALLOCATED.peak_usage().saturating_sub(before);
+    pool.close().await;
+    taken
+}
+
+/// Answers a question of that moment with rows without end, and all others honestly.
+async fn endless_rows(mut wire: Wire, moment: Moment) -> io::Result<()> {
+    wire.log_in().await?;
+    loop {
+        let question = wire.question().await?;
+        if question.moment() != moment {
+            wire.raw(&question.answer()).await?;
+            continue;
+        }
+        wire.packet(1, &[1]).await?;
+        wire.packet(2, &column()).await?;
+        let mut all_numbers = Vec::new();
+        for number in (3..=255).chain(0..3) {
+            all_numbers.extend(packet(number, &row(&["1"])));
+        }
+        return wire.endlessly(&all_numbers).await;
+    }
+}
+
+/// Sends one packet without end: each piece is the longest, which the next continues.
+async fn endless_packet(wire: &mut Wire) -> io::Result<()> {
+    let piece = vec![b'x'; MB];
+    for number in (0..=255).cycle() {
+        wire.raw(&[0xFF, 0xFF, 0xFF, number]).await?;
+        for _ in 0..15 {
+            wire.raw(&piece).await?;
+        }
+        wire.raw(&piece[1..]).await?;
+    }
+    Ok(())
+}

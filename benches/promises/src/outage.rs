@@ -1,0 +1,205 @@
+//! Outages with callers at work: how soon readiness notices, and how soon callers are served again.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use harness::{
+    Result,
+    measure::{median, until},
+    table::{Table, Unit},
+};
+use mysql_warm_pool::{Pool, Readiness, mysql_async::prelude::Queryable};
+use test_support::{Proxy, Server};
+use tokio::task::JoinSet;
+
+use crate::pools::{settings, warm};
+
+const ROUNDS: usize = 3;
+const LASTING: Duration = Duration::from_secs(1);
+const NOTICED: f64 = 1_000.0;
+/// Half a second, and one step of the back-off while an outage is young.
+const SERVED: f64 = 500.0 + 300.0;
+
+pub async fn measure(table: &mut Table) -> Result<()> {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let opts = server.opts_via(proxy.port());
+    let config = settings(&opts)
+        .size(10)
+        .overflow(10)
+        .keepalive(Duration::from_millis(400));
+    let pool = warm(config).await?;
+
+    let killed = Breaking {
+        how: "server killed and started again",
+        begin: async || server.kill().await,
+        end: async || server.start_again().await,
+    };
+    killed.measure(table, &pool).await?;
+    let restarted = Breaking {
+        how: "server shut down and started again",
+        begin: async || server.shutdown().await,
+        end: async || server.start_again().await,
+    };
+    restarted.measure(table, &pool).await?;
+    let refusing = Breaking {
+        how: "connections cut, port refusing",
+        begin: async || {
+            proxy.refuse().await;
+            proxy.cut().await;
+        },
+        end: async || proxy.accept_again().await,
+    };
+    refusing.measure(table, &pool).await?;
+    let closing = Breaking {
+        how: "proxy without a backend",
+        begin: async || {
+            proxy.accept_and_close();
+            proxy.cut().await;
+        },
+        end: async || proxy.forward(),
+    };
+    closing.measure(table, &pool).await?;
+    let stalled = Breaking {
+        how: "connections stalled, new ones too",
+        begin: async || {
+            proxy.accept_and_stall();
+            proxy.stall();
+        },
+        end: async || proxy.resume(),
+    };
+    stalled.measure(table, &pool).await?;
+    pool.close().await;
+    attempts(table, &server).await
+}
+
+/// One kind of outage.
+struct Breaking<B, E> {
+    how: &'static str,
+    begin: B,
+    end: E,
+}
+
+impl<B: AsyncFn(), E: AsyncFn()> Breaking<B, E> {
+    async fn measure(&self, table: &mut Table, pool: &Pool) -> Result<()> {
+        let (mut noticed, mut first, mut all) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let times = self.once(pool).await?;
+            let all_times = [&mut noticed, &mut first, &mut all];
+            for (times, time) in all_times.into_iter().zip(times) {
+                times.push(time.as_secs_f64() * 1e3);
+            }
+        }
+        let how = self.how;
+        for (what, times, bound) in [
+            ("readiness leaves Ready", noticed, NOTICED),
+            ("first call served after its end", first, SERVED),
+            ("500 calls served after its end", all, SERVED),
+        ] {
+            let promise = format!("{how}: {what}");
+            table.at_most(&promise, Unit::Milliseconds, median(times), bound);
+        }
+        Ok(())
+    }
+
+    /// Until it was noticed, and from its end until one call and 500 calls were served.
+    async fn once(&self, pool: &Pool) -> Result<[Duration; 3]> {
+        let callers = Callers::start(pool);
+        callers.until_served(200).await?;
+        (self.begin)().await;
+        let begun = Instant::now();
+        until("readiness leaves Ready", async || {
+            Ok(pool.readiness() != Readiness::Ready)
+        })
+        .await?;
+        let noticed = begun.elapsed();
+        tokio::time::sleep(LASTING.saturating_sub(noticed)).await;
+        (self.end)().await;
+        let ended = Instant::now();
+        callers.until_served(1).await?;
+        let first = ended.elapsed();
+        callers.until_served(499).await?;
+        let all = ended.elapsed();
+        callers.stop().await;
+        until("it is ready and full", async || {
+            Ok(pool.readiness() == Readiness::Ready && pool.status().idle >= 10)
+        })
+        .await?;
+        Ok([noticed, first, all])
+    }
+}
+
+/// Fifty callers at work, until they are stopped.
+struct Callers {
+    served: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    tasks: JoinSet<()>,
+}
+
+impl Callers {
+    fn start(pool: &Pool) -> Self {
+        let served = Arc::new(AtomicU64::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut tasks = JoinSet::new();
+        for _ in 0..50 {
+            let (pool, served, stop) = (pool.clone(), Arc::clone(&served), Arc::clone(&stop));
+            tasks.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    if call(&pool).await.is_ok() {
+                        served.fetch_add(1, Ordering::Relaxed);
+                    }
+                    // The caller's own work.
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            });
+        }
+        Self {
+            served,
+            stop,
+            tasks,
+        }
+    }
+
+    /// So many more from now on.
+    async fn until_served(&self, count: u64) -> Result<()> {
+        let before = self.served.load(Ordering::Relaxed);
+        until("callers are served", async || {
+            Ok(self.served.load(Ordering::Relaxed) >= before + count)
+        })
+        .await
+    }
+
+    async fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.tasks.join_all().await;
+    }
+}
+
+async fn call(pool: &Pool) -> Result<()> {
+    let mut conn = pool.get_within(Duration::from_secs(1)).await?;
+    conn.query_drop("DO SLEEP(0.0005)").await?;
+    Ok(())
+}
+
+/// Two hundred callers of a server that turns every connection away.
+async fn attempts(table: &mut Table, server: &Server) -> Result<()> {
+    let proxy = Proxy::start(server.port()).await;
+    proxy.accept_and_close();
+    let pool = Pool::new(settings(&server.opts_via(proxy.port())))?;
+    let mut callers = JoinSet::new();
+    for _ in 0..200 {
+        let pool = pool.clone();
+        callers.spawn(async move { pool.get_within(Duration::from_secs(2)).await.is_ok() });
+    }
+    callers.join_all().await;
+    let attempts = proxy.accepted() as f64;
+    let promise = "attempts to open in 2 s, with 200 callers of a server that closes each";
+    table.at_most(promise, Unit::Count, attempts, 30.0);
+    pool.close().await;
+    Ok(())
+}
