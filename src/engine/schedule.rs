@@ -439,9 +439,9 @@ mod tests {
             ages in proptest::collection::vec((0u64..12, 0u64..12, 10u64..50, any::<bool>()), 0..8),
         ) {
             let now = long_after_the_beginning();
-            let ages: Vec<_> = ages.into_iter().map(|(used, proved, expires, is_outdated)| IdleConnection {
+            let ages: Vec<_> = ages.into_iter().map(|(used, validated, expires, is_outdated)| IdleConnection {
                 used_at: now.before(Duration::from_secs(used)),
-                validated_at: now.before(Duration::from_secs(proved)),
+                validated_at: now.before(Duration::from_secs(validated)),
                 expires_at: Some(now.after(Duration::from_secs(50)).before(Duration::from_secs(expires))),
                 is_outdated,
                 ..age(now)

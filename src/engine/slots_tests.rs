@@ -29,30 +29,31 @@ impl Occupant for StandIn {
 /// What happens; a number chooses one among those it can happen to.
 #[derive(Clone, Debug)]
 enum Step {
-    /// A caller asks, and waits if it must.
+    /// A caller gets a connection, or waits.
     Ask,
-    /// A caller asks, and does not wait.
+    /// A caller tries to get one without waiting.
     TryTake,
-    /// A caller who was woken is polled.
+    /// A woken caller is polled.
     Run(usize),
-    /// A waiting caller is gone, perhaps woken but not polled yet.
+    /// A waiting caller is dropped, perhaps woken and not polled yet.
     GiveUp(usize),
     Return(usize),
-    /// What a caller was given turns out to be dead: it is closed, and the caller asks again, in its old turn.
+    /// The connection that a caller was handed turns out to be dead: it is closed, and the caller
+    /// waits again in its old turn.
     AskAgain(usize),
-    /// A connection is taken into the pool's own hands, from a caller.
+    /// Cleaning begins on a connection that a caller returned.
     Clean(usize),
-    /// A connection in the pool's own hands is as good as new.
+    /// Cleaning is finished.
     Done(usize),
-    /// A connection in the pool's own hands is closed, and its slot stays occupied for now.
+    /// A connection being cleaned is closed, and its slot stays occupied for now.
     Close(usize),
-    /// A slot in the pool's own hands is let go, with what is in it.
+    /// The `Cleaning` is dropped, with what is in it.
     LetGo(usize),
     /// An opening begins, if there is a vacant slot.
     Open,
     Fill(usize),
     FailToOpen(usize),
-    /// The keeper looks at the idle ones, and takes out those whose bit is set.
+    /// Maintenance looks at the idle ones, and takes out those whose bit is set.
     Sweep(u8),
     Resize(usize, usize),
 }
@@ -99,7 +100,7 @@ impl Caller {
     }
 }
 
-/// Slots, and what is known of them from outside.
+/// Slots, and what is known about them from outside.
 struct World {
     slots: Arc<Slots<StandIn>>,
     size: usize,
@@ -116,9 +117,9 @@ struct World {
     cleaning: Vec<(Cleaning<StandIn>, bool)>,
     opening: Vec<Opening<StandIn>>,
     asked: usize,
-    /// The limit has been raised: callers may have been handed something of no use.
+    /// The limit was raised: callers may have been handed new, empty slots.
     has_grown: bool,
-    /// A caller has asked again: it was handed something of no use.
+    /// A caller has waited again after it was handed a dead connection.
     has_asked_again: bool,
     /// The highest limit so far.
     highest: usize,
@@ -211,7 +212,8 @@ impl World {
             }
             Step::Sweep(taken) => {
                 let status = self.slots.status();
-                // By the permit for a slot that is not made yet it may get hold of one that a caller was woken for.
+                // With the permit for a slot that does not exist yet it may get one that a caller was
+                // woken for.
                 let has_grown = self.has_grown;
                 let taken = self.slots.sweep(|_, idle| {
                     assert!(idle.len() == status.idle || has_grown);
@@ -237,7 +239,7 @@ impl World {
         self.check();
     }
 
-    /// A caller comes to wait; with a number it comes again.
+    /// A caller begins to wait; with a number, it waits again.
     fn ask(&mut self, number: Option<usize>) {
         let turn = match number {
             Some(number) => Turn {
@@ -271,7 +273,7 @@ impl World {
         }
     }
 
-    /// A slot becomes vacant: who is to fill it is told.
+    /// A slot becomes vacant, which notifies maintenance.
     fn is_told_of<T>(&self, slot: Option<T>) {
         let vacated = self.slots.changes.subscribe();
         let is_one = slot.is_some();
@@ -279,7 +281,7 @@ impl World {
         assert_eq!(vacated.has_changed().ok(), Some(is_one));
     }
 
-    /// Those who came earlier have theirs as soon as they are polled.
+    /// All that came earlier are woken, and served as soon as they are polled.
     fn is_served(&self, number: usize) {
         let mut earlier = self.waiting.iter().filter(|caller| caller.number < number);
         assert!(
@@ -297,8 +299,9 @@ impl World {
         self.waiting.iter().filter(|c| c.is_woken()).count()
     }
 
-    /// What the slots are to say of themselves. One that lies ready for a caller who has not been polled yet is
-    /// in use; so many of those were `given` to a caller who had been handed something of no use, and still counts as waiting.
+    /// The status that the slots must have. A connection that lies ready for a caller that has not been
+    /// polled yet is in use; `given` of those went to callers that kept their place, which still count
+    /// as waiting.
     fn status(&self, given: usize) -> PoolStatus {
         let (idle, waiting) = (self.idle().saturating_sub(given), self.waiting.len());
         PoolStatus {
@@ -324,7 +327,7 @@ impl World {
         let occupied = status.open + status.connecting;
         self.most = self.most.min(occupied).max(status.limit());
         assert!(occupied <= self.most, "{occupied} of {}", self.most);
-        // Who was handed something of no use may have been given one, and lets go of its place in the queue once it is polled.
+        // A caller that keeps its place may have been given one, and leaves the queue when polled.
         let woken = self.woken();
         assert!(
             woken == self.waiting.len() || self.idle() <= woken + given,
@@ -332,7 +335,7 @@ impl World {
         );
     }
 
-    /// Whatever is under way ends well, and every caller is served.
+    /// Whatever is under way succeeds, and every caller is served.
     fn serves_all(&mut self) {
         // Each round makes at least one connection idle, or there is none to wait for.
         for _ in 0..=2 * self.waiting.len() {
@@ -347,10 +350,10 @@ impl World {
                 (0..most).for_each(|_| self.happens(&step));
             }
         }
-        assert_eq!(self.waiting.len(), 0, "somebody waits for ever");
+        assert_eq!(self.waiting.len(), 0, "a caller waits for ever");
     }
 
-    /// Everything is given up, and then all of the limit is there to be had.
+    /// Everything is given up, and then all of the limit can be taken.
     fn has_lost_nothing(&mut self) {
         while !(self.waiting.is_empty() && self.held.is_empty()) {
             self.happens(&Step::GiveUp(0));
@@ -369,7 +372,7 @@ impl World {
         assert!(self.slots.ledger().ahead.is_empty());
         // Slots come back from the shelf before new ones are made.
         assert!(self.slots.pool.status().max_size <= self.highest);
-        // A new slot that was made for a caller who has gone is seen by who looks next.
+        // A new slot created for a caller that has gone is found by the next checkout.
         self.happens(&Step::Sweep(0));
         for _ in 0..=limit {
             self.happens(&Step::Open);
@@ -377,7 +380,7 @@ impl World {
         }
         assert_eq!(self.open.load(Ordering::Relaxed), limit);
         (0..=limit).for_each(|_| self.happens(&Step::TryTake));
-        assert_eq!(self.held.len(), limit, "the limit is there to be had");
+        assert_eq!(self.held.len(), limit, "the limit can be taken");
     }
 }
 
