@@ -21,7 +21,7 @@ use crate::{
         slots::{Lease, Turn},
     },
     error::{Error, TimeoutCause},
-    report::{Holders, discard::DiscardReason},
+    report::{Holders, PoolStatus, discard::DiscardReason},
     shared::Shared,
     telemetry::Stopwatch,
     time::Timestamp,
@@ -57,8 +57,8 @@ enum Next {
     /// It is its turn. The connection may have to be validated.
     Turn(Lease),
     Validated(Lease),
-    /// Every connection that was validated for it turned out to be dead.
-    AllInvalid,
+    /// Nothing yet, or every connection that was validated for it turned out to be dead.
+    Again,
 }
 
 impl<'a> Waiting<'a> {
@@ -91,7 +91,7 @@ impl<'a> Waiting<'a> {
         if self.shared.is_closing() {
             return Err(Error::Closed);
         }
-        let mut next = stale.map_or(Next::AllInvalid, Next::Turn);
+        let mut next = stale.map_or(Next::Again, Next::Turn);
         loop {
             match next {
                 Next::Validated(lease) => return Ok(lease),
@@ -101,7 +101,7 @@ impl<'a> Waiting<'a> {
                         return Ok(lease);
                     }
                 }
-                Next::AllInvalid => {}
+                Next::Again => {}
             }
             next = self.queue().await?;
         }
@@ -128,7 +128,7 @@ impl<'a> Waiting<'a> {
             tokio::select! {
                 biased;
                 lease = first_of(&mut self.validating), if !self.validating.is_empty() => {
-                    return Ok(lease.map_or(Next::AllInvalid, Next::Validated));
+                    return Ok(lease.map_or(Next::Again, Next::Validated));
                 }
                 lease = &mut take => return Ok(Next::Turn(lease)),
                 // The sender lives as long as `shared`.
@@ -138,7 +138,7 @@ impl<'a> Waiting<'a> {
                     fill(shared, Demand::Overdue);
                 }
             }
-            self.stopwatch.switch(self.cause());
+            self.stopwatch.switch(self.cause(&shared.slots.status()));
         }
     }
 
@@ -175,8 +175,10 @@ impl<'a> Waiting<'a> {
         let has_room = status.open.saturating_add(status.connecting) < status.limit();
         if has_room {
             fill(shared, Demand::Waiting);
+            self.stopwatch.switch(self.cause(&shared.slots.status()));
+        } else {
+            self.stopwatch.switch(self.cause(&status));
         }
-        self.stopwatch.switch(self.cause());
         has_room
     }
 
@@ -195,8 +197,7 @@ impl<'a> Waiting<'a> {
     }
 
     /// What this caller is waiting for now.
-    fn cause(&self) -> TimeoutCause {
-        let status = self.shared.slots.status();
+    fn cause(&self, status: &PoolStatus) -> TimeoutCause {
         let only_validated = status.in_use == 0 && status.cleaning > 0;
         if !self.validating.is_empty() || only_validated {
             TimeoutCause::Validating
@@ -214,7 +215,8 @@ impl<'a> Waiting<'a> {
     fn timed_out(&self, began: Timestamp) -> Error {
         let shared = self.shared;
         shared.metrics.timeouts.add_one();
-        let cause = self.cause();
+        let status = shared.slots.status();
+        let cause = self.cause(&status);
         let now = Timestamp::now();
         let holders = (cause == TimeoutCause::Exhausted).then(|| {
             let holds = shared.slots.holds().into_iter();
@@ -224,7 +226,7 @@ impl<'a> Waiting<'a> {
         Error::Timeout {
             cause,
             waited: now.since(began),
-            status: shared.slots.status(),
+            status,
             holders,
             source: shared.backoff().error().cloned(),
         }
