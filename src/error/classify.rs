@@ -10,9 +10,9 @@ use super::Error;
 ///
 /// True for lost and refused connections, for a server that is full, starting or stopping, and for
 /// transactions that lost against another one. It does not say whether the work was done: after a
-/// connection is lost at `COMMIT`, or at a write outside a transaction, nobody knows. So retry only
-/// work that may be done twice or was certainly not done. A transaction may be retried as a whole,
-/// from its start and on another connection; `examples/retry.rs` shows how.
+/// connection is lost at `COMMIT`, or at a write outside a transaction, it may have been. So retry
+/// only work that may be done twice or was certainly not done. A transaction may be retried as a
+/// whole, from its start and on another connection; `examples/retry.rs` shows how.
 ///
 /// These errors of the server are classified; every other code is not transient:
 ///

@@ -8,19 +8,21 @@ use super::PoolStatus;
 
 /// Whether the pool can serve. It follows from what the connections do, so reading it costs no I/O.
 ///
-/// A readiness probe needs only [`is_serving`](Self::is_serving). The difference between `Ready` and
-/// `Degraded` is for people and dashboards: both serve, and a pool may change between them often.
+/// A readiness probe needs only [`is_serving`](Self::is_serving). The difference between `Ready`
+/// and `Degraded` is for people and dashboards: both serve, and a pool may change between them
+/// often.
 ///
 /// - By default, [`ready_at`](field@crate::PoolConfig::ready_at) is `size`, so every connection
-///   counts: if one is lost and the next attempt to open another fails, the pool is `Degraded` until
-///   an attempt succeeds. If losses and failures alternate, so do the two states.
+///   counts: if one is lost and the next attempt to open another fails, the pool is `Degraded`
+///   until an attempt succeeds. If losses and failures alternate, so do the two states.
 /// - Readiness counts connections, not the success of callers. If connections are lost as fast as
 ///   they can be replaced (many cancelled callers and a small
-///   [`max_connecting`](field@crate::PoolConfig::max_connecting)), the pool stays `Degraded` although
-///   every caller is served.
+///   [`max_connecting`](field@crate::PoolConfig::max_connecting)), the pool stays `Degraded`
+///   although every caller is served.
 ///
-/// So raise an alarm only if `Degraded` lasts, and set `ready_at` below `size` if single connections
-/// do not matter. Busy is not down: a pool whose connections are all in use and answering is `Ready`.
+/// So raise an alarm only if `Degraded` lasts, and set `ready_at` below `size` if single
+/// connections do not matter. Busy is not down: a pool whose connections are all in use and
+/// answering is `Ready`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -35,14 +37,14 @@ pub enum Readiness {
     Warming,
     /// At least `ready_at` validated connections are open, idle or in use.
     Ready,
-    /// The pool was ready, and now fewer than `ready_at` connections work, but at least one. Also,
-    /// the last attempt to open another failed, or there have been too few for more than 500 ms.
+    /// The pool was ready, and now at least one connection works but fewer than `ready_at` do; and
+    /// either the last attempt to open another failed, or this has lasted for more than 500 ms.
     ///
     /// Or all connections that the limit allows are in use, callers wait, and no connection has
     /// answered for 0.7 s: because of slow queries, or a server that hangs.
     Degraded,
-    /// No connection works, and opening one fails or takes long. [`Pool::health`](crate::Pool::health)
-    /// says why. The pool keeps trying.
+    /// No connection works, and opening one fails or takes long.
+    /// [`Pool::health`](crate::Pool::health) says why. The pool keeps trying.
     Unavailable,
     /// The pool is closed.
     Closed,
@@ -55,8 +57,8 @@ impl Readiness {
         matches!(self, Self::Ready | Self::Degraded)
     }
 
-    /// The readiness as a number for metrics; higher is better: `Closed` 0, `Unavailable` 1,
-    /// `Cold` 2, `Warming` 3, `Degraded` 4, `Ready` 5. From 4 up, it [is serving](Self::is_serving).
+    /// The readiness as a number for metrics; higher is better: `Closed` 0, `Unavailable` 1, `Cold`
+    /// 2, `Warming` 3, `Degraded` 4, `Ready` 5. From 4 up, it [is serving](Self::is_serving).
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {

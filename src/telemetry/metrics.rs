@@ -48,8 +48,8 @@ pub struct PoolMetrics {
     /// Returned connections since creation that were cleaned before they became idle.
     pub cleaned: u64,
     /// What cleaning did since creation, by kind: `drain` (unread rows read), `validation`,
-    /// `rollback`, `reset` (of the session), `database` (restored). One connection may need several;
-    /// a reset also rolls back.
+    /// `rollback`, `reset` (of the session), `database` (restored). One connection may need
+    /// several; a reset also rolls back.
     pub cleanings: Vec<(&'static str, u64)>,
     /// Sessions reset since creation.
     pub resets: u64,
@@ -64,8 +64,8 @@ pub struct PoolMetrics {
     /// and needed no validation.
     pub wait_time: Histogram,
     /// Time from each get to the return of the connection. Recorded only with the feature `metrics`
-    /// or with [`leak_after`](field@crate::PoolConfig::leak_after) set, because it reads the clock at
-    /// each return.
+    /// or with [`leak_after`](field@crate::PoolConfig::leak_after) set, because it reads the clock
+    /// at each return.
     pub use_time: Histogram,
     /// Duration of the last warm-up that opened connections; `None` before the first.
     pub warm_up_time: Option<Duration>,
