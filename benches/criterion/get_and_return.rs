@@ -1,6 +1,7 @@
 //! Getting and returning alone, with nothing sent: what a pool costs where it has nothing to do.
 //!
-//! A bare connection is neither got nor returned; the driver's own pool stands for it, without the reset.
+//! A bare connection is neither got nor returned; the driver's own pool, without the reset, stands
+//! for it.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use criterion_benches::{Bench, criterion, group};

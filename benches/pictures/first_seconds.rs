@@ -1,7 +1,7 @@
 //! The first seconds of a service that is started together with its database.
 //!
-//! Without `warm_up()` traffic comes at once, as when nothing asks for readiness; with it, when `warm_up()` is done, as
-//! when a readiness probe asks the pool.
+//! Without `warm_up()` traffic comes at once, as when nothing asks for readiness; with it, when
+//! `warm_up()` is done, as when a readiness probe asks the pool.
 
 use std::time::{Duration, Instant};
 

@@ -18,36 +18,36 @@ pub const RATE: u32 = 200;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a service gets its connections from.
-pub trait Lender: Clone + Send + 'static {
+pub trait Source: Clone + Send + 'static {
     /// Gets a connection, looks something up, returns it.
     fn request(&self) -> impl Future<Output = mysql_async::Result<Option<u32>>> + Send;
 }
 
-impl Lender for Pool {
+impl Source for Pool {
     async fn request(&self) -> mysql_async::Result<Option<u32>> {
         let mut conn = self.get().await?;
         conn.query_first("SELECT 6 * 7").await
     }
 }
 
-impl Lender for mysql_async::Pool {
+impl Source for mysql_async::Pool {
     async fn request(&self) -> mysql_async::Result<Option<u32>> {
         let mut conn = self.get_conn().await?;
         conn.query_first("SELECT 6 * 7").await
     }
 }
 
-/// `[when, latency, whether it was answered]` for each request, both in milliseconds, since `start`; they begin now, and
-/// end when so long has passed since `start`.
-pub async fn requests(lender: &impl Lender, start: Instant, lasting: Duration) -> Vec<Value> {
+/// `[when, latency, whether it was answered]` for each request, both in milliseconds since `start`;
+/// they begin now, and end when so long has passed since `start`.
+pub async fn requests(source: &impl Source, start: Instant, lasting: Duration) -> Vec<Value> {
     let mut ticks = interval_at(Instant::now().into(), Duration::from_secs(1) / RATE);
     let mut running = JoinSet::new();
     while start.elapsed() < lasting {
         ticks.tick().await;
-        let lender = lender.clone();
+        let source = source.clone();
         running.spawn(async move {
             let asked = Instant::now();
-            let answer = timeout(PATIENCE, lender.request()).await;
+            let answer = timeout(PATIENCE, source.request()).await;
             let answered = matches!(answer, Ok(Ok(Some(42))));
             (asked - start, asked.elapsed(), answered)
         });

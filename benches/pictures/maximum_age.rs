@@ -11,7 +11,7 @@ use test_support::{Proxy, Server};
 
 use crate::{
     DELAY, SIZE,
-    load::{Lender, RATE, ms, requests},
+    load::{RATE, Source, ms, requests},
 };
 
 const LASTING: Duration = Duration::from_secs(10);
@@ -56,16 +56,17 @@ pub async fn measure() -> Value {
     })
 }
 
-/// What each request took, and how many connections were opened meanwhile. All connections are in use once before.
-async fn loaded(lender: &impl Lender, proxy: &Proxy) -> (Vec<Value>, u64) {
+/// What each request took, and how many connections were opened meanwhile. All connections are in
+/// use once before.
+async fn loaded(source: &impl Source, proxy: &Proxy) -> (Vec<Value>, u64) {
     let all = (0..SIZE).map(|_| {
-        let lender = lender.clone();
-        tokio::spawn(async move { lender.request().await })
+        let source = source.clone();
+        tokio::spawn(async move { source.request().await })
     });
     for one in all.collect::<Vec<_>>() {
         one.await.expect("no panic").expect("an answer");
     }
     let before = proxy.accepted();
-    let requests = requests(lender, Instant::now(), LASTING).await;
+    let requests = requests(source, Instant::now(), LASTING).await;
     (requests, proxy.accepted() - before)
 }

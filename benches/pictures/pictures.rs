@@ -1,7 +1,9 @@
-//! Measures what the README's pictures show, and prints it as JSON; `scripts/draw-pictures` draws it.
+//! Measures what the README's pictures show, and prints it as JSON; `scripts/draw-pictures` draws
+//! it.
 //!
-//! `scripts/pictures` runs it. The server is one of its own, started as the tests start theirs, behind the
-//! tests' proxy, which delays each byte by 5 ms each way: a link with 10 ms there and back.
+//! `scripts/pictures` runs it. The server is one of its own, started as the tests start theirs,
+//! behind the tests' proxy, which delays each byte by 5 ms each way: a link with 10 ms there and
+//! back.
 
 mod first_seconds;
 mod load;

@@ -43,7 +43,7 @@ impl Bench {
         begin().expect("a server")
     }
 
-    /// Measures one piece of work by each of so many tasks on so many connections, for each of the peers.
+    /// Measures one piece of work by so many tasks on so many connections, for each peer.
     ///
     /// # Panics
     ///

@@ -8,7 +8,7 @@
 //! | `item.rs` | the table that is looked up in |
 //! | `work.rs` | the work, and tasks that do it over and over |
 //! | `peer.rs` | a peer: its names, and how it opens connections |
-//! | `pools.rs` | the peers that share the driver: bare connections, this pool, deadpool, the driver's pool |
+//! | `pools.rs` | the peers that share the driver: bare, this pool, deadpool, the driver's pool |
 //! | `opening.rs` | opening many connections, timed |
 //! | `instructions.rs` | instructions of one piece of work, counted by callgrind |
 //! | `table.rs` | a table of promises: figure, bound, met or not |

@@ -5,18 +5,12 @@ use std::sync::Arc;
 use deadpool::managed::{Metrics, RecycleResult};
 use mysql_warm_pool::{
     Pool, PoolConfig,
-    mysql_async::{
-        self, Conn, Opts, OptsBuilder, PoolConstraints, PoolOpts, TxOpts, prelude::Queryable,
-    },
+    mysql_async::{self, Conn, Opts, OptsBuilder, PoolConstraints, PoolOpts, prelude::Queryable},
 };
-use tokio::{
-    sync::{Mutex, OwnedMutexGuard},
-    task::yield_now,
-};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
     Peer, Result, Safety, Work,
-    item::{self, LOOKUP},
     work::{Caller, Source},
 };
 
@@ -86,26 +80,30 @@ pub const ALL: [Peer; 5] = [BARE, OURS, DEADPOOL, DRIVER_UNRESET, DRIVER];
 /// The same for all that hand out the driver's connections, with the methods natural to each.
 #[macro_export]
 macro_rules! do_work {
-    ($conn:expr, $work:expr, $id:expr) => {
+    ($conn:expr, $work:expr, $id:expr) => {{
+        use $crate::{
+            Work,
+            item::{LOOKUP, check},
+        };
         match $work {
             Work::Nothing => {}
-            Work::Hold => yield_now().await,
-            Work::Lookup => item::check($id, $conn.exec_first(LOOKUP, ($id,)).await?)?,
+            Work::Hold => tokio::task::yield_now().await,
+            Work::Lookup => check($id, $conn.exec_first(LOOKUP, ($id,)).await?)?,
             Work::CommittedTransaction => {
-                let mut transaction = $conn.start_transaction(TxOpts::default()).await?;
-                item::check($id, transaction.exec_first(LOOKUP, ($id,)).await?)?;
+                let mut transaction = $conn.start_transaction(Default::default()).await?;
+                check($id, transaction.exec_first(LOOKUP, ($id,)).await?)?;
                 transaction.commit().await?;
             }
             Work::DroppedTransaction => {
-                let mut transaction = $conn.start_transaction(TxOpts::default()).await?;
-                item::check($id, transaction.exec_first(LOOKUP, ($id,)).await?)?;
+                let mut transaction = $conn.start_transaction(Default::default()).await?;
+                check($id, transaction.exec_first(LOOKUP, ($id,)).await?)?;
             }
             Work::UserVariable => {
                 $conn.query_drop("SET @peers = 7").await?;
-                item::check($id, $conn.exec_first(LOOKUP, ($id,)).await?)?;
+                check($id, $conn.exec_first(LOOKUP, ($id,)).await?)?;
             }
         }
-    };
+    }};
 }
 
 /// Dedicated connections: each task has its own, and nothing is got or returned.

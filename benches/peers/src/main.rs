@@ -1,4 +1,4 @@
-//! `mysql-warm-pool` beside other pools and beside bare connections, doing the same work in one run.
+//! `mysql-warm-pool` beside other pools and bare connections, doing the same work in one run.
 //!
 //! `scripts/with-database scripts/compare-peers [--quick] [--check] [--readme FILE] [--json FILE]
 //! [PEER...]`

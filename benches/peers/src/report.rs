@@ -11,7 +11,8 @@ use crate::{comparison::Found, throughput};
 pub fn markdown(found: &Found) -> String {
     // Blank lines, as it stands between marks.
     let mut text = format!("\n{}.\n\n", found.conditions);
-    text += "| prepared primary-key lookups | safe | 8 tasks on 8, per s | to bare | p99 | 64 tasks on 8, per s | p99 |\n";
+    text += "| prepared primary-key lookups | safe | 8 tasks on 8, per s | to bare | p99 \
+             | 64 tasks on 8, per s | p99 |\n";
     text += "|---|---|---:|---:|---:|---:|---:|\n";
     let crowded = found.crowded.rows();
     for even in found.even.rows() {
@@ -28,7 +29,8 @@ pub fn markdown(found: &Found) -> String {
             crowded.map_or_else(String::new, |row| format!("{:.0} µs", row.p99)),
         );
     }
-    text += "\n| lookup, 8 tasks on 8, and after each get | bare | this pool | `mysql_async::Pool` | this pool to that |\n";
+    text += "\n| lookup, 8 tasks on 8, and after each get | bare | this pool \
+             | `mysql_async::Pool` | this pool to that |\n";
     text += "|---|---:|---:|---:|---:|\n";
     for (what, compared) in &found.cleaning {
         let per_second = |peer| {
@@ -45,7 +47,8 @@ pub fn markdown(found: &Found) -> String {
             ratio(compared.ratio(OURS, DRIVER)),
         );
     }
-    text += "\n| get and return, nothing sent | time | to deadpool | instructions |\n|---|---:|---:|---:|\n";
+    text += "\n| get and return, nothing sent | time | to deadpool | instructions |\n";
+    text += "|---|---:|---:|---:|\n";
     for peer in [OURS, DEADPOOL, DRIVER_UNRESET] {
         let compared = &found.get_and_return;
         if let Some(ns) = compared.ns(peer) {

@@ -104,7 +104,7 @@ impl Compared {
         self.0.iter().map(row).collect()
     }
 
-    /// What the ratios are to: where there are no bare connections, the fastest without safety stands in for them.
+    /// What the ratios are to: bare connections, or else the fastest peer without safety.
     pub fn base(&self) -> Option<Peer> {
         match self.rounds(BARE) {
             Some(_) => Some(BARE),

@@ -5,8 +5,8 @@
 //! Times are medians over several rounds, ratios the median of the ratios within each round, whose
 //! sides take turns. A machine that does something else meanwhile shifts them: a run reports them
 //! and does not fail. Counts repeat exactly; with `--exact` they alone are measured, and the
-//! program fails if one is off. `service-promises` measures the example service, `compare-peers` the
-//! promises that compare the pool with others.
+//! program fails if one is off. `service-promises` measures the example service, `compare-peers`
+//! the promises that compare the pool with others.
 //!
 //! | file | job |
 //! |---|---|

@@ -9,7 +9,7 @@ use std::{
 
 use harness::{
     Result,
-    measure::until,
+    measure::{median, until},
     table::{Table, Unit},
 };
 use mysql_warm_pool::mysql_async::{Conn, Opts};
@@ -67,21 +67,32 @@ async fn idle_connections(table: &mut Table, opts: &Opts) -> Result<()> {
     Ok(())
 }
 
-/// What is allocated while the value lives.
+/// Bytes that stay allocated for what is made, by the connections in it: the median of three tries.
 async fn bytes_for_each<T>(count: usize, make: impl AsyncFn() -> Result<T>) -> Result<f64> {
-    let before = ALLOCATED.current_usage();
-    let made = make().await?;
-    let bytes = ALLOCATED.current_usage().saturating_sub(before);
-    drop(made);
-    // What is closed in tasks is gone a moment later.
-    let mut last = usize::MAX;
-    until("what was freed is freed", async || {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut tries = Vec::new();
+    for _ in 0..3 {
+        let before = at_rest().await?;
+        let made = make().await?;
+        tries.push(at_rest().await? as f64 - before as f64);
+        drop(made);
+    }
+    Ok(median(tries) / count as f64)
+}
+
+/// The bytes allocated once nothing is allocated or freed any more: what was dropped is closed in
+/// the background.
+async fn at_rest() -> Result<usize> {
+    const REST: Duration = Duration::from_millis(100);
+    let (mut allocated, mut since) = (ALLOCATED.current_usage(), Instant::now());
+    until("nothing is allocated or freed", async || {
         let now = ALLOCATED.current_usage();
-        Ok(std::mem::replace(&mut last, now) == now)
+        if now != allocated {
+            (allocated, since) = (now, Instant::now());
+        }
+        Ok(since.elapsed() >= REST)
     })
     .await?;
-    Ok(bytes as f64 / count as f64)
+    Ok(allocated)
 }
 
 const OPENINGS: usize = 4;
@@ -115,14 +126,14 @@ async fn hostile_servers(table: &mut Table) -> Result<()> {
         async move { wire.raw(&message).await }
     });
     let all = [
-        ("a greeting without end", endless_greeting.await),
-        ("a version of 4 MB", long_version.await),
-        ("an error of 4 MB", long_error.await),
-        ("settings without end", rows(Moment::Settings).await),
-        ("server facts without end", rows(Moment::Facts).await),
+        ("a greeting without end", endless_greeting.await?),
+        ("a version of 4 MB", long_version.await?),
+        ("an error of 4 MB", long_error.await?),
+        ("settings without end", rows(Moment::Settings).await?),
+        ("server facts without end", rows(Moment::Facts).await?),
         (
             "a validation answered without end",
-            rows(Moment::Proof).await,
+            rows(Moment::Proof).await?,
         ),
     ];
     // A read buffer grows to twice what it holds, and so does that of the copy.
@@ -138,7 +149,7 @@ async fn hostile_servers(table: &mut Table) -> Result<()> {
 
 /// The most memory that openings take, tried again and again for a second, while the server does
 /// this on each.
-async fn taken<F, P>(options: &str, script: F) -> usize
+async fn taken<F, P>(options: &str, script: F) -> Result<usize>
 where
     F: Fn(Wire) -> P + Send + Sync + 'static,
     P: Future<Output = io::Result<()>> + Send + 'static,
@@ -152,7 +163,7 @@ where
         .connect_timeout(Duration::from_millis(400))
         .timeout(Duration::from_millis(500));
     let pool = pool(settings);
-    let before = ALLOCATED.current_usage();
+    let before = at_rest().await?;
     ALLOCATED.reset_peak_usage();
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(1) {
@@ -160,7 +171,7 @@ where
     }
     let taken = ALLOCATED.peak_usage().saturating_sub(before);
     pool.close().await;
-    taken
+    Ok(taken)
 }
 
 /// Answers a question of that moment with rows without end, and all others honestly.
