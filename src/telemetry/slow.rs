@@ -40,11 +40,6 @@ impl Stopwatch {
         }
     }
 
-    /// What the caller waits for now.
-    pub(crate) const fn cause(&self) -> TimeoutCause {
-        self.cause
-    }
-
     pub(crate) fn stop(mut self, now: Timestamp) -> Waited {
         self.switch_at(self.cause, now);
         self.waited
