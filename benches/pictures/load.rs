@@ -2,10 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mysql_warm_pool::{
-    Pool,
-    mysql_async::{self, prelude::Queryable},
-};
+use mysql_warm_pool::{Pool, mysql_async::{prelude::Queryable, self}};
 use serde_json::{Value, json};
 use tokio::{
     task::JoinSet,

@@ -2,10 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mysql_warm_pool::{
-    Pool, PoolConfig,
-    mysql_async::{self, OptsBuilder, PoolConstraints, PoolOpts},
-};
+use mysql_warm_pool::{Pool, PoolConfig, mysql_async::{OptsBuilder, PoolConstraints, PoolOpts, self}};
 use serde_json::{Value, json};
 use test_support::{Proxy, Server};
 

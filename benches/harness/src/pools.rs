@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use deadpool::managed::{Metrics, RecycleResult};
-use mysql_warm_pool::{
-    Pool, PoolConfig,
-    mysql_async::{self, Conn, Opts, OptsBuilder, PoolConstraints, PoolOpts, prelude::Queryable},
-};
+use mysql_warm_pool::{Pool, PoolConfig, mysql_async::{Conn, Opts, OptsBuilder, PoolConstraints, PoolOpts, prelude::Queryable, self}};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
