@@ -176,7 +176,7 @@ mod tests {
             (start, Waited::default())
         );
         stopwatch.switch(TimeoutCause::Unavailable);
-        assert_eq!(stopwatch.cause(), TimeoutCause::Unavailable);
+        assert_eq!(stopwatch.cause, TimeoutCause::Unavailable);
         assert!(stopwatch.waited.connecting >= ms(1000));
     }
 
