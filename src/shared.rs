@@ -28,8 +28,8 @@ use crate::{
 
 /// What all handles, connections and tasks of a pool share.
 ///
-/// Locks are taken in this order: `health`, `backoff`, then those inside `slots`. Every other lock
-/// is taken while no other is held. None is held across an await, but that of `abandoned`.
+/// The lock of `state` is taken before those inside `slots`. Every other lock is taken while no other
+/// is held. None is held across an await, but that of `abandoned`.
 pub(crate) struct Shared {
     pub(crate) config: Arc<PoolConfig>,
     pub(crate) name: String,
@@ -42,8 +42,7 @@ pub(crate) struct Shared {
     pub(crate) readiness: ReadinessState,
     pub(crate) metrics: Metrics,
     pub(crate) slow_gets: SlowGets,
-    health: Mutex<Health>,
-    backoff: Mutex<Backoff>,
+    state: Mutex<State>,
     /// Set once: the pool is closed, or its last handle was dropped.
     pub(crate) closing: SetOnce<()>,
     /// Notified when there may be something for maintenance to do.
@@ -60,6 +59,13 @@ pub(crate) struct Shared {
     /// limit was changed.
     pub(crate) trims_on_return: AtomicBool,
     pub(crate) abandoned: AbandonedQueue,
+}
+
+/// How opening goes, and what readiness depends on besides the connections.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) backoff: Backoff,
+    pub(crate) health: Health,
 }
 
 /// Connections that were closed while a statement ran on them, to be killed by one worker.
@@ -100,8 +106,7 @@ impl Shared {
             readiness: ReadinessState::new(),
             metrics: Metrics::new(&name),
             slow_gets: SlowGets::default(),
-            health: Mutex::default(),
-            backoff: Mutex::default(),
+            state: Mutex::default(),
             closing: SetOnce::new(),
             changes,
             attempts: watch::Sender::new(()),
@@ -146,13 +151,8 @@ impl Shared {
     }
 
     /// Nothing panics while it holds this lock, so a poisoned one is as good as any.
-    pub(crate) fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// As [`health`](Self::health).
-    pub(crate) fn backoff(&self) -> MutexGuard<'_, Backoff> {
-        self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

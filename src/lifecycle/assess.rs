@@ -9,15 +9,15 @@ use crate::{
     },
     report::{self, PoolStatus, Readiness},
     session::activity::Sample,
-    shared::Shared,
+    shared::{Shared, State},
     time::Timestamp,
 };
 
 /// Updates the readiness, and logs a change.
 pub(crate) fn assess(shared: &Shared) {
     let now = Timestamp::now();
-    let mut health = shared.health();
-    let backoff = shared.backoff();
+    let mut state = shared.state();
+    let State { backoff, health } = &mut *state;
     let status = shared.slots.status();
     let ready_at = shared.config.ready_threshold(status.size);
     // Nothing has come back for long, and new connections hang: those in use hang as well.
@@ -40,10 +40,10 @@ pub(crate) fn assess(shared: &Shared) {
         is_silent: health.record_sample(sample, now),
         short_for: health.record_short(working < ready_at, now),
     };
-    // Under the locks, so that changes are logged in the order in which they happen.
+    // Under the lock, so that changes are logged in the order in which they happen.
     let change = shared.readiness.update(facts);
-    let error = change.and_then(|_| trouble(&health, &backoff, &status, now));
-    drop((backoff, health));
+    let error = change.and_then(|_| trouble(health, backoff, &status, now));
+    drop(state);
     log_change(shared, change, error);
 }
 
@@ -72,15 +72,14 @@ pub(crate) fn log_change(
 
 /// The readiness with what is needed to understand it.
 pub(crate) fn health(shared: &Shared) -> report::Health {
-    let health = shared.health();
-    let backoff = shared.backoff();
+    let state = shared.state();
     let snapshot = shared.readiness.snapshot();
     let status = shared.slots.status();
     report::Health {
         readiness: snapshot.readiness,
         since: snapshot.since,
         status,
-        last_error: trouble(&health, &backoff, &status, Timestamp::now()),
+        last_error: trouble(&state.health, &state.backoff, &status, Timestamp::now()),
     }
 }
 

@@ -115,7 +115,12 @@ fn retire(shared: &Arc<Shared>, lease: Lease) {
 /// The server said on this connection that it is read-only. Returns whether to replace the
 /// connection, with all others.
 fn refresh_for_read_only(shared: &Shared, session: &Session) -> bool {
-    if !shared.is_outdated(session) && shared.health().may_refresh_for_read_only(Timestamp::now()) {
+    if !shared.is_outdated(session)
+        && shared
+            .state()
+            .health
+            .may_refresh_for_read_only(Timestamp::now())
+    {
         let (pool, connection) = (&shared.name, session.conn.id());
         warn!(pool, connection, "the server has become read-only");
         maintain::refresh(shared);

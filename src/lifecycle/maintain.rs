@@ -117,10 +117,13 @@ async fn maintain(pool: Weak<Shared>, _alive: Arc<Alive>) {
 fn pass(shared: &Arc<Shared>) -> Duration {
     let now = Timestamp::now();
     // Read before the pass: what falls due during it is noticed either way.
-    let due = [
-        shared.backoff().next_attempt(now),
-        shared.health().grace_ends(now),
-    ];
+    let due = {
+        let state = shared.state();
+        [
+            state.backoff.next_attempt(now),
+            state.health.grace_ends(now),
+        ]
+    };
     let is_busy = sweep(shared, now);
     if is_busy {
         find_sign_of_life(shared, now);
@@ -195,7 +198,8 @@ fn view(shared: &Shared, session: &Session) -> IdleConnection {
 /// gone, by an idle connection or a new one.
 fn find_sign_of_life(shared: &Arc<Shared>, now: Timestamp) {
     let last_return = shared.liveness.last_return();
-    if !shared.liveness.is_quiet(now) || !shared.health().wants_sign_of_life(last_return, now) {
+    if !shared.liveness.is_quiet(now) || !shared.state().health.wants_sign_of_life(last_return, now)
+    {
         return;
     }
     let status = shared.slots.status();

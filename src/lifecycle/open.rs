@@ -70,7 +70,8 @@ fn next_task(shared: &Arc<Shared>, demand: Demand) -> Option<Task> {
     if shared.is_closing() {
         return None;
     }
-    let backoff = shared.backoff();
+    let mut state = shared.state();
+    let backoff = &state.backoff;
     let allowed = backoff.allows(shared.config.max_connecting, Timestamp::now());
     let unresponsive = shared.liveness.unresponsive_count();
     let due = shared.due.load(Ordering::Relaxed);
@@ -80,8 +81,8 @@ fn next_task(shared: &Arc<Shared>, demand: Demand) -> Option<Task> {
         status.connecting.saturating_sub(backoff.hanging) < allowed.min(wanted)
     })?;
     let attempt = backoff.begin();
-    drop(backoff);
-    shared.health().has_begun = true;
+    state.health.has_begun = true;
+    drop(state);
     Some(Task {
         shared: Arc::clone(shared),
         opening: Some(opening),
@@ -131,10 +132,12 @@ impl Task {
         }
         self.is_hanging = true;
         let error = ConnectError::timed_out(ConnectPhase::Connect, HANGING);
-        let is_outage =
-            shared
-                .backoff()
-                .hangs(&mut self.attempt, error.clone(), Timestamp::now(), random());
+        let is_outage = shared.state().backoff.hangs(
+            &mut self.attempt,
+            error.clone(),
+            Timestamp::now(),
+            random(),
+        );
         log_failure(&shared, is_outage, &error);
         assess(&shared);
         opening.await
@@ -156,7 +159,7 @@ impl Task {
         shared.metrics.create_time.record(took);
         shared.liveness.record_answer(now);
         let remember = shared.slots.status().limit();
-        let outage = shared.backoff().succeeded(took, remember, now);
+        let outage = shared.state().backoff.succeeded(took, remember, now);
         if let Some(outage) = outage {
             info!(
                 pool = shared.name,
@@ -202,7 +205,7 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         if self.is_hanging {
-            let mut backoff = self.shared.backoff();
+            let backoff = &mut self.shared.state().backoff;
             backoff.hanging = backoff.hanging.saturating_sub(1);
         }
         // The driver panicked. Without the back-off it would do so again at once, endlessly.
@@ -214,9 +217,11 @@ impl Drop for Task {
 
 fn record_failure(shared: &Shared, attempt: Attempt, error: &ConnectError) {
     shared.metrics.failed_attempts.add_one();
-    let is_outage = shared
-        .backoff()
-        .failed(attempt, error.clone(), Timestamp::now(), random());
+    let is_outage =
+        shared
+            .state()
+            .backoff
+            .failed(attempt, error.clone(), Timestamp::now(), random());
     log_failure(shared, is_outage, error);
 }
 

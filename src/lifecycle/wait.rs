@@ -75,7 +75,7 @@ impl<'a> Waiting<'a> {
             turn: shared.slots.turn(),
             validating: Vec::new(),
             attempts: shared.attempts.subscribe(),
-            began: shared.backoff().mark(),
+            began: shared.state().backoff.mark(),
             stopwatch: Stopwatch::start(began, TimeoutCause::Exhausted),
             // A caller that met an idle connection has not waited for one.
             is_counted: stale.is_some(),
@@ -189,7 +189,7 @@ impl<'a> Waiting<'a> {
             return Err(Error::Closed);
         }
         if shared.slots.status().open == 0
-            && let Some(error) = shared.backoff().permanent_since(self.began)
+            && let Some(error) = shared.state().backoff.permanent_since(self.began)
         {
             return Err(Error::Connect(error));
         }
@@ -203,7 +203,7 @@ impl<'a> Waiting<'a> {
             TimeoutCause::Validating
         } else if status.open >= status.limit() {
             TimeoutCause::Exhausted
-        } else if self.shared.backoff().error().is_some() {
+        } else if self.shared.state().backoff.error().is_some() {
             TimeoutCause::Unavailable
         } else if status.connecting > 0 {
             TimeoutCause::Connecting
@@ -228,7 +228,7 @@ impl<'a> Waiting<'a> {
             waited: now.since(began),
             status,
             holders,
-            source: shared.backoff().error().cloned(),
+            source: shared.state().backoff.error().cloned(),
         }
     }
 

@@ -39,8 +39,8 @@ async fn warm_up_in_span(shared: &Arc<Shared>) -> Result<WarmUpReport, Error> {
     }
     maintain::enter(shared)?;
     let started = Instant::now();
-    let mark = shared.backoff().mark();
-    shared.health().has_begun = true;
+    let mark = shared.state().backoff.mark();
+    shared.state().health.has_begun = true;
     assess(shared);
     fill(shared, Demand::Waiting);
     let mut count = None;
@@ -61,7 +61,7 @@ async fn warm_up_in_span(shared: &Arc<Shared>) -> Result<WarmUpReport, Error> {
     let source = match filled {
         Ok(Err(Error::Connect(error))) => Some(error),
         Err(_elapsed) if report.open < shared.config.ready_threshold(report.target) => {
-            shared.backoff().error().cloned()
+            shared.state().backoff.error().cloned()
         }
         _ => {
             log_finished(shared, &report);
@@ -123,7 +123,7 @@ async fn until_filled(
         if count.is_none() && status.idle > 0 {
             *count = Some(count_others(shared));
         }
-        if let Some(error) = shared.backoff().permanent_since(mark) {
+        if let Some(error) = shared.state().backoff.permanent_since(mark) {
             return Err(Error::Connect(error));
         }
         // The sender lives as long as `shared`.
@@ -140,7 +140,7 @@ fn report(
     threads_connected: Option<u64>,
 ) -> WarmUpReport {
     let status = shared.slots.status();
-    let since = shared.backoff().since(mark);
+    let since = shared.state().backoff.since(mark);
     let server = shared.opener.server();
     let warnings = server
         .as_ref()
