@@ -11,8 +11,8 @@ use mysql_async::{Conn, TxOpts};
 
 use crate::session::follow::Follow;
 
-/// A transaction on a [`PooledConn`], started by
-/// [`start_transaction`](PooledConn::start_transaction).
+/// A transaction on a [`PooledConn`](crate::PooledConn), started by
+/// [`start_transaction`](crate::PooledConn::start_transaction).
 ///
 /// Use it like the connection: it is a [`Queryable`](mysql_async::prelude::Queryable), with `exec*`
 /// as methods of its own. It is not the driver's type, so that its statements are followed too, and
