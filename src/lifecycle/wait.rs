@@ -188,12 +188,11 @@ impl<'a> Waiting<'a> {
         if shared.is_closing() {
             return Err(Error::Closed);
         }
-        if shared.slots.status().open == 0
-            && let Some(error) = shared.state().backoff.permanent_since(self.began)
-        {
-            return Err(Error::Connect(error));
+        if shared.slots.status().open > 0 {
+            return Ok(());
         }
-        Ok(())
+        let error = shared.state().backoff.permanent_since(self.began);
+        error.map_or(Ok(()), |error| Err(Error::Connect(error)))
     }
 
     /// What this caller is waiting for now.

@@ -123,7 +123,8 @@ async fn until_filled(
         if count.is_none() && status.idle > 0 {
             *count = Some(count_others(shared));
         }
-        if let Some(error) = shared.state().backoff.permanent_since(mark) {
+        let error = shared.state().backoff.permanent_since(mark);
+        if let Some(error) = error {
             return Err(Error::Connect(error));
         }
         // The sender lives as long as `shared`.
