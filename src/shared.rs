@@ -15,7 +15,7 @@ use crate::{
     config::PoolConfig,
     engine::{
         backoff::Backoff,
-        health::{Health, Liveness, ReadinessState},
+        health::{HealthRecord, Liveness, ReadinessState},
         opener::Opener,
         runtime::Home,
         schedule::Schedule,
@@ -28,8 +28,8 @@ use crate::{
 
 /// What all handles, connections and tasks of a pool share.
 ///
-/// The lock of `state` is taken before those inside `slots`. Every other lock is taken while no other
-/// is held. None is held across an await, but that of `abandoned`.
+/// The lock of `state` is taken before those inside `slots`, `activities` and `readiness`. No other
+/// lock is taken while one is held, and none is held across an await, but that of `abandoned`.
 pub(crate) struct Shared {
     pub(crate) config: Arc<PoolConfig>,
     pub(crate) name: String,
@@ -65,7 +65,7 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) backoff: Backoff,
-    pub(crate) health: Health,
+    pub(crate) health: HealthRecord,
 }
 
 /// Connections that were closed while a statement ran on them, to be killed by one worker.
@@ -81,7 +81,9 @@ pub(crate) struct Abandoned {
     pub(crate) id: u32,
     pub(crate) identity: Identity,
     pub(crate) since: Timestamp,
-    /// Notified when the statement was killed.
+    /// Notified when there is a connection to kill it on.
+    pub(crate) begun: oneshot::Sender<()>,
+    /// Notified when it was killed or given up.
     pub(crate) done: oneshot::Sender<()>,
 }
 

@@ -27,8 +27,8 @@ pub(crate) struct Alive;
 impl Home {
     /// Makes sure that the pool lives on the current runtime.
     ///
-    /// Returns what the maintenance task has to hold if it is not running yet and must be started.
-    /// A closed pool needs none.
+    /// Returns what the maintenance task has to hold if it is not running and must be started. A closed
+    /// pool stays where it was.
     pub(crate) fn enter(&self, is_closed: bool) -> Result<Option<Arc<Alive>>, Error> {
         let here = Handle::try_current().map_err(|_outside_of_any| Error::NoRuntime)?;
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,11 +2,12 @@
 //! notices outages and connections held too long.
 
 use std::{
+    pin::pin,
     sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
         slots::Lease,
     },
     error::{ConfigError, Error},
-    report::discard::DiscardReason,
+    report::DiscardReason,
     session::Session,
     shared::Shared,
     time::Timestamp,
@@ -107,8 +108,15 @@ async fn maintain(pool: Weak<Shared>, _alive: Arc<Alive>) {
             () = sleep(next) => {}
         }
     };
-    // What is being cleaned, validated or opened still becomes idle.
-    close_all(&shared).await;
+    // What is being cleaned, validated or opened still becomes idle, and callers may hold
+    // connections for long.
+    let mut closing = pin!(close_all(&shared));
+    while timeout(shared.schedule.tick(true), &mut closing)
+        .await
+        .is_err()
+    {
+        log_held_too_long(&shared, Timestamp::now());
+    }
     #[cfg(feature = "metrics")]
     publish_metrics(&shared);
 }

@@ -186,6 +186,8 @@ impl Follow {
         self.is_used = true;
         self.is_unfollowed = true;
         self.effect = Effect::UNKNOWN;
+        // The caller may reset the session, after which ids are given again.
+        self.forget_statements();
     }
 
     /// Lets the caller have the bare `Conn`, unless an earlier statement was not followed to its

@@ -73,14 +73,14 @@ pub(crate) struct Identity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rights {
     /// `CURRENT_USER()`
-    account: Option<String>,
+    account: Option<Vec<u8>>,
     /// `CURRENT_ROLE()`: one role, or on MySQL a list of them.
-    role: Option<String>,
+    role: Option<Vec<u8>>,
 }
 
 impl Rights {
-    /// The columns to select.
-    pub(crate) const COLUMNS: &str = "CURRENT_USER(), CURRENT_ROLE()";
+    /// The columns to select. In hexadecimal, the charset that a caller has set changes nothing.
+    pub(crate) const COLUMNS: &str = "HEX(CURRENT_USER()), HEX(CURRENT_ROLE())";
 
     /// Reads them from a row in which they begin at this index.
     pub(crate) fn read(row: &Row, index: usize) -> Self {
