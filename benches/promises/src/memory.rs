@@ -16,7 +16,7 @@ use mysql_warm_pool::mysql_async::{Conn, Opts};
 use peak_alloc::PeakAlloc;
 use test_support::{
     config, pool,
-    scripted::{Greeting, Moment, Scripted, Wire, column, early_error, packet, row},
+    scripted::{Greeting, QuestionKind, Scripted, Wire, column, early_error, packet, row},
 };
 
 use crate::{
@@ -110,7 +110,7 @@ async fn hostile_servers(table: &mut Table) -> Result<()> {
     let message = "x".repeat(PACKET - 200);
     let message = Arc::new(packet(0, &early_error(1105, &message)));
     let limit = "?max_allowed_packet=1048576";
-    let rows = |moment| taken(limit, move |wire: Wire| endless_rows(wire, moment));
+    let rows = |kind| taken(limit, move |wire: Wire| endless_rows(wire, kind));
     let endless_greeting = taken("", |mut wire: Wire| async move {
         endless_packet(&mut wire).await
     });
@@ -129,11 +129,11 @@ async fn hostile_servers(table: &mut Table) -> Result<()> {
         ("a greeting without end", endless_greeting.await?),
         ("a version of 4 MB", long_version.await?),
         ("an error of 4 MB", long_error.await?),
-        ("settings without end", rows(Moment::Settings).await?),
-        ("server facts without end", rows(Moment::Facts).await?),
+        ("settings without end", rows(QuestionKind::Settings).await?),
+        ("server facts without end", rows(QuestionKind::FirstValidation).await?),
         (
             "a validation answered without end",
-            rows(Moment::Proof).await?,
+            rows(QuestionKind::Validation).await?,
         ),
     ];
     // A read buffer grows to twice what it holds, and so does that of the copy.
@@ -174,12 +174,12 @@ where
     Ok(taken)
 }
 
-/// Answers a question of that moment with rows without end, and all others honestly.
-async fn endless_rows(mut wire: Wire, moment: Moment) -> io::Result<()> {
+/// Answers a question of that kind with rows without end, and all others honestly.
+async fn endless_rows(mut wire: Wire, kind: QuestionKind) -> io::Result<()> {
     wire.log_in().await?;
     loop {
         let question = wire.question().await?;
-        if question.moment() != moment {
+        if question.kind() != kind {
             wire.raw(&question.answer()).await?;
             continue;
         }
