@@ -179,7 +179,7 @@ async fn dropping_a_pool_while_it_connects_leaves_nothing_behind() {
     drop(
         pool.get_within(Duration::from_millis(50))
             .await
-            .expect_err("nobody answers"),
+            .expect_err("the server does not answer"),
     );
     proxy.until_accepted(1).await;
     assert!(proxy.open() > 0);

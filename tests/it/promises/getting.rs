@@ -50,7 +50,7 @@ async fn a_hanging_opening_ends_at_connect_timeout_and_frees_its_slot() {
     let error = pool
         .get_within(Duration::from_millis(400))
         .await
-        .expect_err("nobody answers");
+        .expect_err("the server does not answer");
     assert!(
         error.to_string().contains("no answer within 100 ms"),
         "{error}"

@@ -532,7 +532,7 @@ async fn a_timeout_names_the_holders_and_their_lines() {
             panic!("{error}");
         };
         assert_eq!(*cause, TimeoutCause::Exhausted);
-        let holders = holders.as_deref().expect("who holds them");
+        let holders = holders.as_deref().expect("the holders");
         assert_eq!(holders.count, 3);
         let longest = holders.longest.expect("one is held");
         assert!(
@@ -613,11 +613,11 @@ async fn a_slow_get_is_logged_with_the_time_spent_on_each_cause() {
     let listener = Listener::default();
     let listening = listener.listen();
     proxy.stall();
-    let (proved, ()) = tokio::join!(pool.get(), async {
+    let (validated, ()) = tokio::join!(pool.get(), async {
         tokio::time::sleep(Duration::from_millis(150)).await;
         proxy.resume();
     });
-    let held = proved.expect("a connection");
+    let held = validated.expect("a connection");
     near(&slow(&listener), "validating");
     drop(listening);
 

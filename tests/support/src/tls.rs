@@ -109,7 +109,7 @@ fn make(folder: &Path) {
             ),
         );
     }
-    for (name, whose, days) in [
+    for (name, names, days) in [
         // Some tests give loopback a name.
         (GOOD, "IP:127.0.0.1,DNS:database.test", 30),
         (ELSEWHERE, "DNS:elsewhere.example", 30),
@@ -122,7 +122,7 @@ fn make(folder: &Path) {
                  -keyout {name}.key -out {name}.csr"
             ),
         );
-        let extensions = format!("subjectAltName={whose}\n");
+        let extensions = format!("subjectAltName={names}\n");
         fs::write(folder.join("extensions"), extensions).expect("a file");
         openssl(
             folder,
