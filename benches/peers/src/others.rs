@@ -1,4 +1,4 @@
-//! The peers that bring a pool of their own: bb8, mobc, sqlx.
+//! Peers with their own pools: bb8, mobc, sqlx.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use harness::{
     pools::Cloned,
     work::Caller,
 };
-use mysql_warm_pool::mysql_async::{Conn, Opts, prelude::Queryable, self};
+use mysql_warm_pool::mysql_async::{self, Conn, Opts, prelude::Queryable};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
 use tokio::task::yield_now;
 

@@ -155,8 +155,7 @@ async fn selects_and_pings_carry_the_status_and_errors_do_not() {
     assert!(flags.contains(StatusFlags::SERVER_STATUS_AUTOCOMMIT));
 }
 
-/// Why `Session::verdict` has the driver's own rollback completed, rather than leave it to the next
-/// command.
+/// Why `Session::verdict` does not leave the driver's pending rollback to the next command.
 #[tokio::test]
 async fn a_dropped_transaction_is_rolled_back_with_the_next_command() {
     let mut conn = connection().await;
