@@ -239,5 +239,5 @@ pub(crate) async fn audit(conn: &mut Conn, account: &Account) -> mysql_async::Re
 }
 
 pub(crate) fn total() -> i64 {
-    i64::try_from(ACCOUNTS).expect("not so many") * DEPOSIT
+    i64::try_from(ACCOUNTS).expect("the number of accounts fits") * DEPOSIT
 }

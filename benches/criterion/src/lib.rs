@@ -64,7 +64,7 @@ impl Bench {
             group.bench_function(peer.title, |bencher| {
                 bencher.iter_custom(|times| {
                     self.runtime.block_on(async {
-                        let times = u32::try_from(times).expect("not so many");
+                        let times = u32::try_from(times).expect("fewer than 2^32 iterations");
                         let start = Instant::now();
                         open.times(work, tasks, times * tasks)
                             .await
