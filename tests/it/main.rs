@@ -14,7 +14,8 @@
 //! | `TEST_MYSQLD` | a path to `mysqld` | runs MySQL servers; otherwise MariaDB |
 //! | `TEST_TLS` | `required` | servers require TLS, and pools verify the certificate |
 //!
-//! `scripts/with-database --mysql` sets `TEST_MYSQLD`. TLS needs the feature `rustls` or `native-tls`.
+//! `scripts/with-database --mysql` sets `TEST_MYSQLD`. TLS needs the feature `rustls` or
+//! `native-tls`.
 //!
 //! ```sh
 //! TEST_TLS=required scripts/with-database --mysql cargo test --features native-tls --test it
