@@ -1,6 +1,6 @@
 //! Callers that leave something behind: a committed transaction, an open one, a user variable.
 //!
-//! Bare connections and deadpool clean nothing up: what they take is the work alone.
+//! Bare connections and deadpool clean nothing up, so their times are those of the work alone.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use criterion_benches::{Bench, criterion, group};

@@ -1,7 +1,7 @@
-//! More tasks than connections: lookups by 64 on 8, and mere handovers of one connection among 1 to
-//! 10,000 tasks that want it.
+//! More tasks than connections: lookups by 64 tasks on 8 connections, and plain handovers of one
+//! connection among 1 to 10,000 waiting tasks.
 //!
-//! A handover is a get, one turn for the other tasks while the connection is in use, and a return.
+//! A handover is a get, one yield to the other tasks while the connection is in use, and a return.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use criterion_benches::{Bench, criterion, group};

@@ -1,7 +1,7 @@
-//! Getting and returning alone, with nothing sent: what a pool costs where it has nothing to do.
+//! Getting and returning alone, with nothing sent: the pool's own cost.
 //!
-//! A bare connection is neither got nor returned; the driver's own pool, without the reset, stands
-//! for it.
+//! A bare connection is neither obtained nor returned, so the driver's own pool, without the reset,
+//! takes its place.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use criterion_benches::{Bench, criterion, group};

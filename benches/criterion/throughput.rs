@@ -1,4 +1,4 @@
-//! Primary-key lookups by 8 tasks on 8 connections: the time in which each does one.
+//! Primary-key lookups by 8 tasks on 8 connections: the time for one lookup by each task.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use criterion_benches::{Bench, criterion, group};

@@ -28,7 +28,7 @@ fn warm_up(criterion: &mut Criterion) {
     measure("deadpool, no checks", &|| runtime.block_on(deadpool(opts)));
 }
 
-/// Has no warm-up: so many are got at once. All are opened at the same time.
+/// deadpool has no warm-up: it opens as many connections as there are concurrent gets, all at once.
 async fn deadpool(opts: &Opts) -> Result<Duration> {
     let pool = DEADPOOL.open(opts, CONNECTIONS).await?;
     let start = Instant::now();

@@ -1,7 +1,7 @@
-//! The first seconds of a service that is started together with its database.
+//! The first seconds of a service that starts together with its database.
 //!
-//! Without `warm_up()` traffic comes at once, as when nothing asks for readiness; with it, when
-//! `warm_up()` is done, as when a readiness probe asks the pool.
+//! Without `warm_up()`, traffic comes at once, as it does without a readiness probe. With it,
+//! traffic comes when `warm_up()` is done, as it does when a readiness probe asks the pool.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::{
 };
 
 const LASTING: Duration = Duration::from_secs(5);
-/// How long after the service the database is started.
+/// How long after the service the database starts.
 const LATE: Duration = Duration::from_millis(500);
 
 pub async fn measure() -> Value {

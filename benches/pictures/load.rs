@@ -1,4 +1,4 @@
-//! A steady load, and what each request of it took.
+//! A steady load and the latency of each request.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,12 @@ use tokio::{
     time::{interval_at, timeout},
 };
 
-/// Requests in a second. They come when they come, whether or not others have been answered.
+/// Requests per second, sent whether or not earlier ones have been answered.
 pub const RATE: u32 = 200;
-/// The patience of those who ask.
+/// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a service gets its connections from.
+/// The service's source of connections.
 pub trait Source: Clone + Send + 'static {
     /// Gets a connection, looks something up, returns it.
     fn request(&self) -> impl Future<Output = mysql_async::Result<Option<u32>>> + Send;
@@ -37,8 +37,8 @@ impl Source for mysql_async::Pool {
     }
 }
 
-/// `[when, latency, whether it was answered]` for each request, both in milliseconds since `start`;
-/// they begin now, and end when so long has passed since `start`.
+/// `[when, latency, whether it was answered]` for each request, both in milliseconds since `start`.
+/// Requests begin now and end this long after `start`.
 pub async fn requests(source: &impl Source, start: Instant, lasting: Duration) -> Vec<Value> {
     let mut ticks = interval_at(Instant::now().into(), Duration::from_secs(1) / RATE);
     let mut running = JoinSet::new();
@@ -59,7 +59,7 @@ pub async fn requests(source: &impl Source, start: Instant, lasting: Duration) -
         .collect()
 }
 
-/// To a hundredth.
+/// Rounds to a hundredth.
 pub fn ms(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e5).round() / 100.0
 }

@@ -1,4 +1,4 @@
-//! A steady load while all connections reach their maximum age, again and again.
+//! A steady load while all connections reach their maximum age again and again.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::{
 
 const LASTING: Duration = Duration::from_secs(10);
 const AGE: Duration = Duration::from_secs(2);
-/// As much as ours takes off, the driver's puts on.
+/// The driver adds jitter of the length that this pool subtracts.
 const JITTER: Duration = Duration::from_millis(200);
 
 pub async fn measure() -> Value {
@@ -56,8 +56,8 @@ pub async fn measure() -> Value {
     })
 }
 
-/// What each request took, and how many connections were opened meanwhile. All connections are in
-/// use once before.
+/// The latency of each request, and how many connections were opened meanwhile. All connections are
+/// used once before.
 async fn loaded(source: &impl Source, proxy: &Proxy) -> (Vec<Value>, u64) {
     let all = (0..SIZE).map(|_| {
         let source = source.clone();

@@ -1,9 +1,7 @@
-//! Measures what the README's pictures show, and prints it as JSON; `scripts/draw-pictures` draws
-//! it.
+//! Measures the data of the README's pictures and prints it as JSON for `scripts/draw-pictures`.
 //!
-//! `scripts/pictures` runs it. The server is one of its own, started as the tests start theirs,
-//! behind the tests' proxy, which delays each byte by 5 ms each way: a link with 10 ms there and
-//! back.
+//! `scripts/pictures` runs it. It starts its own server, as the tests do, behind the tests' proxy,
+//! which delays each byte by 5 ms each way: a round trip of 10 ms.
 
 mod first_seconds;
 mod load;

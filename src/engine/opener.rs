@@ -282,12 +282,13 @@ impl Opener {
     /// Validates a new connection, and reads the session's rights in the same round trip where the
     /// server is known to have roles.
     async fn validate_with_rights(&self, session: &mut Session) -> Result<(), ConnectError> {
-        let has_roles = matches!(self.facts().rights, KnownRights::Known(_));
-        if has_roles && let Some(row) = self.ask(session, Rights::COLUMNS).await? {
-            session.origin.rights = Some(Rights::read(&row, 1));
-            return Ok(());
+        if matches!(self.facts().rights, KnownRights::Known(_)) {
+            let row = session.validate_with(Rights::COLUMNS).await;
+            session.origin.rights = Some(Rights::read(&row.map_err(invalid)?, 1));
+            Ok(())
+        } else {
+            session.validate().await.map_err(invalid)
         }
-        session.validate().await.map_err(invalid)
     }
 
     /// Validates a new connection and selects these columns; `None` if the server refuses them.

@@ -2,27 +2,30 @@
 //!
 //! | folder | tests |
 //! |---|---|
-//! | `promises` | what the pool guarantees, a file for each subject |
-//! | `servers` | what real, failing and hostile servers do, and what the driver does with them |
+//! | `promises` | the pool's guarantees, one file per subject |
+//! | `servers` | real, failing and hostile servers, and how the driver handles them |
 //! | `models` | the same promises against random sequences of steps |
 //! | `surface` | what users see: events, metrics, readiness, the docs and the sources |
 //!
-//! A test is named `folder::file::sentence`, as the docs name it. Its servers are chosen from outside:
+//! A test is named `folder::file::sentence`, as in the docs. The environment chooses the servers:
 //!
-//! | variable | value | does |
+//! | variable | value | effect |
 //! |---|---|---|
-//! | `TEST_MYSQLD` | a path to `mysqld` | the servers are MySQL, as `scripts/with-database --mysql` sets it; else MariaDB |
-//! | `TEST_TLS` | `required` | servers refuse connections without TLS, and pools check the certificate; needs the feature `rustls` or `native-tls` |
+//! | `TEST_MYSQLD` | a path to `mysqld` | runs MySQL servers; otherwise MariaDB |
+//! | `TEST_TLS` | `required` | servers require TLS, and pools verify the certificate |
+//!
+//! `scripts/with-database --mysql` sets `TEST_MYSQLD`. TLS needs the feature `rustls` or
+//! `native-tls`.
 //!
 //! ```sh
 //! TEST_TLS=required scripts/with-database --mysql cargo test --features native-tls --test it
 //! ```
 //!
-//! `servers::tls` makes sure that it is TLS. Scripted servers (`servers::hostile`, `models`, parts of
-//! `servers::driver`) speak without.
+//! `servers::tls` checks that connections do use TLS. Scripted servers (`servers::hostile`,
+//! `models`, parts of `servers::driver`) never use it.
 //!
-//! Nothing here fails because the machine is busy: a test asserts an outcome, an order or a count, and where it bounds
-//! a time, the bound is ten times what is usual. The times themselves are measured by `benches/promises`.
+//! No test fails because the machine is busy: tests assert outcomes, orders and counts. A bound on
+//! a time is ten times the usual value. `benches/promises` measures the times themselves.
 
 mod models;
 mod promises;

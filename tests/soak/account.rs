@@ -1,4 +1,4 @@
-//! The account of every request, and of whatever must not have happened.
+//! The account of every request, and of everything that must not have happened.
 
 use std::{
     collections::BTreeMap,
@@ -17,28 +17,28 @@ use mysql_warm_pool::{
     mysql_async::{self, DriverError, IoError},
 };
 
-/// How long a fault may be felt after its end: as long as a connection that died in it may lie idle and pass for
-/// validated, and what the machine needs; longer by whatever this process was late at its worst.
-const FELT_FOR: Duration = Duration::from_millis(1_300);
-/// How often lateness is looked for.
+/// How long a fault may show after its end: as long as a connection that died in it may be idle and
+/// still pass for validated, plus what the machine needs, plus this process's worst lateness.
+const SYMPTOMS_LAST: Duration = Duration::from_millis(1_300);
+/// How often lateness is measured.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
-/// Violations that are kept; the rest is counted.
+/// How many violations are kept; the rest are only counted.
 const KEPT: usize = 40;
 
-/// What became of all requests.
+/// The outcomes of all requests.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
-    /// Locked for moments only.
-    books: Mutex<Books>,
+    /// Locked only briefly.
+    state: Mutex<State>,
     answers: AtomicU64,
     successes: AtomicU64,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Books {
+struct State {
     requests: BTreeMap<&'static str, Outcomes>,
     errors: BTreeMap<&'static str, u64>,
-    /// The last seconds of it.
+    /// Recent faults, for the last minute.
     troubles: Vec<Trouble>,
     faults: BTreeMap<&'static str, Faults>,
     recoveries: Vec<Duration>,
@@ -50,8 +50,8 @@ struct Books {
     more_violations: u64,
 }
 
-impl Books {
-    fn note_lateness(&mut self) {
+impl State {
+    fn record_lateness(&mut self) {
         if let Some(last) = self.last_tick {
             let late = last.elapsed().saturating_sub(TICK);
             self.late_at_worst = self.late_at_worst.max(late);
@@ -87,12 +87,12 @@ struct Faults {
     longest: Duration,
 }
 
-/// What the world did to the pool, by what callers may feel of it.
+/// What callers may notice of a fault.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Felt {
+pub(crate) struct Symptoms {
     /// Connections end in the middle of anything.
     pub(crate) losses: bool,
-    /// New connections cannot be had, or open ones do not answer.
+    /// New connections cannot be obtained, or open ones do not answer.
     pub(crate) waits: bool,
     /// The account is refused.
     pub(crate) denials: bool,
@@ -100,7 +100,7 @@ pub(crate) struct Felt {
     pub(crate) read_only: bool,
 }
 
-impl Felt {
+impl Symptoms {
     const fn covers(self, other: Self) -> bool {
         (self.losses || !other.losses)
             && (self.waits || !other.waits)
@@ -112,46 +112,46 @@ impl Felt {
 #[derive(Clone, Copy, Debug)]
 struct Trouble {
     name: &'static str,
-    felt: Felt,
+    symptoms: Symptoms,
     from: Instant,
     to: Option<Instant>,
 }
 
-/// A fault that has begun. Told to [`Account::over`] when it has ended.
+/// A fault that has begun. Pass it to [`Account::over`] when it has ended.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Begun(Instant);
 
 impl Account {
     /// A fault begins.
-    pub(crate) fn begin(&self, name: &'static str, felt: Felt) -> Begun {
+    pub(crate) fn begin(&self, name: &'static str, symptoms: Symptoms) -> Begun {
         let now = Instant::now();
-        let mut books = self.books();
-        books.troubles.retain(|trouble| {
+        let mut state = self.state();
+        state.troubles.retain(|trouble| {
             trouble
                 .to
                 .is_none_or(|to| now - to < Duration::from_secs(60))
         });
-        // Two that begin at the same moment would be taken for one.
+        // Two that begin at the same moment would be confused.
         let mut from = now;
-        while books.troubles.iter().any(|trouble| trouble.from == from) {
+        while state.troubles.iter().any(|trouble| trouble.from == from) {
             from += Duration::from_nanos(1);
         }
-        books.troubles.push(Trouble {
+        state.troubles.push(Trouble {
             name,
-            felt,
+            symptoms,
             from,
             to: None,
         });
-        books.faults.entry(name).or_default().times += 1;
-        drop(books);
+        state.faults.entry(name).or_default().times += 1;
+        drop(state);
         Begun(from)
     }
 
-    /// It is over, and its last consequences are to come.
+    /// The fault is over; its last consequences are still to come.
     pub(crate) fn over(&self, begun: Begun) {
-        let mut books = self.books();
-        for trouble in &mut books.troubles {
+        let mut state = self.state();
+        for trouble in &mut state.troubles {
             if trouble.from == begun.0 {
                 trouble.to = Some(Instant::now());
             }
@@ -159,59 +159,59 @@ impl Account {
     }
 
     pub(crate) fn recovered(&self, name: &'static str, after: Duration) {
-        let mut books = self.books();
-        let faults = books.faults.entry(name).or_default();
+        let mut state = self.state();
+        let faults = state.faults.entry(name).or_default();
         faults.recovered += 1;
         faults.total += after;
         faults.longest = faults.longest.max(after);
-        books.recoveries.push(after);
-        drop(books);
+        state.recoveries.push(after);
+        drop(state);
     }
 
     /// The median of all recoveries.
     pub(crate) fn median_recovery(&self) -> Option<Duration> {
-        let mut recoveries = self.books().recoveries.clone();
+        let mut recoveries = self.state().recoveries.clone();
         recoveries.sort_unstable();
         recoveries.get(recoveries.len() / 2).copied()
     }
 
-    /// To be told of every [`TICK`].
+    /// Call this every [`TICK`].
     pub(crate) fn tick(&self) {
-        let mut books = self.books();
-        books.note_lateness();
-        books.last_tick = Some(Instant::now());
+        let mut state = self.state();
+        state.record_lateness();
+        state.last_tick = Some(Instant::now());
     }
 
     pub(crate) fn acknowledged(&self, name: &'static str) {
         self.successes.fetch_add(1, Ordering::Relaxed);
-        self.books().requests.entry(name).or_default().acknowledged += 1;
+        self.state().requests.entry(name).or_default().acknowledged += 1;
     }
 
     pub(crate) fn cancelled(&self, name: &'static str) {
-        self.books().requests.entry(name).or_default().cancelled += 1;
+        self.state().requests.entry(name).or_default().cancelled += 1;
     }
 
-    /// Counts a request that failed; it is a violation if nothing can have been the cause.
+    /// Counts a failed request; it is a violation if no fault can have caused it.
     pub(crate) fn failed(&self, name: &'static str, error: &mysql_async::Error, begun: Instant) {
         let (label, needs) = class_of(error);
         let now = Instant::now();
-        let mut books = self.books();
-        books.requests.entry(name).or_default().failed += 1;
-        *books.errors.entry(label).or_default() += 1;
-        // The tick that is late just now has yet to come.
-        books.note_lateness();
-        let felt_for = FELT_FOR + books.late_at_worst;
+        let mut state = self.state();
+        state.requests.entry(name).or_default().failed += 1;
+        *state.errors.entry(label).or_default() += 1;
+        // Includes a tick that is overdue right now.
+        state.record_lateness();
+        let symptoms_last = SYMPTOMS_LAST + state.late_at_worst;
         let cause = needs.is_some_and(|needs| {
-            let felt = |trouble: &Trouble| {
-                trouble.from <= now && trouble.to.is_none_or(|to| begun <= to + felt_for)
+            let may_show = |trouble: &Trouble| {
+                trouble.from <= now && trouble.to.is_none_or(|to| begun <= to + symptoms_last)
             };
             !needs.causes_needed()
-                || books
+                || state
                     .troubles
                     .iter()
-                    .any(|trouble| felt(trouble) && trouble.felt.covers(needs))
+                    .any(|trouble| may_show(trouble) && trouble.symptoms.covers(needs))
         });
-        drop(books);
+        drop(state);
         if !cause {
             self.violation(format!(
                 "{name}: an error without a cause, {:?} after its beginning: {error}",
@@ -220,53 +220,53 @@ impl Account {
         }
     }
 
-    /// An answer came that was the right one.
+    /// Counts a correct answer.
     pub(crate) fn answered(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn wrong_answer(&self, what: impl Display) {
-        self.books().wrong_answers += 1;
+        self.state().wrong_answers += 1;
         self.violation(format!("an answer to another question: {what}"));
     }
 
     pub(crate) fn trace(&self, what: impl Display) {
-        self.books().traces += 1;
+        self.state().traces += 1;
         self.violation(format!("something an earlier caller left: {what}"));
     }
 
     pub(crate) fn violation(&self, what: String) {
-        let mut books = self.books();
-        let what = format!("{what} [{}]", books.lately());
-        if books.violations.len() < KEPT {
+        let mut state = self.state();
+        let what = format!("{what} [{}]", state.lately());
+        if state.violations.len() < KEPT {
             println!("VIOLATION: {what}");
-            books.violations.push(what);
+            state.violations.push(what);
         } else {
-            books.more_violations += 1;
+            state.more_violations += 1;
         }
     }
 
     pub(crate) fn violations(&self) -> Vec<String> {
-        let books = self.books();
-        let (mut violations, more) = (books.violations.clone(), books.more_violations);
-        drop(books);
+        let state = self.state();
+        let (mut violations, more) = (state.violations.clone(), state.more_violations);
+        drop(state);
         if more > 0 {
             violations.push(format!("and {more} more"));
         }
         violations
     }
 
-    /// Requests that were acknowledged so far.
+    /// Requests acknowledged so far.
     pub(crate) fn successes(&self) -> u64 {
         self.successes.load(Ordering::Relaxed)
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Felt {
+impl Symptoms {
     const fn causes_needed(self) -> bool {
         self.losses || self.waits || self.denials || self.read_only
     }
@@ -275,14 +275,14 @@ impl Felt {
 /// The summary.
 impl Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let books = self.books().clone();
+        let state = self.state().clone();
         writeln!(
             f,
             "{:<26} {:>12} {:>8} {:>9}",
             "requests", "acknowledged", "failed", "cancelled"
         )?;
         let mut all = Outcomes::default();
-        for (name, outcomes) in &books.requests {
+        for (name, outcomes) in &state.requests {
             all.acknowledged += outcomes.acknowledged;
             all.failed += outcomes.failed;
             all.cancelled += outcomes.cancelled;
@@ -290,7 +290,7 @@ impl Display for Account {
         }
         all.write(f, "all")?;
         writeln!(f, "\n{:<26} {:>12}", "errors", "times")?;
-        for (label, times) in &books.errors {
+        for (label, times) in &state.errors {
             writeln!(f, "{label:<26} {times:>12}")?;
         }
         writeln!(
@@ -298,7 +298,7 @@ impl Display for Account {
             "\n{:<26} {:>12}   until ready and serving again (mean, longest)",
             "faults", "times"
         )?;
-        for (name, faults) in &books.faults {
+        for (name, faults) in &state.faults {
             write!(f, "{name:<26} {:>12}", faults.times)?;
             match u32::try_from(faults.recovered) {
                 Ok(recovered @ 1..) => writeln!(
@@ -314,9 +314,9 @@ impl Display for Account {
             f,
             "\nright answers {}, wrong answers {}, traces of earlier callers {}; at worst {:.0?} late",
             self.answers.load(Ordering::Relaxed),
-            books.wrong_answers,
-            books.traces,
-            books.late_at_worst
+            state.wrong_answers,
+            state.traces,
+            state.late_at_worst
         )
     }
 }
@@ -331,22 +331,23 @@ impl Outcomes {
     }
 }
 
-/// What to call the error, and what must have been felt for it to be right; `None` if it never is.
-fn class_of(error: &mysql_async::Error) -> (&'static str, Option<Felt>) {
-    let nothing = Felt::default();
-    let losses = Felt {
+/// The error's label, and what callers must have noticed for it to be acceptable; `None` if it
+/// never is.
+fn class_of(error: &mysql_async::Error) -> (&'static str, Option<Symptoms>) {
+    let nothing = Symptoms::default();
+    let losses = Symptoms {
         losses: true,
         ..nothing
     };
-    let waits = Felt {
+    let waits = Symptoms {
         waits: true,
         ..nothing
     };
-    let denials = Felt {
+    let denials = Symptoms {
         denials: true,
         ..nothing
     };
-    let read_only = Felt {
+    let read_only = Symptoms {
         read_only: true,
         ..nothing
     };

@@ -7,10 +7,10 @@ use test_support::{Flavor, Server};
 
 use crate::account::Account;
 
-/// How many accounts there are, and what is in each at first.
+/// The number of accounts, and the initial balance of each.
 pub(crate) const ACCOUNTS: u64 = 60;
 pub(crate) const DEPOSIT: i64 = 1_000_000;
-/// What can be streamed.
+/// The table for streaming.
 pub(crate) const NUMBERS: u64 = 2_000;
 
 /// The user of the pool.
@@ -38,7 +38,7 @@ pub(crate) async fn open(server: &Server, password: &str) {
             "INSERT INTO number SELECT a.n * {ACCOUNTS} + b.n + 1, REPEAT('x', 100) FROM \
              (SELECT id AS n FROM account) a, (SELECT id AS n FROM account) b WHERE a.n * {ACCOUNTS} + b.n < {NUMBERS}"
         ),
-        // Hidden by a temporary table of that name, if one is left.
+        // Hidden by a temporary table of the same name, if one is left over.
         "CREATE TABLE trace (v INT PRIMARY KEY)".to_owned(),
         "INSERT INTO trace VALUES (0)".to_owned(),
     ]);
@@ -47,7 +47,7 @@ pub(crate) async fn open(server: &Server, password: &str) {
     }
 }
 
-/// Makes the pool's user as it is to be, whether or not the server remembers it.
+/// Creates the pool's user, whether or not the server already has it.
 pub(crate) fn account_statements(password: &str) -> Vec<String> {
     vec![
         format!("CREATE USER IF NOT EXISTS {USER}@'%' IDENTIFIED BY '{password}'"),
@@ -57,19 +57,20 @@ pub(crate) fn account_statements(password: &str) -> Vec<String> {
     ]
 }
 
-/// What only the caller and this number have in common.
+/// A value that only this caller and this number produce.
 pub(crate) fn content(caller: u64, n: u64) -> u64 {
     (caller << 32 | n).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 1
 }
 
-/// Everything of a session that a caller may have changed, behind a number of the asker's own.
-pub(crate) fn session_question(nonce: u64, flavor: Flavor) -> String {
+/// Selects everything of a session that a caller may have changed, after a number that identifies
+/// the question.
+pub(crate) fn session_question(token: u64, flavor: Flavor) -> String {
     let of_flavor = match flavor {
         Flavor::MariaDb => "@@tx_isolation, @@in_transaction",
         Flavor::MySql => "@@transaction_isolation, 0",
     };
     format!(
-        "SELECT {nonce}, @mark, @of_init, DATABASE(), @@time_zone, @@sql_mode, @@autocommit, \
+        "SELECT {token}, @mark, @of_init, DATABASE(), @@time_zone, @@sql_mode, @@autocommit, \
          @@character_set_client, @@collation_connection, {of_flavor}, \
          COALESCE(IS_USED_LOCK('soak') = CONNECTION_ID(), 0), (SELECT v FROM trace)"
     )
@@ -90,12 +91,12 @@ pub(crate) async fn session_as_new(
     Ok(values)
 }
 
-/// What became of one write, as far as its caller knows.
+/// The state of one write, as far as its caller knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum WriteState {
     /// Acknowledged: it is there.
     Done,
-    /// It is certain that it is not.
+    /// Certainly not there.
     Undone,
     /// It may be there or not.
     Unknown,
@@ -107,19 +108,19 @@ pub(crate) enum Table {
     Transfer,
 }
 
-/// One caller's writes since they were last compared with the server's.
+/// One caller's writes since they were last compared with the server's tables.
 #[derive(Debug)]
-pub(crate) struct Book {
+pub(crate) struct WriteLog {
     caller: u64,
     next: u64,
-    entries: BTreeMap<u64, (Table, Fate)>,
-    /// How many were compared, by fate.
+    entries: BTreeMap<u64, (Table, WriteState)>,
+    /// How many writes were compared, by state.
     pub(crate) compared: [u64; 3],
-    /// Of those whose fate was unknown, how many are there.
+    /// How many of the writes in unknown state were found.
     pub(crate) found_of_unknown: u64,
 }
 
-impl Book {
+impl WriteLog {
     pub(crate) const fn new(caller: u64) -> Self {
         Self {
             caller,
@@ -139,15 +140,15 @@ impl Book {
     }
 
     /// Begins a write; returns its number.
-    pub(crate) fn enter(&mut self, table: Table, fate: Fate) -> u64 {
+    pub(crate) fn enter(&mut self, table: Table, state: WriteState) -> u64 {
         let n = self.next;
         self.next += 1;
-        self.entries.insert(n, (table, fate));
+        self.entries.insert(n, (table, state));
         n
     }
 
-    pub(crate) fn settle(&mut self, n: u64, fate: Fate) {
-        self.entries.entry(n).and_modify(|entry| entry.1 = fate);
+    pub(crate) fn settle(&mut self, n: u64, state: WriteState) {
+        self.entries.entry(n).and_modify(|entry| entry.1 = state);
     }
 
     /// Settles a write that was sent and failed.
@@ -155,11 +156,11 @@ impl Book {
         if let mysql_async::Error::Server(error) = error
             && matches!(error.code, 1205 | 1213 | 1290 | 1836)
         {
-            self.settle(n, Fate::Undone);
+            self.settle(n, WriteState::Undone);
         }
     }
 
-    /// Compares all entries with the server's tables, and forgets them.
+    /// Compares all entries with the server's tables and forgets them.
     pub(crate) async fn compare(
         &mut self,
         conn: &mut impl Queryable,
@@ -184,17 +185,17 @@ impl Book {
             found.insert(n, Table::Note);
         }
         found.extend(transfers.into_iter().map(|n| (n, Table::Transfer)));
-        for (n, (table, fate)) in std::mem::take(&mut self.entries) {
+        for (n, (table, state)) in std::mem::take(&mut self.entries) {
             let is_there = found.remove(&n) == Some(table);
-            self.compared[fate as usize] += 1;
-            match fate {
-                Fate::Done if !is_there => account.violation(format!(
+            self.compared[state as usize] += 1;
+            match state {
+                WriteState::Done if !is_there => account.violation(format!(
                     "{table:?} {n} of caller {caller} was acknowledged, and is not there"
                 )),
-                Fate::Undone if is_there => account.violation(format!(
+                WriteState::Undone if is_there => account.violation(format!(
                     "{table:?} {n} of caller {caller} was never committed, and is there"
                 )),
-                Fate::Unknown if is_there => self.found_of_unknown += 1,
+                WriteState::Unknown if is_there => self.found_of_unknown += 1,
                 _ => {}
             }
         }
@@ -207,7 +208,7 @@ impl Book {
     }
 }
 
-/// The last look: whether the money is all there, and each account holds what the transfers say.
+/// The final audit: all the money is there, and each account's balance matches the transfers.
 pub(crate) async fn audit(conn: &mut Conn, account: &Account) -> mysql_async::Result<(u64, u64)> {
     let off: Vec<(u64, i64, i64)> = conn
         .query(format!(
@@ -238,5 +239,5 @@ pub(crate) async fn audit(conn: &mut Conn, account: &Account) -> mysql_async::Re
 }
 
 pub(crate) fn total() -> i64 {
-    i64::try_from(ACCOUNTS).expect("not so many") * DEPOSIT
+    i64::try_from(ACCOUNTS).expect("the number of accounts fits") * DEPOSIT
 }

@@ -1,4 +1,4 @@
-//! A caller: carries out its work one piece after the other, and keeps account of it.
+//! A caller: does its work piece by piece, and reports every outcome to the account.
 
 use std::{
     future::{Future, poll_fn},
@@ -26,35 +26,35 @@ use tokio::{
 
 use crate::{
     account::Account,
-    bank::{self, ACCOUNTS, Book, Fate, NUMBERS, Table, content},
+    bank::{self, ACCOUNTS, NUMBERS, Table, WriteLog, WriteState, content},
     plan::{Begin, Change, Cut, End, Forgotten, Kind, Mistake, PanicAt, Transfer, Way, Work},
 };
 
-/// Longer than any fault, and all that follows from it.
+/// Longer than any fault and its consequences.
 const HANGS: Duration = Duration::from_secs(30);
-/// A caller compares its writes with the server's as often as it has so many.
+/// A caller compares its writes with the server's tables whenever it has this many.
 const COMPARED_AT: usize = 200;
-/// How many connections may be detached at a time: those the pool does not count.
+/// How many connections, which the pool does not count, may be detached at a time.
 pub(crate) const DETACHED_AT_ONCE: usize = 2;
-/// Leaked futures are memory that is gone for good: so many, and then no more.
+/// Leaked futures never free their memory, so their number is limited.
 const FUTURES_LEAKED: u64 = 40;
 
 const QUESTION: &str = "SELECT ?, @mark, id FROM account WHERE id = ?";
 const STREAM: &str = "SELECT ?, n FROM number WHERE n <= ?";
 
-/// What all callers have in common.
+/// State shared by all callers.
 pub(crate) struct Shared {
     pub(crate) account: Account,
     pub(crate) flavor: Flavor,
-    /// What a look at a session says where nobody has changed it.
+    /// The answer about a session that nobody has changed.
     pub(crate) as_new: Vec<Value>,
     pub(crate) detaching: Semaphore,
     pub(crate) stop: AtomicBool,
-    nonces: AtomicU64,
+    tokens: AtomicU64,
     leaked: AtomicU64,
 }
 
-/// What deliberate panics carry.
+/// The payload of deliberate panics.
 pub(crate) struct Deliberate;
 
 impl Shared {
@@ -65,22 +65,22 @@ impl Shared {
             as_new,
             detaching: Semaphore::new(DETACHED_AT_ONCE),
             stop: AtomicBool::new(false),
-            nonces: AtomicU64::new(1_000_000_000),
+            tokens: AtomicU64::new(1_000_000_000),
             leaked: AtomicU64::new(0),
         })
     }
 
-    /// A number that no two questions share.
-    fn nonce(&self) -> u64 {
-        self.nonces.fetch_add(1, Ordering::Relaxed)
+    /// A number that no other question uses.
+    fn token(&self) -> u64 {
+        self.tokens.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn check(&self, nonce: u64, answer: Option<&Value>) {
-        if answer.and_then(number) == Some(nonce) {
+    fn check(&self, token: u64, answer: Option<&Value>) {
+        if answer.and_then(number) == Some(token) {
             self.account.answered();
         } else {
             self.account
-                .wrong_answer(format!("{nonce} was asked for, {answer:?} came"));
+                .wrong_answer(format!("{token} was asked for, {answer:?} came"));
         }
     }
 }
@@ -88,7 +88,7 @@ impl Shared {
 pub(crate) struct Caller {
     pool: Pool,
     seed: Seed,
-    book: Book,
+    log: WriteLog,
     shared: Arc<Shared>,
 }
 
@@ -97,31 +97,31 @@ impl Caller {
         Self {
             pool,
             seed: seed.fork(number),
-            book: Book::new(number),
+            log: WriteLog::new(number),
             shared,
         }
     }
 
-    /// Works until it is told to stop; returns the book of its writes, compared to the last one.
-    pub(crate) async fn work(mut self) -> Book {
+    /// Works until it is stopped; returns its write log, fully compared.
+    pub(crate) async fn work(mut self) -> WriteLog {
         while !self.shared.stop.load(Ordering::Relaxed) {
             let work = Work::draw(&mut self.seed);
             self.carry_out(&work).await;
-            if self.book.len() >= COMPARED_AT {
+            if self.log.len() >= COMPARED_AT {
                 self.compare().await;
             }
             sleep(work.pause).await;
         }
-        // Whatever the faults have left is over soon.
+        // The consequences of the last faults are over soon.
         let deadline = Instant::now() + HANGS;
-        while self.book.len() > 0 && Instant::now() < deadline {
+        while self.log.len() > 0 && Instant::now() < deadline {
             self.compare().await;
         }
-        if self.book.len() > 0 {
-            let text = format!("caller {} cannot compare its writes", self.book.caller());
+        if self.log.len() > 0 {
+            let text = format!("caller {} cannot compare its writes", self.log.caller());
             self.shared.account.violation(text);
         }
-        self.book
+        self.log
     }
 
     async fn carry_out(&mut self, work: &Work) {
@@ -130,7 +130,7 @@ impl Caller {
         let request = Request {
             pool: &self.pool,
             shared: &self.shared,
-            book: &mut self.book,
+            log: &mut self.log,
         };
         let outcome = timeout(
             HANGS,
@@ -149,11 +149,11 @@ impl Caller {
     async fn compare(&mut self) {
         let begun = Instant::now();
         let Self {
-            pool, book, shared, ..
+            pool, log, shared, ..
         } = self;
         let outcome = async {
             let mut conn = pool.get().await?;
-            book.compare(&mut conn, &shared.account).await
+            log.compare(&mut conn, &shared.account).await
         };
         match outcome.await {
             Ok(()) => shared.account.acknowledged("audit"),
@@ -166,7 +166,7 @@ impl Caller {
 struct Request<'a> {
     pool: &'a Pool,
     shared: &'a Arc<Shared>,
-    book: &'a mut Book,
+    log: &'a mut WriteLog,
 }
 
 type Done = mysql_async::Result<()>;
@@ -212,7 +212,7 @@ impl Request<'_> {
             },
             Kind::GetWithin(time) => match self.pool.get_within(*time).await {
                 Ok(mut conn) => ask(&mut conn, Way::Exec, shared).await,
-                // Which may be too short at any time.
+                // The time may be too short at any moment.
                 Err(Error::Timeout { .. }) => Ok(()),
                 Err(error) => Err(error.into()),
             },
@@ -220,15 +220,15 @@ impl Request<'_> {
     }
 
     async fn sum(self) -> Done {
-        let nonce = self.shared.nonce();
+        let token = self.shared.token();
         let mut conn = self.pool.get().await?;
         let row: Option<(Value, i64)> = conn
             .query_first(format!(
-                "SELECT {nonce}, CAST(SUM(balance) AS SIGNED) FROM account"
+                "SELECT {token}, CAST(SUM(balance) AS SIGNED) FROM account"
             ))
             .await?;
         self.shared
-            .check(nonce, row.as_ref().map(|(value, _)| value));
+            .check(token, row.as_ref().map(|(value, _)| value));
         if let Some((_, sum)) = row
             && sum != bank::total()
         {
@@ -239,23 +239,23 @@ impl Request<'_> {
     }
 
     async fn look(self) -> Done {
-        let nonce = self.shared.nonce();
+        let token = self.shared.token();
         let mut conn = self.pool.get().await?;
         let row: Option<mysql_async::Row> = conn
-            .query_first(bank::session_question(nonce, self.shared.flavor))
+            .query_first(bank::session_question(token, self.shared.flavor))
             .await?;
         let mut values = row.map(mysql_async::Row::unwrap).unwrap_or_default();
         if values.is_empty() {
-            self.shared.check(nonce, None);
+            self.shared.check(token, None);
             return Ok(());
         }
         let number = values.remove(0);
-        self.shared.check(nonce, Some(&number));
+        self.shared.check(token, Some(&number));
         if values != self.shared.as_new {
             let text = format!("{values:?}, as new {:?}", self.shared.as_new);
             self.shared.account.trace(text);
         }
-        if nonce.is_multiple_of(8) {
+        if token.is_multiple_of(8) {
             match conn.query_drop("EXECUTE left_over").await {
                 Err(mysql_async::Error::Server(error)) if error.code == 1243 => {}
                 Err(error) => return Err(error),
@@ -271,54 +271,54 @@ impl Request<'_> {
     async fn note(self, how: Way) -> Done {
         let mut conn = self.pool.get().await?;
         let (caller, n) = (
-            self.book.caller(),
-            self.book.enter(Table::Note, Fate::Unknown),
+            self.log.caller(),
+            self.log.enter(Table::Note, WriteState::Unknown),
         );
         let row = (caller, n, content(caller, n));
         let outcome = write(&mut conn, how, row).await;
         match &outcome {
-            Ok(()) => self.book.settle(n, Fate::Done),
-            Err(error) => self.book.settle_failed(n, error),
+            Ok(()) => self.log.settle(n, WriteState::Done),
+            Err(error) => self.log.settle_failed(n, error),
         }
         outcome
     }
 
     async fn notes(self, rows: u64, raw: bool) -> Done {
         let mut conn = self.pool.get().await?;
-        let caller = self.book.caller();
+        let caller = self.log.caller();
         let all: Vec<_> = (0..rows)
-            .map(|_| self.book.enter(Table::Note, Fate::Undone))
+            .map(|_| self.log.enter(Table::Note, WriteState::Undone))
             .collect();
         let params: Vec<_> = all
             .iter()
             .map(|n| (caller, *n, content(caller, *n)))
             .collect();
-        let settle = |book: &mut Book, fate| all.iter().for_each(|n| book.settle(*n, fate));
+        let settle = |log: &mut WriteLog, state| all.iter().for_each(|n| log.settle(*n, state));
         let outcome = if raw {
             conn.query_drop("BEGIN").await?;
             conn.exec_batch(INSERT, params).await?;
-            settle(self.book, Fate::Unknown);
+            settle(self.log, WriteState::Unknown);
             conn.query_drop("COMMIT").await
         } else {
             let mut transaction = conn.start_transaction(TxOpts::default()).await?;
             transaction.exec_batch(INSERT, params).await?;
-            settle(self.book, Fate::Unknown);
+            settle(self.log, WriteState::Unknown);
             transaction.commit().await
         };
         match &outcome {
-            Ok(()) => settle(self.book, Fate::Done),
-            Err(error) => all.iter().for_each(|n| self.book.settle_failed(*n, error)),
+            Ok(()) => settle(self.log, WriteState::Done),
+            Err(error) => all.iter().for_each(|n| self.log.settle_failed(*n, error)),
         }
         outcome
     }
 
     async fn transfer(self, transfer: &Transfer) -> Done {
         let mut conn = self.pool.get().await?;
-        // Until it is to be committed it is certain that it is not.
-        let n = self.book.enter(Table::Transfer, Fate::Undone);
+        // Until the commit is sent, the transfer is certainly not there.
+        let n = self.log.enter(Table::Transfer, WriteState::Undone);
         let moving = Moving {
             transfer,
-            caller: self.book.caller(),
+            caller: self.log.caller(),
             n,
         };
         let committed = match transfer.how {
@@ -338,7 +338,7 @@ impl Request<'_> {
                 }
                 match transfer.end {
                     End::Commit => {
-                        self.book.settle(n, Fate::Unknown);
+                        self.log.settle(n, WriteState::Unknown);
                         Some(transaction.commit().await)
                     }
                     End::Rollback => {
@@ -371,7 +371,7 @@ impl Request<'_> {
                 }
                 match transfer.end {
                     End::Commit => {
-                        self.book.settle(n, Fate::Unknown);
+                        self.log.settle(n, WriteState::Unknown);
                         Some(conn.query_drop("COMMIT").await)
                     }
                     End::Rollback => {
@@ -383,26 +383,26 @@ impl Request<'_> {
             }
         };
         match &committed {
-            Some(Ok(())) => self.book.settle(n, Fate::Done),
-            Some(Err(error)) => self.book.settle_failed(n, error),
+            Some(Ok(())) => self.log.settle(n, WriteState::Done),
+            Some(Err(error)) => self.log.settle_failed(n, error),
             None => {}
         }
         committed.unwrap_or(Ok(()))?;
         if transfer.amount.is_multiple_of(2) {
-            // The same caller goes on, whatever became of the transaction.
+            // The same caller continues, whatever became of the transaction.
             ask(&mut conn, Way::Text, self.shared).await?;
         }
         Ok(())
     }
 
     async fn stream(self, rows: u64, read: u64, text: bool) -> Done {
-        let nonce = self.shared.nonce();
+        let token = self.shared.token();
         let rows = rows.min(NUMBERS);
         let mut conn = self.pool.get().await?;
         let mut next = 0;
         let mut see = |row: (Value, Value)| {
             next += 1;
-            self.shared.check(nonce, Some(&row.0));
+            self.shared.check(token, Some(&row.0));
             if number(&row.1) != Some(next) {
                 self.shared
                     .account
@@ -410,9 +410,9 @@ impl Request<'_> {
             }
             next
         };
-        let question = format!("SELECT {nonce}, n FROM number WHERE n <= {rows}");
+        let question = format!("SELECT {token}, n FROM number WHERE n <= {rows}");
         let mut seen = 0;
-        // Where nothing is left it is read to its end, which is seen only there.
+        // A read to the very end is seen as such only when nothing is left.
         let most = if read >= rows { u64::MAX } else { read };
         if text {
             let mut stream = conn.query_stream::<(Value, Value), _>(question).await?;
@@ -422,7 +422,7 @@ impl Request<'_> {
                 seen = see(row?);
             }
         } else {
-            let mut stream = conn.exec_stream(STREAM, (nonce, rows)).await?;
+            let mut stream = conn.exec_stream(STREAM, (token, rows)).await?;
             while seen < most
                 && let Some(row) = stream.next().await
             {
@@ -438,21 +438,21 @@ impl Request<'_> {
     }
 
     async fn results(self, read: u64, error: bool) -> Done {
-        let nonce = self.shared.nonce();
+        let token = self.shared.token();
         let mut conn = self.pool.get().await?;
         let last = if error { "no_such_table" } else { "trace" };
-        let text = format!("SELECT {nonce}, 0; SELECT {nonce}, 1; SELECT {nonce}, 2 FROM {last}");
+        let text = format!("SELECT {token}, 0; SELECT {token}, 1; SELECT {token}, 2 FROM {last}");
         let mut result = conn.query_iter(text).await?;
         for n in 0..read.min(3) {
             let rows = match result.collect::<(Value, Value)>().await {
-                // Told with the result before it, or in its place.
-                Err(mysql_async::Error::Server(told)) if error && told.code == 1146 => {
+                // Reported with the result before it, or in its place.
+                Err(mysql_async::Error::Server(later)) if error && later.code == 1146 => {
                     return Ok(());
                 }
                 rows => rows?,
             };
             let row = rows.first();
-            self.shared.check(nonce, row.map(|(value, _)| value));
+            self.shared.check(token, row.map(|(value, _)| value));
             if row.and_then(|(_, value)| number(value)) != Some(n) {
                 self.shared
                     .account
@@ -508,16 +508,16 @@ impl Request<'_> {
     }
 
     async fn change(self, changes: &[Change]) -> Done {
-        let nonce = self.shared.nonce();
+        let token = self.shared.token();
         let mut conn = self.pool.get().await?;
-        // What comes after it would commit it.
+        // Later changes would commit the transaction.
         let is_last = |change: &&Change| matches!(change, Change::OpenTransaction);
         let last = changes.iter().find(is_last);
         let changes = changes.iter().filter(|change| !is_last(change));
         for change in changes.chain(last) {
-            for statement in statements_of(*change, nonce) {
+            for statement in statements_of(*change, token) {
                 match conn.query_drop(statement).await {
-                    // One change may stand in the way of another.
+                    // One change may conflict with another.
                     Err(mysql_async::Error::Server(error))
                         if matches!(error.code, 1050 | 1099 | 1100 | 1192) => {}
                     outcome => outcome?,
@@ -531,14 +531,14 @@ impl Request<'_> {
         let shared = self.shared;
         let mut conn = self.pool.get().await?;
         let slow = async {
-            let nonce = shared.nonce();
+            let token = shared.token();
             let row: Option<(Value, Value)> = if matches!(how, Way::Text) {
-                conn.query_first(format!("SELECT {nonce}, SLEEP(0.002)"))
+                conn.query_first(format!("SELECT {token}, SLEEP(0.002)"))
                     .await?
             } else {
-                conn.exec_first("SELECT ?, SLEEP(0.002)", (nonce,)).await?
+                conn.exec_first("SELECT ?, SLEEP(0.002)", (token,)).await?
             };
-            shared.check(nonce, row.as_ref().map(|(value, _)| value));
+            shared.check(token, row.as_ref().map(|(value, _)| value));
             Ok::<_, mysql_async::Error>(())
         };
         let first = cut_short(Some(cut), slow).await;
@@ -555,21 +555,21 @@ impl Request<'_> {
     }
 
     async fn forget(self, forgotten: Forgotten) -> Done {
-        let nonce = self.shared.nonce();
+        let token = self.shared.token();
         let mut conn = self.pool.get().await?;
         match forgotten {
             Forgotten::Result => {
-                let text = format!("SELECT {nonce}, n FROM number WHERE n <= 50");
+                let text = format!("SELECT {token}, n FROM number WHERE n <= 50");
                 forget(conn.query_iter(text).await?);
             }
             Forgotten::Transaction => {
                 let mut transaction = conn.start_transaction(TxOpts::default()).await?;
-                take_one(&mut transaction, nonce).await?;
+                take_one(&mut transaction, token).await?;
                 forget(transaction);
             }
             Forgotten::Command => {
                 if self.shared.leaked.fetch_add(1, Ordering::Relaxed) < FUTURES_LEAKED {
-                    let mut command = conn.query_drop(format!("DO {nonce}"));
+                    let mut command = conn.query_drop(format!("DO {token}"));
                     let first = poll_fn(|cx| Poll::Ready(command.as_mut().poll(cx))).await;
                     if let Poll::Ready(outcome) = first {
                         outcome?;
@@ -587,16 +587,16 @@ impl Request<'_> {
         };
         let conn = self.pool.get().await?;
         let mut bare = PooledConn::detach(conn);
-        let nonce = self.shared.nonce();
-        let outcome = bare.query_first(format!("SELECT {nonce}")).await;
+        let token = self.shared.token();
+        let outcome = bare.query_first(format!("SELECT {token}")).await;
         let outcome = match outcome {
             Ok(answer) => {
-                self.shared.check(nonce, answer.as_ref());
+                self.shared.check(token, answer.as_ref());
                 bare.disconnect().await
             }
             Err(error) => {
                 drop(bare);
-                // The driver closes it in a moment of its own.
+                // The driver closes it shortly afterwards.
                 sleep(Duration::from_millis(50)).await;
                 Err(error)
             }
@@ -608,17 +608,17 @@ impl Request<'_> {
     async fn panic(self, at: PanicAt) -> Done {
         let (pool, shared) = (self.pool.clone(), Arc::clone(self.shared));
         let panics = tokio::spawn(async move {
-            let nonce = shared.nonce();
+            let token = shared.token();
             let mut conn = pool.get().await?;
             match at {
                 PanicAt::Rest => ask(&mut conn, Way::Text, &shared).await?,
                 PanicAt::InTransaction => {
                     let mut transaction = conn.start_transaction(TxOpts::default()).await?;
-                    take_one(&mut transaction, nonce).await?;
+                    take_one(&mut transaction, token).await?;
                     panic_any(Deliberate);
                 }
                 PanicAt::InCommand => {
-                    let mut command = conn.query_drop(format!("SELECT {nonce}, SLEEP(0.001)"));
+                    let mut command = conn.query_drop(format!("SELECT {token}, SLEEP(0.001)"));
                     let first = poll_fn(|cx| Poll::Ready(command.as_mut().poll(cx))).await;
                     if let Poll::Ready(outcome) = first {
                         outcome?;
@@ -626,10 +626,10 @@ impl Request<'_> {
                     panic_any(Deliberate);
                 }
                 PanicAt::HalfRead => {
-                    let text = format!("SELECT {nonce}, n FROM number WHERE n <= 100");
+                    let text = format!("SELECT {token}, n FROM number WHERE n <= 100");
                     let mut stream = conn.query_stream::<(Value, Value), _>(text).await?;
                     if let Some(row) = stream.next().await {
-                        shared.check(nonce, Some(&row?.0));
+                        shared.check(token, Some(&row?.0));
                     }
                     panic_any(Deliberate);
                 }
@@ -654,7 +654,7 @@ impl Request<'_> {
     }
 }
 
-/// A transfer under way.
+/// A transfer in progress.
 struct Moving<'a> {
     transfer: &'a Transfer,
     caller: u64,
@@ -689,7 +689,7 @@ impl Moving<'_> {
         })
     }
 
-    /// As text.
+    /// As text queries.
     async fn run(&self, conn: &mut impl Queryable) -> Done {
         for (statement, params) in self.steps() {
             let mut text = statement.to_owned();
@@ -709,30 +709,30 @@ impl Moving<'_> {
     }
 }
 
-/// Asks a question of its own, and checks the answer.
+/// Asks a question with its own number and checks the answer.
 async fn ask(conn: &mut PooledConn, how: Way, shared: &Shared) -> Done {
-    let nonce = shared.nonce();
-    let id = nonce % ACCOUNTS;
-    let text = format!("SELECT {nonce}, @mark, id FROM account WHERE id = {id}");
+    let token = shared.token();
+    let id = token % ACCOUNTS;
+    let text = format!("SELECT {token}, @mark, id FROM account WHERE id = {id}");
     let row: Option<(Value, Value, Value)> = match how {
         Way::Text => conn.query_first(text).await?,
-        Way::Exec => conn.exec_first(QUESTION, (nonce, id)).await?,
+        Way::Exec => conn.exec_first(QUESTION, (token, id)).await?,
         Way::Prepared => {
             let statement = conn.prep(QUESTION).await?;
-            let row = conn.exec_first(&statement, (nonce, id)).await?;
-            if nonce.is_multiple_of(2) {
+            let row = conn.exec_first(&statement, (token, id)).await?;
+            if token.is_multiple_of(2) {
                 conn.close(statement).await?;
             }
             row
         }
-        Way::Generic => generic(conn, nonce, id).await?,
+        Way::Generic => generic(conn, token, id).await?,
         Way::Bare => {
             let bare: &mut Conn = conn;
             bare.query_first(text).await?
         }
         Way::Lent => text.first(&mut *conn).await?,
     };
-    shared.check(nonce, row.as_ref().map(|row| &row.0));
+    shared.check(token, row.as_ref().map(|row| &row.0));
     if let Some((_, mark, found)) = row {
         if mark != Value::NULL {
             shared.account.trace(format!("a user variable, {mark:?}"));
@@ -748,10 +748,10 @@ async fn ask(conn: &mut PooledConn, how: Way, shared: &Shared) -> Done {
 
 async fn generic<T: FromRow + Send + 'static>(
     conn: &mut impl Queryable,
-    nonce: u64,
+    token: u64,
     id: u64,
 ) -> mysql_async::Result<Option<T>> {
-    conn.exec_first(QUESTION, (nonce, id)).await
+    conn.exec_first(QUESTION, (token, id)).await
 }
 
 const INSERT: &str = "INSERT INTO note VALUES (?, ?, ?)";
@@ -774,10 +774,10 @@ async fn write(conn: &mut PooledConn, how: Way, row: (u64, u64, u64)) -> Done {
     }
 }
 
-fn statements_of(change: Change, nonce: u64) -> Vec<String> {
-    let id = nonce % ACCOUNTS;
+fn statements_of(change: Change, token: u64) -> Vec<String> {
+    let id = token % ACCOUNTS;
     let texts: &[&str] = match change {
-        Change::UserVariable => &[&format!("SET @mark = {nonce}")],
+        Change::UserVariable => &[&format!("SET @mark = {token}")],
         Change::TimeZone => &["SET time_zone = '-07:00'"],
         Change::SqlMode => &["SET SESSION sql_mode = 'ANSI_QUOTES'"],
         Change::Isolation => &["SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE"],
@@ -799,14 +799,14 @@ fn statements_of(change: Change, nonce: u64) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
 }
 
-/// A change that must never be seen: whoever makes it does not commit.
-async fn take_one(transaction: &mut Transaction<'_>, nonce: u64) -> Done {
-    let id = nonce % ACCOUNTS;
+/// A change that must never become visible: its callers do not commit.
+async fn take_one(transaction: &mut Transaction<'_>, token: u64) -> Done {
+    let id = token % ACCOUNTS;
     let text = format!("UPDATE account SET balance = balance - 1 WHERE id = {id}");
     transaction.query_drop(text).await
 }
 
-/// The future's output, unless it is dropped before that.
+/// The future's output, unless it is dropped first.
 async fn cut_short<F: Future>(cut: Option<Cut>, future: F) -> Option<F::Output> {
     match cut {
         None => Some(future.await),

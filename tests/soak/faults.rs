@@ -1,4 +1,4 @@
-//! The second actor: does to the server, to the way to it and to the pool's settings what the plan says.
+//! Fault injection: changes the server, the network and the pool's settings as planned.
 
 use std::{
     sync::{
@@ -20,13 +20,13 @@ use tokio::{
 };
 
 use crate::{
-    account::{Account, Felt},
+    account::{Account, Symptoms},
     bank::{self, USER},
     caller::Shared,
-    plan::{Blow, Deck, Fault},
+    plan::{Deck, Fault, Injection},
 };
 
-/// The password of the pool's user now; each change makes another.
+/// The current password of the pool's user; each rotation creates another.
 #[derive(Debug, Default)]
 pub(crate) struct Password {
     turns: Arc<AtomicU64>,
@@ -50,17 +50,17 @@ fn text_of(turn: u64) -> String {
     format!("Qz8vKt4n{turn}")
 }
 
-/// The world around the pool.
+/// The environment of the pool.
 pub(crate) struct World {
     pub(crate) server: Server,
     pub(crate) proxy: Proxy,
     pub(crate) password: Password,
-    /// Written to while the server is away, read by who asks it.
+    /// Write-locked while the server is away, read-locked by anything that queries it.
     pub(crate) away: RwLock<()>,
 }
 
 impl World {
-    /// Runs a statement that may be too late: what it is about may have gone by itself.
+    /// Runs a statement that may come too late: its target may have ended by itself.
     async fn try_execute(&self, statement: &str) -> mysql_async::Result<()> {
         let mut admin = self.server.admin().await;
         let outcome = admin.query_drop(statement).await;
@@ -88,42 +88,42 @@ impl World {
             ))
             .await?;
         for id in ids.into_iter().take(most) {
-            // One that has ended by itself cannot be killed.
+            // A connection that has ended by itself cannot be killed.
             admin.query_drop(format!("KILL {id}")).await.ok();
         }
         admin.disconnect().await
     }
 }
 
-pub(crate) struct Striker {
+pub(crate) struct Injector {
     pub(crate) world: Arc<World>,
     pub(crate) pool: Pool,
     pub(crate) shared: Arc<Shared>,
     pub(crate) deck: Deck,
 }
 
-impl Striker {
-    /// Strikes until the time is over, and ends with a fault whose end it has waited for.
-    pub(crate) async fn strike(mut self, until: Instant) {
+impl Injector {
+    /// Injects faults until the time is over, and waits until the pool has recovered from the last.
+    pub(crate) async fn run(mut self, until: Instant) {
         loop {
-            let mut blow = self.deck.deal();
-            let is_last = Instant::now() + blow.lasts >= until;
-            blow.recovers |= is_last;
-            self.one(blow).await;
+            let mut injection = self.deck.deal();
+            let is_last = Instant::now() + injection.lasts >= until;
+            injection.recovers |= is_last;
+            self.one(injection).await;
             if is_last {
                 return;
             }
-            sleep(blow.pause).await;
+            sleep(injection.pause).await;
         }
     }
 
-    async fn one(&self, blow: Blow) {
-        let name = blow.fault.name();
-        let begun = self.account().begin(name, felt(blow.fault));
-        self.cause(blow).await;
+    async fn one(&self, injection: Injection) {
+        let name = injection.fault.name();
+        let begun = self.account().begin(name, symptoms(injection.fault));
+        self.cause(injection).await;
         let ended = Instant::now();
         self.account().over(begun);
-        if blow.recovers {
+        if injection.recovers {
             self.until_ready(name, ended).await;
         }
     }
@@ -144,7 +144,8 @@ impl Striker {
             self.account().violation(text);
             return;
         }
-        // Where nobody has met the fault yet, it is ready at once: what counts is the next that is served.
+        // If no caller has met the fault yet, the pool is ready at once: what counts is the next
+        // caller served.
         let served = self.account().successes();
         let goes_on = async {
             while self.account().successes() == served {
@@ -153,7 +154,7 @@ impl Striker {
         };
         if timeout(PATIENCE, goes_on).await.is_err() {
             let text = format!(
-                "ready after {name}, and nobody is served: {}",
+                "ready after {name}, but no caller is served: {}",
                 self.pool.status()
             );
             self.account().violation(text);
@@ -162,27 +163,27 @@ impl Striker {
         self.account().recovered(name, ended.elapsed());
     }
 
-    async fn cause(&self, blow: Blow) {
+    async fn cause(&self, injection: Injection) {
         let World {
             server,
             proxy,
             away,
             ..
         } = &*self.world;
-        match blow.fault {
+        match injection.fault {
             Fault::Kill(most) => {
                 let most = usize::try_from(most).unwrap_or(usize::MAX);
-                self.note(self.world.kill(most).await);
+                self.expect_success(self.world.kill(most).await);
             }
-            Fault::KillAll => self.note(self.world.kill(usize::MAX).await),
+            Fault::KillAll => self.expect_success(self.world.kill(usize::MAX).await),
             Fault::Restart | Fault::Crash => {
                 let away = away.write().await;
-                if blow.fault == Fault::Restart {
+                if injection.fault == Fault::Restart {
                     server.shutdown().await;
                 } else {
                     server.kill().await;
                 }
-                self.last(blow).await;
+                self.last(injection).await;
                 server.start_again().await;
                 drop(away);
                 for statement in bank::account_statements(&self.world.password.text()) {
@@ -192,7 +193,7 @@ impl Striker {
             Fault::Freeze => {
                 let away = away.write().await;
                 let frozen = server.freeze().await;
-                self.last(blow).await;
+                self.last(injection).await;
                 frozen.thaw();
                 drop(away);
             }
@@ -200,40 +201,40 @@ impl Striker {
             Fault::HangUp => proxy.hang_up().await,
             Fault::Refuse => {
                 proxy.refuse().await;
-                self.last(blow).await;
+                self.last(injection).await;
                 proxy.accept_again().await;
             }
             Fault::Stall => {
                 proxy.stall();
-                self.last(blow).await;
+                self.last(injection).await;
                 proxy.resume();
             }
             Fault::StallNew => {
                 proxy.accept_and_stall();
-                self.last(blow).await;
+                self.last(injection).await;
                 proxy.forward();
             }
             Fault::StallAfter(bytes) => {
                 proxy.stall_after(bytes);
-                self.last(blow).await;
+                self.last(injection).await;
                 proxy.forward();
             }
             Fault::AcceptAndClose => {
                 proxy.accept_and_close();
-                self.last(blow).await;
+                self.last(injection).await;
                 proxy.forward();
             }
             Fault::Delay(each_way) => {
                 proxy.delay(each_way);
-                self.last(blow).await;
+                self.last(injection).await;
                 proxy.forward();
             }
-            Fault::Exhaust => self.exhaust(blow).await,
+            Fault::Exhaust => self.exhaust(injection).await,
             Fault::RotatePassword => self.rotate().await,
             Fault::ReadOnly => {
                 let on = self.world.try_execute("SET GLOBAL read_only = 1").await;
-                self.note(on);
-                self.last(blow).await;
+                self.expect_success(on);
+                self.last(injection).await;
                 server.execute("SET GLOBAL read_only = 0").await;
             }
             Fault::Resize(size, overflow) => {
@@ -250,26 +251,26 @@ impl Striker {
         }
     }
 
-    /// The fault goes on, and perhaps another comes on top.
-    async fn last(&self, blow: Blow) {
-        sleep(blow.lasts / 2).await;
-        if let Some(fault) = blow.beside {
-            let begun = self.account().begin(fault.name(), felt(fault));
-            let beside = Blow {
+    /// Lets the fault last, possibly with a second one on top.
+    async fn last(&self, injection: Injection) {
+        sleep(injection.lasts / 2).await;
+        if let Some(fault) = injection.beside {
+            let begun = self.account().begin(fault.name(), symptoms(fault));
+            let beside = Injection {
                 fault,
                 beside: None,
-                ..blow
+                ..injection
             };
             Box::pin(self.cause(beside)).await;
             self.account().over(begun);
         }
-        sleep(blow.lasts / 2).await;
+        sleep(injection.lasts / 2).await;
     }
 
-    /// Others take all that the server has, while the pool has to open anew.
-    async fn exhaust(&self, blow: Blow) {
+    /// Other clients take all the connections of the server, while the pool must open new ones.
+    async fn exhaust(&self, injection: Injection) {
         let mut others = Vec::new();
-        self.note(self.world.kill(3).await);
+        self.expect_success(self.world.kill(3).await);
         loop {
             match Conn::new(self.world.server.opts()).await {
                 Ok(conn) => others.push(conn),
@@ -281,8 +282,8 @@ impl Striker {
                 }
             }
         }
-        self.note(self.world.kill(3).await);
-        self.last(blow).await;
+        self.expect_success(self.world.kill(3).await);
+        self.last(injection).await;
         for conn in others {
             conn.disconnect().await.ok();
         }
@@ -297,8 +298,8 @@ impl Striker {
         self.pool.refresh();
     }
 
-    /// The actor's own work must succeed.
-    fn note(&self, outcome: mysql_async::Result<()>) {
+    /// Injecting a fault must succeed.
+    fn expect_success(&self, outcome: mysql_async::Result<()>) {
         if let Err(error) = outcome {
             self.account()
                 .violation(format!("the fault could not be caused: {error}"));
@@ -310,28 +311,28 @@ impl Striker {
     }
 }
 
-/// What callers may feel of the fault.
-const fn felt(fault: Fault) -> Felt {
-    let nothing = Felt {
+/// What callers may notice of the fault.
+const fn symptoms(fault: Fault) -> Symptoms {
+    let nothing = Symptoms {
         losses: false,
         waits: false,
         denials: false,
         read_only: false,
     };
     match fault {
-        Fault::Kill(_) | Fault::KillAll | Fault::Cut | Fault::HangUp => Felt {
+        Fault::Kill(_) | Fault::KillAll | Fault::Cut | Fault::HangUp => Symptoms {
             losses: true,
             waits: true,
             ..nothing
         },
-        // A server that is just back may have forgotten the last change of the password.
-        Fault::Restart | Fault::Crash => Felt {
+        // A server that just came back may have lost the latest password change.
+        Fault::Restart | Fault::Crash => Symptoms {
             losses: true,
             waits: true,
             denials: true,
             ..nothing
         },
-        Fault::Exhaust => Felt {
+        Fault::Exhaust => Symptoms {
             losses: true,
             waits: true,
             ..nothing
@@ -342,21 +343,21 @@ const fn felt(fault: Fault) -> Felt {
         | Fault::StallNew
         | Fault::StallAfter(_)
         | Fault::AcceptAndClose
-        | Fault::Delay(_) => Felt {
+        | Fault::Delay(_) => Symptoms {
             waits: true,
             ..nothing
         },
-        Fault::RotatePassword => Felt {
+        Fault::RotatePassword => Symptoms {
             waits: true,
             denials: true,
             ..nothing
         },
-        Fault::ReadOnly => Felt {
+        Fault::ReadOnly => Symptoms {
             waits: true,
             read_only: true,
             ..nothing
         },
-        Fault::Resize(..) => Felt {
+        Fault::Resize(..) => Symptoms {
             waits: true,
             ..nothing
         },

@@ -1,24 +1,26 @@
-//! Callers at work while all that can go wrong does: nothing is lost, mixed up, or left behind.
+//! Callers at work while everything that can go wrong does: nothing is lost, mixed up or left
+//! behind.
 //!
-//! Sixty-four callers do a mix of lookups, transfers, streams, cancelled work, leaks and panics, while a second actor
-//! kills, restarts, freezes, cuts, exhausts, rotates the password, flips read-only, resizes and refreshes. What came of
-//! it is judged by the server's tables and by an account of every request.
+//! Sixty-four callers do a mix of lookups, transfers, streams, cancelled work, leaks and panics.
+//! Meanwhile fault injection kills, restarts, freezes, cuts, exhausts, rotates the password, turns
+//! the server read-only, resizes and refreshes. The server's tables and an account of every request
+//! decide whether the run passes.
 //!
-//! It lasts `SOAK_SECONDS` (10 unless set). What is done is drawn from `SEED`, printed at the start; how it interleaves
-//! is not. A summary is printed with `--nocapture`, and always when it fails:
+//! A run lasts `SOAK_SECONDS` (default 10). The work is drawn from `SEED`, printed at the start;
+//! the interleaving is not. `--nocapture` shows a summary, and so does every failure:
 //!
 //! ```sh
 //! SOAK_SECONDS=600 cargo test --test soak -- --nocapture
 //! ```
 //!
-//! | file | its one job |
+//! | file | job |
 //! |---|---|
-//! | `plan.rs` | what is to be done, drawn from the seed |
-//! | `caller.rs` | carries out a caller's work |
-//! | `faults.rs` | the second actor |
+//! | `plan.rs` | the work and the faults, drawn from the seed |
+//! | `caller.rs` | does a caller's work |
+//! | `faults.rs` | injects faults |
 //! | `bank.rs` | the tables, and what must be true of them |
 //! | `account.rs` | the account of every request, and which errors have a cause |
-//! | `witness.rs` | looks on: status, server, readiness, memory |
+//! | `witness.rs` | observes status, server, readiness and memory |
 
 mod account;
 mod bank;
@@ -44,25 +46,25 @@ use tokio::{
 
 use crate::{
     caller::{Caller, DETACHED_AT_ONCE, Deliberate, Shared},
-    faults::{Password, Striker, World},
+    faults::{Injector, Password, World},
     plan::Deck,
     witness::{Witness, allocated},
 };
 
 const CALLERS: u64 = 64;
-/// The most connections that any settings of the pool allow.
+/// The most connections that any of the pool's settings allow.
 const LIMIT: usize = 24;
 const MAX_CONNECTIONS: u32 = 60;
-/// Bytes that are left when the pool is gone: of the futures that were leaked, and what the runtime keeps.
+/// Bytes that may remain when the pool is gone: leaked futures, and what the runtime keeps.
 const LEFT_AT_MOST: usize = 512 * 1024;
-/// Bytes of an idle connection: the driver's buffers, grown by its use.
+/// Bytes per idle connection: the driver's buffers, which grow with use.
 const PER_CONNECTION_AT_MOST: usize = 128 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_mixed_up_or_left_behind_whatever_goes_wrong() {
     let seed = seed();
     let lasts = lasts();
-    leave_deliberate_panics_untold();
+    silence_deliberate_panics();
     let world = world().await;
     let settings =
         config(&world.server.url_via(world.proxy.port())).credentials(world.password.source());
@@ -90,26 +92,26 @@ async fn nothing_is_lost_mixed_up_or_left_behind_whatever_goes_wrong() {
             begun,
             lasts,
         }
-        .look_on(),
+        .observe(),
     );
     let mut callers = JoinSet::new();
     for number in 0..CALLERS {
         let caller = Caller::new(number, pool.clone(), &seed, Arc::clone(&shared));
         callers.spawn(caller.work());
     }
-    let striker = Striker {
+    let injector = Injector {
         world: Arc::clone(&world),
         pool: pool.clone(),
         shared: Arc::clone(&shared),
         deck: Deck::new(seed.fork(2_000), LIMIT),
     };
-    striker.strike(begun + lasts).await;
+    injector.run(begun + lasts).await;
     shared.stop.store(true, Ordering::Relaxed);
     let account = &shared.account;
-    let mut books = Vec::new();
+    let mut logs = Vec::new();
     while let Some(ended) = callers.join_next().await {
         match ended {
-            Ok(book) => books.push(book),
+            Ok(log) => logs.push(log),
             Err(error) => account.violation(format!("a caller ended: {error}")),
         }
     }
@@ -121,10 +123,10 @@ async fn nothing_is_lost_mixed_up_or_left_behind_whatever_goes_wrong() {
     let open = pool.status().open;
     every_slot_is_there(&pool, &shared).await;
     nothing_is_left(pool, &world, &shared, tasks_before).await;
-    let of = |at: usize| books.iter().map(|book| book.compared[at]).sum::<u64>();
+    let of = |at: usize| logs.iter().map(|log| log.compared[at]).sum::<u64>();
     let [there, not_there, unknown] = [0, 1, 2].map(of);
-    let found: u64 = books.iter().map(|book| book.found_of_unknown).sum();
-    drop(books);
+    let found: u64 = logs.iter().map(|log| log.found_of_unknown).sum();
+    drop(logs);
     let left = allocated().saturating_sub(allocated_before);
     if left > LEFT_AT_MOST || of_the_quiet_pool > LEFT_AT_MOST + open * PER_CONNECTION_AT_MOST {
         account.violation(format!(
@@ -172,7 +174,7 @@ async fn nothing_is_lost_mixed_up_or_left_behind_whatever_goes_wrong() {
     assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
 }
 
-/// As `Seed::new`, to be known from the start.
+/// Like `Seed::new`, but known from the start.
 fn seed() -> Seed {
     let root = match env::var("SEED") {
         Ok(text) => text.parse().expect("SEED is a whole number"),
@@ -190,7 +192,7 @@ fn lasts() -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// A server that loses nothing it has acknowledged when it is killed, and the way to it.
+/// A server that loses no acknowledged write when it is killed, and the proxy in front of it.
 async fn world() -> Arc<World> {
     let server = Server::builder()
         .max_connections(MAX_CONNECTIONS)
@@ -210,16 +212,17 @@ async fn world() -> Arc<World> {
     })
 }
 
-fn leave_deliberate_panics_untold() {
-    let tell = panic::take_hook();
+fn silence_deliberate_panics() {
+    let default_hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         if !info.payload().is::<Deliberate>() {
-            tell(info);
+            default_hook(info);
         }
     }));
 }
 
-/// With nobody at work: ready, exactly `size` connections, all of them idle, and the server has no other.
+/// Checks that the pool, with no caller left, is ready with exactly `size` connections, all idle,
+/// and that the server has no others.
 async fn full_and_quiet(pool: &Pool, world: &World, shared: &Shared) {
     let start = Instant::now();
     let is_so = async {
@@ -249,7 +252,7 @@ async fn full_and_quiet(pool: &Pool, world: &World, shared: &Shared) {
     }
 }
 
-/// All of the limit can be had at once, and no more.
+/// Checks that the whole limit can be obtained at once, and no more.
 async fn every_slot_is_there(pool: &Pool, shared: &Shared) {
     let limit = pool.status().limit();
     let mut held = Vec::new();
@@ -276,7 +279,7 @@ async fn every_slot_is_there(pool: &Pool, shared: &Shared) {
     }
 }
 
-/// Closed, the pool leaves no task, no socket and no thread of the server.
+/// Checks that a closed pool leaves no task, no socket and no thread of the server.
 async fn nothing_is_left(pool: Pool, world: &World, shared: &Shared, tasks_before: usize) {
     let held = pool.try_get();
     let report = pool.close();

@@ -1,4 +1,4 @@
-//! What is to be done: drawn from the seed alone, so that the same seed draws the same, however it goes.
+//! The work and the faults, drawn from the seed alone, so that the same seed always draws the same.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use crate::bank::ACCOUNTS;
 #[derive(Clone, Debug)]
 pub(crate) struct Work {
     pub(crate) kind: Kind,
-    /// Where it is cancelled, if it is.
+    /// Where it is cancelled, if at all.
     pub(crate) cut: Option<Cut>,
-    /// What the caller does by itself afterwards.
+    /// How long the caller pauses afterwards.
     pub(crate) pause: Duration,
 }
 
 /// The moment at which a future is dropped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cut {
-    /// At once when it has been polled so often, or when it is woken after that.
+    /// As soon as it has been polled this many times or, if `woken`, when it is next woken.
     AfterPolls {
         polls: u64,
         woken: bool,
@@ -30,47 +30,47 @@ pub(crate) enum Cut {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
-    /// Reads accounts, one after the other.
+    /// Reads accounts one after another.
     Lookup {
         how: Way,
         times: u64,
     },
     /// The sum of all accounts, which never changes.
     Sum,
-    /// Looks for what an earlier caller may have left.
+    /// Looks for anything an earlier caller may have left.
     Look,
-    /// A row that is there for good once it was acknowledged.
+    /// A row that must persist once it was acknowledged.
     Note {
         how: Way,
     },
-    /// Such rows, all or none.
+    /// Several such rows, all or none.
     Notes {
         rows: u64,
         raw: bool,
     },
     Transfer(Transfer),
-    /// Many rows, of which some are read.
+    /// Many rows, only some of which are read.
     Stream {
         rows: u64,
         read: u64,
         text: bool,
     },
-    /// Several results of one statement, the last of them perhaps an error.
+    /// Several result sets of one text, the last of them perhaps an error.
     Results {
         read: u64,
         error: bool,
     },
     Mistake(Mistake),
-    /// Changes the session in these ways, and leaves it so.
+    /// Changes the session in these ways and leaves it changed.
     Change(Vec<Change>),
-    /// Cancels a command, and asks the next question on the same connection.
+    /// Cancels a command, then queries on the same connection.
     CancelThenAsk {
         how: Way,
         cut: Cut,
     },
-    /// Holds a connection, and uses it after that.
+    /// Detaches a connection and uses it afterwards.
     Hold(Duration),
-    /// Leaks what holds the connection.
+    /// Leaks whatever holds the connection.
     Forget(Forgotten),
     Detach,
     Discard,
@@ -97,7 +97,7 @@ pub(crate) struct Transfer {
     pub(crate) amount: u64,
     pub(crate) how: Begin,
     pub(crate) end: End,
-    /// Spent in the middle of it.
+    /// How long the caller pauses in the middle.
     pub(crate) thinking: Duration,
 }
 
@@ -115,9 +115,9 @@ pub(crate) enum Begin {
 pub(crate) enum End {
     Commit,
     Rollback,
-    /// Given back as it is.
+    /// Returned as it is.
     Leave,
-    /// The transaction is leaked, where there is one.
+    /// The transaction, if there is one, is leaked.
     Forget,
 }
 
@@ -166,7 +166,7 @@ impl Work {
         let kind = Kind::draw(seed);
         let cut = seed.chance(12).then(|| Cut::draw(seed));
         Self {
-            // What is detached is counted by its holder, who must see its end.
+            // A detached connection is counted by its holder, which must see its end.
             cut: cut.filter(|_| !matches!(kind, Kind::Detach | Kind::Panic(_))),
             kind,
             pause: seed.duration_below(Duration::from_millis(6)),
@@ -342,15 +342,15 @@ impl Change {
     }
 }
 
-/// One blow of the second actor.
+/// One injected fault.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Blow {
+pub(crate) struct Injection {
     pub(crate) fault: Fault,
-    /// How long it lasts, where it lasts.
+    /// How long it lasts, if it does.
     pub(crate) lasts: Duration,
-    /// What comes on top in the middle of it.
+    /// A second fault in the middle of it.
     pub(crate) beside: Option<Fault>,
-    /// Whether the pool must be ready again before the next.
+    /// Whether the pool must be ready again before the next fault.
     pub(crate) recovers: bool,
     /// The pause after it.
     pub(crate) pause: Duration,
@@ -358,10 +358,10 @@ pub(crate) struct Blow {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
-    /// `KILL` of that many connections at most.
+    /// `KILL` of at most this many connections.
     Kill(u64),
     KillAll,
-    /// Stopped in order and started again.
+    /// Shut down cleanly and started again.
     Restart,
     /// SIGKILL, and started again.
     Crash,
@@ -375,12 +375,12 @@ pub(crate) enum Fault {
     Stall,
     /// New connections hang.
     StallNew,
-    /// Connections hang in their handshake, or some time after it.
+    /// Connections hang during their handshake or some time after it.
     StallAfter(u64),
     /// New connections are accepted and closed.
     AcceptAndClose,
     Delay(Duration),
-    /// Others use up `max_connections`.
+    /// Other clients use up `max_connections`.
     Exhaust,
     RotatePassword,
     ReadOnly,
@@ -413,7 +413,7 @@ impl Fault {
     }
 }
 
-/// Deals faults so that each kind comes as often as any other, in any order.
+/// Deals faults so that each kind is equally frequent, in random order.
 #[derive(Debug)]
 pub(crate) struct Deck {
     seed: Seed,
@@ -430,7 +430,7 @@ impl Deck {
         }
     }
 
-    pub(crate) fn deal(&mut self) -> Blow {
+    pub(crate) fn deal(&mut self) -> Injection {
         if self.rest.is_empty() {
             self.rest = self.shuffled();
         }
@@ -446,13 +446,13 @@ impl Deck {
         ];
         let beside = seed.chance(30).then(|| *seed.pick(&beside));
         let recovers = seed.chance(70);
-        Blow {
+        Injection {
             fault,
             lasts,
             beside,
             recovers,
             pause: if recovers && seed.chance(25) {
-                // Long enough for all to be calm again, and to be seen to be so.
+                // Long enough for the pool to recover and to be observed as recovered.
                 Duration::from_millis(2_200)
             } else {
                 seed.duration_below(Duration::from_millis(250))
@@ -491,14 +491,14 @@ impl Deck {
     }
 }
 
-/// To any size and overflow within the limit.
+/// Any size and overflow within the limit.
 fn resize(seed: &mut Seed, limit: usize) -> Fault {
     let mut below = |end: usize| usize::try_from(seed.below(end as u64)).expect("a small number");
     let size = 1 + below(limit);
     Fault::Resize(size, below(limit - size + 1))
 }
 
-/// The pool's settings, within a limit of connections that no later change exceeds.
+/// The pool's settings; no later change exceeds this limit of connections.
 pub(crate) fn settle(config: PoolConfig, seed: &mut Seed, limit: usize) -> PoolConfig {
     let size = *seed.pick(&[limit / 3, limit / 2, limit]);
     let millis = Duration::from_millis;
@@ -522,7 +522,7 @@ pub(crate) fn settle(config: PoolConfig, seed: &mut Seed, limit: usize) -> PoolC
         .init(some(seed, init))
 }
 
-/// All of it or nothing.
+/// All of the texts or none.
 fn some<const N: usize>(seed: &mut Seed, texts: [String; N]) -> Vec<String> {
     if seed.chance(50) {
         texts.into()

@@ -1,4 +1,4 @@
-//! Looks on: at the pool's status, at what the server sees, at readiness, at memory.
+//! Observes the pool's status, the server's view, readiness and memory.
 
 use std::{
     fmt,
@@ -21,7 +21,8 @@ pub(crate) fn allocated() -> usize {
     ALLOCATED.current_usage()
 }
 
-/// Tells the account, until the callers are told to stop, whether the machine lets this process do what is due.
+/// Ticks until the callers are stopped, so that the account learns how late the machine schedules
+/// this process.
 pub(crate) fn time_the_machine(shared: Arc<Shared>) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         while !shared.stop.load(Ordering::Relaxed) {
@@ -31,13 +32,13 @@ pub(crate) fn time_the_machine(shared: Arc<Shared>) -> thread::JoinHandle<()> {
     })
 }
 
-/// What was seen.
+/// The observations.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// The most connections of the pool's user that the server listed at once.
     pub(crate) listed: u64,
-    /// The least bytes that were allocated in each quarter of the run. How little that is depends on the faults in it
-    /// (without connections there is less), so it is told and not judged.
+    /// The fewest bytes allocated in each quarter of the run. The value depends on the faults in it
+    /// (without connections there is less), so it is printed, not judged.
     quarters: [Option<usize>; 4],
     pub(crate) looks: u64,
     pub(crate) changes: u64,
@@ -52,8 +53,8 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    /// Looks on until the callers are told to stop.
-    pub(crate) async fn look_on(self) -> Seen {
+    /// Observes until the callers are stopped.
+    pub(crate) async fn observe(self) -> Seen {
         let mut seen = Seen::default();
         let mut watch = self.pool.watch();
         let mut readiness = watch.current();
@@ -102,7 +103,7 @@ impl Witness {
         *least = Some(least.map_or(now, |least| least.min(now)));
     }
 
-    /// States may have come and gone between two looks, but some never come back.
+    /// Some states may be missed between two looks, but some must never come back.
     fn judge(&self, was: Readiness, now: Readiness) {
         use Readiness::{Closed, Cold, Degraded, Ready, Unavailable, Warming};
         let is_legal = match now {
@@ -118,7 +119,7 @@ impl Witness {
     }
 }
 
-/// What it took in each quarter.
+/// The fewest bytes in each quarter.
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [first, second, third, last] =

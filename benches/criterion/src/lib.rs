@@ -1,7 +1,7 @@
-//! How criterion runs the harness's peers.
+//! Runs the harness's peers under criterion.
 //!
-//! Each bench is a group that sets the pool beside bare connections, deadpool alone (no checks) and
-//! the driver's own pool, as far as they can do the work. `DATABASE_URL` names the server;
+//! Each bench is a group that compares the pool with bare connections, deadpool alone (no checks)
+//! and the driver's own pool, as far as they can do the work. `DATABASE_URL` names the server;
 //! `scripts/bench` runs them.
 
 use std::{
@@ -14,7 +14,7 @@ use harness::{Peer, Result, Work, item};
 use mysql_warm_pool::mysql_async::{Conn, Opts};
 use tokio::runtime::Runtime;
 
-/// A runtime, and a server with the table that is looked up in; dropping it drops the table.
+/// A runtime and a server with the lookup table, which is dropped with it.
 pub struct Bench {
     pub runtime: Runtime,
     pub opts: Opts,
@@ -23,7 +23,7 @@ pub struct Bench {
 impl Bench {
     /// # Panics
     ///
-    /// Without a server.
+    /// If no server answers.
     pub fn new() -> Self {
         let begin = || -> Result<Self> {
             let bench = Self {
@@ -43,7 +43,7 @@ impl Bench {
         begin().expect("a server")
     }
 
-    /// Measures one piece of work by so many tasks on so many connections, for each peer.
+    /// Measures one kind of work by `tasks` tasks on `connections` connections, for each peer.
     ///
     /// # Panics
     ///
@@ -64,7 +64,7 @@ impl Bench {
             group.bench_function(peer.title, |bencher| {
                 bencher.iter_custom(|times| {
                     self.runtime.block_on(async {
-                        let times = u32::try_from(times).expect("not so many");
+                        let times = u32::try_from(times).expect("fewer than 2^32 iterations");
                         let start = Instant::now();
                         open.times(work, tasks, times * tasks)
                             .await
@@ -73,7 +73,7 @@ impl Bench {
                     })
                 });
             });
-            // What the pools close, they close on the runtime.
+            // The pools close their connections on the runtime.
             self.runtime.block_on(async { drop(open) });
         }
     }
@@ -113,7 +113,7 @@ pub fn criterion() -> Criterion {
         .configure_from_args()
 }
 
-/// A group whose samples are all of the same length, as rounds on a server take milliseconds.
+/// A group whose samples all have the same length, as rounds on a server take milliseconds.
 pub fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
     let mut group = criterion.benchmark_group(name);
     group.sampling_mode(SamplingMode::Flat);

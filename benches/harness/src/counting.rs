@@ -1,4 +1,4 @@
-//! A proxy that counts connections and round trips, and names the commands it saw.
+//! A proxy that counts connections and round trips and records the commands.
 
 use std::{
     io, mem,
@@ -15,20 +15,20 @@ use tokio::{
 
 use crate::{Result, via};
 
-/// In front of one server; ends when it is dropped.
+/// A proxy in front of one server. Dropping it ends it.
 pub struct CountingProxy {
     port: u16,
     counts: Arc<Mutex<Counts>>,
     task: JoinHandle<()>,
 }
 
-/// What went through a proxy.
+/// The traffic through a proxy.
 #[derive(Default, Debug)]
 pub struct Counts {
     pub connections: u64,
-    /// Times that a client sent something and then had to wait for the server.
+    /// How often a client sent something and then had to wait for the server.
     pub round_trips: u64,
-    /// As sent, such as `QUERY ROLLBACK`; login is none.
+    /// The commands as sent, such as `QUERY ROLLBACK`; logins are not recorded.
     pub commands: Vec<String>,
 }
 
@@ -45,12 +45,12 @@ impl CountingProxy {
         Ok(Self { port, counts, task })
     }
 
-    /// The same server by way of the proxy.
+    /// The server's options, through the proxy.
     pub fn opts(&self, server: &Opts) -> Opts {
         via(server, self.port)
     }
 
-    /// What went through since the last time this was asked.
+    /// The traffic since the last call.
     pub fn take(&self) -> Counts {
         mem::take(&mut lock(&self.counts))
     }
@@ -66,12 +66,12 @@ async fn accept_all(listener: TcpListener, target: SocketAddr, counts: Arc<Mutex
     while let Ok((client, _)) = listener.accept().await {
         lock(&counts).connections += 1;
         let counts = Arc::clone(&counts);
-        // Its errors are those of the two ends, which notice them.
+        // Both ends notice its errors themselves.
         tokio::spawn(async move { forward(client, target, &counts).await.ok() });
     }
 }
 
-/// Counts before it forwards: what an end has received is in the counts.
+/// Counts before forwarding, so the counts include everything an end has received.
 async fn forward(
     mut client: TcpStream,
     target: SocketAddr,
@@ -110,12 +110,12 @@ async fn forward(
     }
 }
 
-/// A client's bytes that are no whole packet yet.
+/// A client's bytes that do not form a whole packet yet.
 #[derive(Default)]
 struct Packets(Vec<u8>);
 
 impl Packets {
-    /// A command is a packet with the number 0.
+    /// A packet with sequence number 0 is a command.
     fn read(&mut self, bytes: &[u8], commands: &mut Vec<String>) {
         self.0.extend_from_slice(bytes);
         while let [a, b, c, number, rest @ ..] = &self.0[..] {

@@ -1,7 +1,7 @@
-//! Instructions of one piece of work, counted by callgrind.
+//! Instructions per piece of work, counted by callgrind.
 //!
-//! The program counted is `repeat`, which `scripts/bench` and `scripts/compare-peers` build by
-//! itself: the features that other benches switch on would be counted too.
+//! callgrind runs the program `repeat`, which `scripts/bench` and `scripts/compare-peers` build
+//! separately, without the features that other benches enable.
 
 use std::{
     env,
@@ -10,7 +10,7 @@ use std::{
 
 use crate::{Peer, Result, Work};
 
-/// Instructions each time, by one task on one connection; `None` where there is no valgrind.
+/// Instructions per repetition, by one task on one connection; `None` without valgrind.
 pub fn count(peer: Peer, work: Work) -> Result<Option<f64>> {
     const FEW: u32 = 1_000;
     const MANY: u32 = 11_000;
@@ -21,7 +21,7 @@ pub fn count(peer: Peer, work: Work) -> Result<Option<f64>> {
     Ok(many.map(|many| (many - few) / f64::from(MANY - FEW)))
 }
 
-/// All instructions of a process of its own.
+/// All instructions of a separate process.
 fn collected(peer: Peer, work: Work, times: u32) -> Result<Option<f64>> {
     let program = env::current_exe()?.with_file_name("repeat");
     if !program.is_file() {

@@ -1,4 +1,4 @@
-//! The table that is looked up in.
+//! The lookup table.
 
 use mysql_warm_pool::mysql_async::{Conn, prelude::Queryable};
 
@@ -7,7 +7,7 @@ use crate::Result;
 pub const ROWS: u32 = 1000;
 pub const LOOKUP: &str = "SELECT value FROM mysql_warm_pool_peers WHERE id = ?";
 
-/// Makes the table, in the database of the URL, under a name that nothing else has.
+/// Creates the table in the URL's database, under a unique name.
 pub async fn create(conn: &mut Conn) -> Result<()> {
     drop_table(conn).await?;
     conn.query_drop(
@@ -32,7 +32,7 @@ pub async fn drop_table(conn: &mut Conn) -> Result<()> {
     Ok(())
 }
 
-/// Fails unless a lookup found what is there: a peer that mixes up answers must not look fast.
+/// Fails unless a lookup found the right row: a peer that mixes up answers must not look fast.
 pub fn check(id: u32, found: Option<u32>) -> Result<()> {
     if found == Some(value(id)) {
         Ok(())

@@ -1,19 +1,19 @@
-//! What the benches share: peers, the work they do, and how it is measured.
+//! Shared by the benches: peers, the work they do, and the measuring.
 //!
 //! Each file imports only from files above it.
 //!
 //! | file | job |
 //! |---|---|
 //! | `measure.rs` | rounds, medians, ratios |
-//! | `item.rs` | the table that is looked up in |
+//! | `item.rs` | the lookup table |
 //! | `work.rs` | the work, and tasks that do it over and over |
 //! | `peer.rs` | a peer: its names, and how it opens connections |
 //! | `pools.rs` | the peers that share the driver: bare, this pool, deadpool, the driver's pool |
 //! | `opening.rs` | opening many connections, timed |
-//! | `instructions.rs` | instructions of one piece of work, counted by callgrind |
-//! | `table.rs` | a table of promises: figure, bound, met or not |
+//! | `instructions.rs` | instructions per piece of work, counted by callgrind |
+//! | `table.rs` | a table of figures, bounds and whether they are met |
 //! | `counting.rs` | a proxy that counts connections and round trips |
-//! | `bin/repeat.rs` | does one piece of work so many times, for a profiler |
+//! | `bin/repeat.rs` | repeats one piece of work, for a profiler |
 
 pub mod counting;
 pub mod instructions;
@@ -38,7 +38,7 @@ pub use crate::{
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The same server by way of a proxy at that port of this machine.
+/// The server's options, through a proxy at this local port.
 pub fn via(opts: &Opts, port: u16) -> Opts {
     OptsBuilder::from_opts(opts.clone())
         .ip_or_hostname("127.0.0.1")
@@ -46,8 +46,8 @@ pub fn via(opts: &Opts, port: u16) -> Opts {
         .into()
 }
 
-/// The server that `DATABASE_URL` names, always over TCP: the driver would open a second connection
-/// to the server's Unix socket, past any proxy.
+/// The server that `DATABASE_URL` names, always over TCP: otherwise the driver would open a second
+/// connection to the server's Unix socket, bypassing any proxy.
 pub fn database() -> Result<Opts> {
     let url = env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set")?;
     let opts = OptsBuilder::from_opts(Opts::from_url(&url)?).prefer_socket(false);

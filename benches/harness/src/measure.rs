@@ -1,4 +1,4 @@
-//! Rounds, and what is made of them; conditions to wait for.
+//! Rounds and their statistics; conditions to wait for.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use crate::Result;
 /// How long one peer works in one round.
 #[derive(Clone, Copy)]
 pub struct Length {
-    /// Before anything counts: connections wake up, statements are prepared.
+    /// Uncounted time at the start: connections wake up, statements are prepared.
     pub rehearsal: Duration,
     pub counted: Duration,
 }
 
-/// What one peer did in one round.
+/// One peer's results in one round.
 pub struct Round {
     pub per_second: f64,
     /// Microseconds.
@@ -33,7 +33,7 @@ impl Round {
     }
 }
 
-/// Whose turn it is, round after round: each side once a round, in an order that moves on.
+/// The order of the sides, round after round: each once a round, rotating.
 pub fn turns(rounds: usize, sides: usize) -> impl Iterator<Item = usize> {
     (0..rounds).flat_map(move |round| (0..sides).map(move |turn| (round + turn) % sides))
 }
@@ -45,8 +45,8 @@ pub struct SideBySide {
 }
 
 impl SideBySide {
-    /// Runs both `rounds` times, after one round that is not counted. Each returns the time that
-    /// counts, so that preparing and tidying up stay outside it.
+    /// Runs both `rounds` times, after one uncounted round. Each returns the time that counts, so
+    /// preparing and cleaning up stay outside it.
     pub async fn run(
         rounds: usize,
         mut ours: impl AsyncFnMut() -> Result<Duration>,
@@ -67,12 +67,12 @@ impl SideBySide {
         Ok(Self { ours, theirs })
     }
 
-    /// How many times as long as theirs ours takes.
+    /// How many times as long ours takes as theirs.
     pub fn ratio(&self) -> f64 {
         self.ratio_to_more(Duration::ZERO)
     }
 
-    /// How many times as long as theirs and that much more ours takes.
+    /// How many times as long ours takes as theirs plus `more`.
     pub fn ratio_to_more(&self, more: Duration) -> f64 {
         let theirs: Vec<_> = self
             .theirs
@@ -82,7 +82,7 @@ impl SideBySide {
         median_ratio(&self.ours, &theirs)
     }
 
-    /// The shortest of ours, in seconds.
+    /// Our shortest time, in seconds.
     pub fn best(&self) -> f64 {
         self.ours.iter().copied().fold(f64::INFINITY, f64::min)
     }
@@ -98,12 +98,13 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// Median over the rounds of the ratio within each: what disturbs a round disturbs both.
+/// The median over the rounds of the ratio within each: a disturbance affects both sides of a
+/// round.
 pub fn median_ratio(a: &[f64], b: &[f64]) -> f64 {
     median(a.iter().zip(b).map(|(a, b)| a / b))
 }
 
-/// The time that this share of them does not exceed; `None` if there are none.
+/// The given quantile of the times; `None` if there are none.
 pub fn quantile(sorted: &[Duration], share: f64) -> Option<Duration> {
     let last = sorted.len().checked_sub(1)?;
     sorted
@@ -112,7 +113,7 @@ pub fn quantile(sorted: &[Duration], share: f64) -> Option<Duration> {
         .copied()
 }
 
-/// Waits until it holds; fails after half a minute.
+/// Waits until the condition holds; fails after half a minute.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let start = Instant::now();
     while !holds().await? {
@@ -124,7 +125,7 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> 
     Ok(())
 }
 
-/// The median of so many tries.
+/// The median of several tries.
 pub async fn median_of(
     tries: usize,
     mut attempt: impl AsyncFnMut() -> Result<Duration>,

@@ -20,7 +20,7 @@ pub async fn warm_up(opts: &Opts, connections: usize, in_flight: usize) -> Resul
     Ok(took)
 }
 
-/// Each in a task of its own, as the pool does it: so all threads take part.
+/// Each in its own task, as the pool does it, so that all threads take part.
 pub async fn bare(opts: &Opts, connections: usize, in_flight: usize) -> Result<Duration> {
     let start = Instant::now();
     let conns: Vec<Conn> = stream::iter(0..connections)

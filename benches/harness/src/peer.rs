@@ -9,7 +9,7 @@ use crate::{Result, work::Connections};
 
 pub type Opening = BoxFuture<'static, Result<Box<dyn Connections>>>;
 
-/// One of those that do the same work.
+/// A pool, or another way to get connections, that does the same work as the others.
 #[derive(Clone, Copy)]
 pub struct Peer {
     /// Its name as an argument and in data.
@@ -22,23 +22,24 @@ pub struct Peer {
     pub open: fn(Opts, usize) -> Opening,
 }
 
-/// Which faults of the callers before it a caller is safe from.
+/// How far a caller is protected from what earlier callers did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Safety {
     NoPool,
     No,
-    /// There is a reset, a rollback or a ping, but nothing that detects an answer that came late.
+    /// There is a reset, a rollback or a ping, but nothing detects a late answer.
     InPart,
     Yes,
 }
 
 impl Peer {
-    /// Opens so many connections.
+    /// Opens a number of connections.
     pub async fn open(&self, opts: &Opts, connections: usize) -> Result<Box<dyn Connections>> {
         (self.open)(opts.clone(), connections).await
     }
 
-    /// Whether a caller may get a connection that is out of step, or that another has changed.
+    /// Whether a caller may get a connection that is out of step or that another caller has
+    /// changed.
     pub fn is_unsafe(&self) -> bool {
         self.safety == Safety::No
     }

@@ -77,7 +77,8 @@ pub const DRIVER: Peer = Peer {
 /// All peers of this file.
 pub const ALL: [Peer; 5] = [BARE, OURS, DEADPOOL, DRIVER_UNRESET, DRIVER];
 
-/// The same for all that hand out the driver's connections, with the methods natural to each.
+/// The same work for every peer that hands out the driver's connections, with the methods natural
+/// to each.
 #[macro_export]
 macro_rules! do_work {
     ($conn:expr, $work:expr, $id:expr) => {{
@@ -106,7 +107,7 @@ macro_rules! do_work {
     }};
 }
 
-/// Dedicated connections: each task has its own, and nothing is got or returned.
+/// Dedicated connections: each task has its own, so nothing is obtained or returned.
 struct Bare(Vec<Arc<Mutex<Conn>>>);
 
 impl Bare {
@@ -122,7 +123,7 @@ impl Bare {
 impl Source for Bare {
     type Caller = OwnedMutexGuard<Conn>;
 
-    /// Locked for the whole of a round.
+    /// Locked for a whole round.
     async fn caller(&self, task: usize) -> Self::Caller {
         Arc::clone(&self.0[task % self.0.len()]).lock_owned().await
     }
@@ -135,7 +136,7 @@ impl Caller for OwnedMutexGuard<Conn> {
     }
 }
 
-/// A pool that is cloned for each task.
+/// A pool that each task clones.
 pub trait Cloned: Caller + Clone + Sync {}
 
 impl<P: Cloned> Source for P {

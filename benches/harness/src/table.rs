@@ -1,13 +1,13 @@
-//! A table of promises: figure, bound, met or not.
+//! A table of figures, bounds and whether they are met.
 
 use std::time::Duration;
 
-/// Printed line by line, as figures come in.
+/// Printed line by line as figures come in.
 pub struct Table {
     is_met: bool,
 }
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Clone, Copy)]
 pub enum Unit {
     Times,
@@ -23,7 +23,7 @@ impl Table {
         Self { is_met: true }
     }
 
-    /// Whether all promises so far were met.
+    /// Whether all bounds so far are met.
     pub fn is_met(&self) -> bool {
         self.is_met
     }
@@ -47,7 +47,7 @@ impl Table {
         self.row(promise, &figure_text, &bound_text, figure == bound);
     }
 
-    /// Cannot be measured here.
+    /// Reports a figure that cannot be measured here.
     pub fn skipped(&mut self, promise: &str, why: &str) {
         line(promise, "-", "", &format!("skipped: {why}"));
     }

@@ -1,4 +1,4 @@
-//! The work, and tasks that do it over and over.
+//! The work, and tasks that repeat it.
 
 use std::{
     future::Future,
@@ -14,11 +14,11 @@ use crate::{
     measure::{Length, Round},
 };
 
-/// What is done with a connection between getting and returning it.
+/// What a task does with a connection between getting and returning it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Work {
     Nothing,
-    /// Lets other tasks run, so that those that want the connection have to wait for it.
+    /// Yields to other tasks, so that those that want the connection have to wait for it.
     Hold,
     Lookup,
     CommittedTransaction,
@@ -51,22 +51,22 @@ impl Work {
 
 /// A peer with its connections open.
 pub trait Connections: Send + Sync {
-    /// Has so many tasks do the work over and over.
+    /// Runs a number of tasks that repeat the work for a time.
     fn round(&self, work: Work, tasks: usize, length: Length) -> BoxFuture<'_, Result<Round>>;
 
-    /// Has so many tasks do the work so many times in all.
+    /// Runs a number of tasks that do the work a given number of times in all.
     fn times(&self, work: Work, tasks: u32, times: u32) -> BoxFuture<'_, Result<()>>;
 }
 
-/// What hands a task its way to a connection.
+/// Gives each task its access to a connection.
 pub trait Source: Send + Sync {
     type Caller: Caller;
 
-    /// For the task with this number.
+    /// The access for the task with this number.
     fn caller(&self, task: usize) -> impl Future<Output = Self::Caller> + Send;
 }
 
-/// One task's way to a connection.
+/// One task's access to a connection.
 pub trait Caller: Send + 'static {
     /// Gets a connection, does the work, returns the connection.
     fn call(&mut self, work: Work, id: u32) -> impl Future<Output = Result<()>> + Send;
@@ -113,7 +113,7 @@ impl<S: Source> Connections for S {
     }
 }
 
-/// Calls over and over; returns the time each call took, from asking to having returned.
+/// Repeats the call; returns how long each call took, from asking to having returned.
 async fn drive(
     task: usize,
     length: Length,

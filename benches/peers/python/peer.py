@@ -1,11 +1,12 @@
-"""The same work by SQLAlchemy with asyncmy, on orders from compare-peers.
+"""The same work by SQLAlchemy with asyncmy, on commands from compare-peers.
 
-Usage: peer.py CONNECTIONS {ping|no-ping}, with DATABASE_URL set. Orders are lines of JSON on the standard input, answers
-lines of JSON on the standard output: {"work", "tasks", "rehearsal", "counted"} (seconds) is answered with the latencies'
-{"per_second", "p50", "p99"} (microseconds), {"work", "tasks", "times"} with {}.
+Usage: peer.py CONNECTIONS {ping|no-ping}, with DATABASE_URL set. Commands are lines of JSON on standard
+input, answers lines of JSON on standard output. The answer to {"work", "tasks", "rehearsal",
+"counted"} (seconds) is {"per_second", "p50", "p99"} of the latencies (microseconds); the answer to
+{"work", "tasks", "times"} is {}.
 
-Everything is as SQLAlchemy comes: Core and `text()`, one event loop, a rollback at each return. asyncmy has no prepared
-statements: it puts the parameters into the text.
+Uses SQLAlchemy's defaults: Core and `text()`, one event loop, a rollback at each return. asyncmy has no
+prepared statements: it inserts the parameters into the text.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-//! All comparisons, one after the other.
+//! All comparisons, one after another.
 
 use harness::{
     Result, Work,
@@ -13,7 +13,7 @@ use crate::{
     throughput, warm_up,
 };
 
-/// What was found, comparison by comparison.
+/// The results of each comparison.
 pub struct Found {
     pub conditions: String,
     pub get_and_return: get_and_return::Compared,

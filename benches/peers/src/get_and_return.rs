@@ -1,4 +1,4 @@
-//! Getting and returning alone: what a pool costs where it has nothing to do.
+//! Getting and returning alone: the pool's own cost.
 
 use std::time::Instant;
 
@@ -11,14 +11,14 @@ use mysql_warm_pool::mysql_async::Opts;
 
 use crate::plan::{CONNECTIONS, Plan};
 
-/// Those that need no round trip for it.
+/// The peers that need no round trip for it.
 const PEERS: [Peer; 3] = [OURS, DEADPOOL, DRIVER_UNRESET];
 
 pub struct Compared(Vec<Cost>);
 
 struct Cost {
     peer: Peer,
-    /// Nanoseconds for each get and return, batch by batch.
+    /// Nanoseconds per get and return, batch by batch.
     ns: Vec<f64>,
     instructions: Option<f64>,
 }
@@ -27,13 +27,13 @@ pub async fn compare(plan: &Plan, opts: &Opts, title: &str) -> Result<Compared> 
     let mut open = Vec::new();
     for peer in PEERS.into_iter().filter(|peer| plan.peers.contains(peer)) {
         let connections = peer.open(opts, CONNECTIONS).await?;
-        // The pools that open nothing by themselves get their connection.
+        // Lets pools that open nothing by themselves open their connection.
         connections.times(Work::Lookup, 1, 10).await?;
         open.push((peer, connections, Vec::new()));
     }
     for at in turns(plan.rounds * plan.batches, open.len()) {
         let (_, connections, ns) = &mut open[at];
-        // Not counted: wakes up the pool, and brings it into the processor's caches.
+        // Not counted: wakes up the pool and brings it into the processor's caches.
         connections.times(Work::Nothing, 1, plan.batch / 10).await?;
         let start = Instant::now();
         connections.times(Work::Nothing, 1, plan.batch).await?;
@@ -62,7 +62,7 @@ impl Compared {
         self.cost(peer)?.instructions
     }
 
-    /// Median of nanoseconds for each get and return.
+    /// The median of nanoseconds per get and return.
     pub fn ns(&self, peer: Peer) -> Option<f64> {
         Some(median(self.cost(peer)?.ns.iter().copied()))
     }

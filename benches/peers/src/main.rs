@@ -3,21 +3,21 @@
 //! `scripts/with-database scripts/compare-peers [--quick] [--check] [--readme FILE] [--json FILE]
 //! [PEER...]`
 //!
-//! Peers take turns: in each round every one works for the same time, and the order moves on from
+//! Peers take turns: in each round every peer works for the same time, and the order rotates from
 //! round to round. Numbers are medians over the rounds; a ratio is the median of the ratios within
-//! each round, so that what disturbs a round disturbs both sides of it. `DATABASE_URL` names the
-//! server; one table of an own name is made in its database, and dropped.
+//! each round, so that a disturbance affects both sides. `DATABASE_URL` names the server; one table
+//! with a unique name is created in its database and dropped.
 //!
 //! Each file imports only from files below it.
 //!
 //! | file | job |
 //! |---|---|
-//! | `report.rs` | what was found, for the README and as data |
-//! | `promises.rs` | the promises that the run could judge |
-//! | `comparison.rs` | all comparisons, one after the other |
+//! | `report.rs` | the results, for the README and as data |
+//! | `promises.rs` | the promises that the run could check |
+//! | `comparison.rs` | all comparisons, one after another |
 //! | `get_and_return.rs`, `throughput.rs`, `warm_up.rs` | one comparison each |
-//! | `plan.rs` | how much is measured, and of whom |
-//! | `others.rs`, `sqlalchemy.rs` | the peers that are not the harness's |
+//! | `plan.rs` | how much to measure, and which peers |
+//! | `others.rs`, `sqlalchemy.rs` | the peers that are not in the harness |
 
 mod comparison;
 mod get_and_return;
@@ -64,7 +64,7 @@ async fn main() -> Result<()> {
         }
     };
     let opts = harness::database()?;
-    // On a worker thread, where the work is done.
+    // On a worker thread, like the work itself.
     tokio::spawn(compare(arguments, opts)).await?
 }
 

@@ -1,4 +1,4 @@
-//! The peers that bring a pool of their own: bb8, mobc, sqlx.
+//! Peers with their own pools: bb8, mobc, sqlx.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! How much is measured, and of whom.
+//! How much to measure, and which peers.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub const ALL: [Peer; 10] = [
 pub struct Plan {
     pub rounds: usize,
     pub length: Length,
-    /// Gets and returns in a row, and how often in each round.
+    /// How many gets and returns make a batch, and how many batches a round.
     pub batch: u32,
     pub batches: usize,
     pub warm_ups: usize,
@@ -38,7 +38,7 @@ impl Plan {
         let (rounds, counted, batches, warm_ups) = if quick {
             (5, ms(200), 10, 5)
         } else {
-            // Short rounds and many: what disturbs them disturbs few.
+            // Many short rounds, so that a disturbance affects few of them.
             (25, ms(300), 12, 21)
         };
         Self {

@@ -1,4 +1,4 @@
-//! What is promised of the pool's speed, and whether this run kept it.
+//! What is promised about the pool's speed, and whether this run confirms it.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use harness::pools::{BARE, DEADPOOL, DRIVER, DRIVER_UNRESET, OURS};
 
 use crate::{comparison::Found, get_and_return, throughput};
 
-/// One line for each promise that the run could judge.
+/// One line for each promise that the run could check.
 pub struct Promises(Vec<Promise>);
 
 struct Promise {
@@ -84,7 +84,7 @@ impl Promises {
             self.0.push(Promise {
                 what,
                 found,
-                // As printed: in whole microseconds.
+                // Rounded to whole microseconds, as printed.
                 met: ours.round() <= theirs.round(),
             });
         }

@@ -1,4 +1,4 @@
-//! What was found: the README's tables, and all of it as data.
+//! The results: the README's tables, and all figures as data.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::{comparison::Found, throughput};
 
 /// The README's tables.
 pub fn markdown(found: &Found) -> String {
-    // Blank lines, as it stands between marks.
+    // Starts with a blank line, as the text stands between markers.
     let mut text = format!("\n{}.\n\n", found.conditions);
     text += "| prepared primary-key lookups | safe | 8 tasks on 8, per s | to bare | p99 \
              | 64 tasks on 8, per s | p99 |\n";
@@ -68,7 +68,7 @@ pub fn markdown(found: &Found) -> String {
     text
 }
 
-/// All of it, for pictures.
+/// All results, for the pictures.
 pub fn json(found: &Found) -> String {
     let compared = |compared: &throughput::Compared| -> Value {
         let rows = compared.rows().into_iter().map(|row| {
@@ -104,7 +104,7 @@ fn ratio(ratio: Option<f64>) -> String {
     ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"))
 }
 
-/// With a comma for each thousand, to three digits.
+/// With a comma per thousand, to three digits.
 fn thousands(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! The peer that is a Python program: SQLAlchemy with asyncmy, in a process that takes orders.
+//! The Python peer: SQLAlchemy with asyncmy, in a process that takes orders.
 
 use std::{env, process::Stdio};
 
@@ -11,7 +11,8 @@ use tokio::{
     sync::Mutex,
 };
 
-/// Names the Python that has what `python/requirements.txt` lists; set by `scripts/compare-peers`.
+/// The path of a Python with the packages in `python/requirements.txt`; set by
+/// `scripts/compare-peers`.
 const PYTHON: &str = "PEERS_PYTHON";
 
 pub const SQLALCHEMY: Peer = Peer {
@@ -34,12 +35,12 @@ pub const SQLALCHEMY_PING: Peer = Peer {
     },
 };
 
-/// Whether there is a Python to run it.
+/// Whether that Python is available.
 pub fn is_at_hand() -> bool {
     env::var_os(PYTHON).is_some_and(|python| !python.is_empty())
 }
 
-/// On the server that `DATABASE_URL` names. Its process ends with the value.
+/// On the server that `DATABASE_URL` names. Dropping it ends the process.
 struct Sqlalchemy(Mutex<Process>);
 
 struct Process {

@@ -9,7 +9,7 @@ use mysql_warm_pool::mysql_async::Opts;
 
 use crate::plan::{CONNECTIONS, Plan};
 
-/// What each peer did, in the order of the tables.
+/// Each peer's results, in the order of the tables.
 pub struct Compared(Vec<(Peer, Vec<Round>)>);
 
 /// One peer's line in a table.
@@ -18,7 +18,7 @@ pub struct Row {
     pub per_second: f64,
     pub lowest: f64,
     pub highest: f64,
-    /// Median of the ratios to the [base](Compared::base) within each round.
+    /// The median of the ratios to the [base](Compared::base) within each round.
     pub ratio: Option<f64>,
     /// Microseconds.
     pub p50: f64,
@@ -48,12 +48,12 @@ pub async fn compare(
 }
 
 impl Compared {
-    /// Median of work done per second.
+    /// The median of work done per second.
     pub fn per_second(&self, peer: Peer) -> Option<f64> {
         Some(median(self.all_per_second(peer)?))
     }
 
-    /// How much work one does for each of the other's.
+    /// How many times as much work one does as the other.
     pub fn ratio(&self, peer: Peer, to: Peer) -> Option<f64> {
         Some(median_ratio(
             &self.all_per_second(peer)?,
@@ -61,12 +61,12 @@ impl Compared {
         ))
     }
 
-    /// Median of the rounds' 99th percentiles, in microseconds.
+    /// The median of the rounds' 99th percentiles, in microseconds.
     pub fn p99(&self, peer: Peer) -> Option<f64> {
         Some(median(self.rounds(peer)?.iter().map(|round| round.p99)))
     }
 
-    /// The one of these that does the most.
+    /// The fastest of these.
     pub fn fastest(&self, among: impl Fn(Peer) -> bool) -> Option<Peer> {
         let peers = self.0.iter().map(|(peer, _)| *peer);
         let speed = |peer: &Peer| self.per_second(*peer).unwrap_or_default();
@@ -85,7 +85,7 @@ impl Compared {
         Some(rounds.map(|round| round.per_second).collect())
     }
 
-    /// What stands in the table: medians over the rounds.
+    /// The row's figures: medians over the rounds.
     pub fn rows(&self) -> Vec<Row> {
         let base = self.base();
         let row = |(peer, rounds): &(Peer, Vec<Round>)| {
@@ -104,7 +104,7 @@ impl Compared {
         self.0.iter().map(row).collect()
     }
 
-    /// What the ratios are to: bare connections, or else the fastest peer without safety.
+    /// The base of the ratios: bare connections, or else the fastest peer without safety.
     pub fn base(&self) -> Option<Peer> {
         match self.rounds(BARE) {
             Some(_) => Some(BARE),

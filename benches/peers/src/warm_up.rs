@@ -24,7 +24,7 @@ pub async fn compare(plan: &Plan, opts: &Opts) -> Result<()> {
     let mut ours = Vec::new();
     let mut bare = Vec::new();
     let mut barest = Vec::new();
-    // The first is the rehearsal.
+    // The first round is not counted.
     for turn in 0..=plan.warm_ups {
         let times = [
             opening::warm_up(opts, CONNECTIONS, IN_FLIGHT).await?,

@@ -1,4 +1,4 @@
-//! How soon the locks of a transaction left open are free for others.
+//! How soon a transaction left open releases its locks.
 
 use std::time::{Duration, Instant};
 

@@ -54,7 +54,7 @@ pub async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
     });
     row(table, "a handshake that stalls half-way", figure.await?);
 
-    // One of its own: others may use the server that `DATABASE_URL` names.
+    // A server of its own: others may use the one that `DATABASE_URL` names.
     let server = Server::start().await;
     let frozen = settings(&server.opts())
         .size(5)

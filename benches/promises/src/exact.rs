@@ -1,4 +1,4 @@
-//! What repeats exactly: instructions, connections, round trips.
+//! Figures that repeat exactly: instructions, connections, round trips.
 
 use std::{ops::DerefMut, time::Duration};
 
@@ -23,7 +23,7 @@ const CONNECTIONS: usize = 20;
 const LOOKUP: &str = "SELECT ?";
 
 pub async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
-    // A server that caches passwords needs more for the first login.
+    // A server that caches passwords needs more round trips for the first login.
     let mut conn = Conn::new(opts.clone()).await?;
     let version: Option<String> = conn.query_first("SELECT VERSION()").await?;
     let is_mariadb = version.is_some_and(|version| version.contains("MariaDB"));
@@ -32,7 +32,7 @@ pub async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
     let proxy = CountingProxy::start(opts).await?;
     let opts = proxy.opts(opts);
     count_openings(table, &proxy, &opts).await?;
-    // MySQL takes one more to get the character set back.
+    // On MySQL one more restores the charset.
     let reset = if is_mariadb { 1 } else { 2 };
     count_returns(table, &proxy, &opts, reset).await?;
     count_validations(table, &proxy, &opts).await
@@ -58,9 +58,9 @@ async fn count_openings(table: &mut Table, proxy: &CountingProxy, opts: &Opts) -
     let connections = u64::try_from(CONNECTIONS)?;
     let promise = "connections opened to warm a pool of 20";
     table.exactly(promise, counts.connections, connections);
-    // The first asks for the server's facts, and counts its connections for a warning. Each
-    // validates by its first question, which for those that know the driver's settings from an
-    // earlier one is no more than a bare opening has.
+    // The first opening also reads the server's facts and counts its connections for a warning.
+    // Each one validates with its first query; openings that know the driver's settings from an
+    // earlier one need no more round trips than a bare opening.
     let promise = "round trips to warm it, beyond 20 bare openings";
     let more = Counts {
         round_trips: counts.round_trips.saturating_sub(bare * connections),
@@ -71,7 +71,7 @@ async fn count_openings(table: &mut Table, proxy: &CountingProxy, opts: &Opts) -
     Ok(())
 }
 
-/// Returns when the goodbye, too, has gone through.
+/// Returns once `COM_QUIT` has passed through, too.
 async fn close(conn: Conn, proxy: &CountingProxy) -> Result<()> {
     conn.disconnect().await?;
     until("it is closed", async || {
@@ -90,7 +90,7 @@ async fn count_returns(
     opts: &Opts,
     reset: u64,
 ) -> Result<()> {
-    // Sends nothing that the caller did not cause.
+    // The pool sends nothing that no caller caused.
     let config = settings(opts)
         .size(1)
         .overflow(0)
@@ -164,7 +164,7 @@ async fn count_validations(table: &mut Table, proxy: &CountingProxy, opts: &Opts
     Ok(())
 }
 
-/// Returns the connection, waits until it is idle, and prints the round trips of that.
+/// Returns the connection, waits until it is idle, and prints the round trips of the return.
 async fn returned(
     table: &mut Table,
     after: &str,

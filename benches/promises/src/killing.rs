@@ -1,4 +1,4 @@
-//! How soon the server ends a cancelled caller's statement, and frees its locks.
+//! How soon the server ends a cancelled caller's statement and releases its locks.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::pools::{settings, warm};
 
 const TRIES: usize = 7;
 const BOUND: Duration = Duration::from_millis(200);
-/// The callers' own statements that sleep.
+/// The callers' own sleeping statements.
 const RUNNING: &str = "SELECT COUNT(*) FROM information_schema.processlist \
      WHERE info LIKE '%SLEEP(60)%' AND info NOT LIKE '%processlist%'";
 
@@ -79,7 +79,7 @@ async fn locks(table: &mut Table, opts: &Opts, other: &mut Conn) -> Result<()> {
     Ok(())
 }
 
-/// No connection may be opened to kill on until most of the victims are closed.
+/// No connection may be opened to kill on until most of the abandoned ones are closed.
 async fn all_abandoned(table: &mut Table, opts: &Opts, watch: &mut Conn) -> Result<()> {
     let took = median_of(TRIES, async || {
         let pool = killing(opts, 8).await?;
@@ -109,7 +109,7 @@ async fn killing(opts: &Opts, size: usize) -> Result<Pool> {
     warm(config.on_cancel(OnCancel::Kill)).await
 }
 
-/// Cancels it once it runs.
+/// Cancels the statement once it runs.
 async fn abandon<T>(statement: impl Future<Output = T>) -> Result<()> {
     match tokio::time::timeout(Duration::from_millis(100), statement).await {
         Ok(_) => Err("the statement ended by itself".into()),

@@ -1,17 +1,17 @@
-//! Measures what the crate promises, and prints it beside the bounds.
+//! Measures what the crate promises and prints it beside the bounds.
 //!
 //! `scripts/with-database scripts/bench promises [--exact] [GROUP...]`
 //!
-//! Times are medians over several rounds, ratios the median of the ratios within each round, whose
-//! sides take turns. A machine that does something else meanwhile shifts them: a run reports them
-//! and does not fail. Counts repeat exactly; with `--exact` they alone are measured, and the
-//! program fails if one is off. `service-promises` measures the example service, `compare-peers`
-//! the promises that compare the pool with others.
+//! Times are medians over several rounds. Ratios are the median of the ratios within each round,
+//! whose sides take turns. Other load on the machine shifts them, so a run reports them and does
+//! not fail. Counts repeat exactly: with `--exact` the program measures only these and fails if one
+//! is off. `service-promises` measures the example service, `compare-peers` the promises that
+//! compare the pool with others.
 //!
 //! | file | job |
 //! |---|---|
 //! | `pools.rs` | pools on the server |
-//! | `exact.rs` | what repeats exactly: instructions, connections, round trips |
+//! | `exact.rs` | figures that repeat exactly: instructions, connections, round trips |
 //! | the others | one group of promises each |
 
 mod cleaning;
@@ -72,7 +72,7 @@ fn main() -> Result<ExitCode> {
     for name in GROUPS {
         if names.is_empty() || names.iter().any(|wanted| wanted == name) {
             table.group(name);
-            // Its own, so that nothing of the group before goes on.
+            // A new runtime, so that nothing of the previous group still runs.
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
                 .enable_all()
@@ -102,7 +102,7 @@ async fn measure(group: &str, table: &mut Table, opts: &Opts) -> Result<()> {
     }
 }
 
-/// Does the work on a runtime with one thread, beside which nothing runs.
+/// Runs the work alone on a single-threaded runtime.
 fn on_one_thread<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::task::block_in_place(|| {
         let runtime: Runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,4 +1,4 @@
-//! Bytes allocated: by idle connections, and by openings on a server that sends without end.
+//! Bytes allocated by idle connections, and by openings on a server that never stops sending.
 
 use std::{
     future::Future,
@@ -16,7 +16,7 @@ use mysql_warm_pool::mysql_async::{Conn, Opts};
 use peak_alloc::PeakAlloc;
 use test_support::{
     config, pool,
-    scripted::{Greeting, Moment, Scripted, Wire, column, early_error, packet, row},
+    scripted::{Greeting, QuestionKind, Scripted, Wire, column, early_error, packet, row},
 };
 
 use crate::{
@@ -34,9 +34,9 @@ pub async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
 }
 
 async fn idle_connections(table: &mut Table, opts: &Opts) -> Result<()> {
-    /// Bytes that a pool takes once, for maintenance, counters and histograms.
+    /// Bytes per pool for maintenance, counters and histograms.
     const OF_A_POOL: f64 = 6_000.0;
-    // Takes what anybody allocates once.
+    // Makes the allocations that happen only once per process.
     warm(settings(opts).size(2)).await?.close().await;
     for count in [1, 20, 200] {
         let bare = bytes_for_each(count, async || {
@@ -53,7 +53,7 @@ async fn idle_connections(table: &mut Table, opts: &Opts) -> Result<()> {
             Ok(pool)
         })
         .await?;
-        // Of a single connection, the pool itself is a part that shows.
+        // With a single connection, the pool itself is a visible part.
         let (of_the_pool, promise) = match count {
             1 => (
                 OF_A_POOL,
@@ -67,7 +67,7 @@ async fn idle_connections(table: &mut Table, opts: &Opts) -> Result<()> {
     Ok(())
 }
 
-/// Bytes that stay allocated for what is made, by the connections in it: the median of three tries.
+/// Bytes that stay allocated, per connection: the median of three tries.
 async fn bytes_for_each<T>(count: usize, make: impl AsyncFn() -> Result<T>) -> Result<f64> {
     let mut tries = Vec::new();
     for _ in 0..3 {
@@ -79,8 +79,7 @@ async fn bytes_for_each<T>(count: usize, make: impl AsyncFn() -> Result<T>) -> R
     Ok(median(tries) / count as f64)
 }
 
-/// The bytes allocated once nothing is allocated or freed any more: what was dropped is closed in
-/// the background.
+/// The allocated bytes, once they no longer change: dropped connections close in the background.
 async fn at_rest() -> Result<usize> {
     const REST: Duration = Duration::from_millis(100);
     let (mut allocated, mut since) = (ALLOCATED.current_usage(), Instant::now());
@@ -97,11 +96,11 @@ async fn at_rest() -> Result<usize> {
 
 const OPENINGS: usize = 4;
 const MB: usize = 1 << 20;
-/// The driver takes packets of so many bytes before it knows the server's limit.
+/// The driver accepts packets of this size before it knows the server's limit.
 const PACKET: usize = 4 * MB;
 
 async fn hostile_servers(table: &mut Table) -> Result<()> {
-    // Made once: what the server itself takes is not the question.
+    // Created in advance, so that the server's own memory does not count.
     let greeting = Greeting {
         version: vec![b'8'; PACKET - 200],
         ..Greeting::default()
@@ -110,7 +109,7 @@ async fn hostile_servers(table: &mut Table) -> Result<()> {
     let message = "x".repeat(PACKET - 200);
     let message = Arc::new(packet(0, &early_error(1105, &message)));
     let limit = "?max_allowed_packet=1048576";
-    let rows = |moment| taken(limit, move |wire: Wire| endless_rows(wire, moment));
+    let rows = |kind| taken(limit, move |wire: Wire| endless_rows(wire, kind));
     let endless_greeting = taken("", |mut wire: Wire| async move {
         endless_packet(&mut wire).await
     });
@@ -129,14 +128,17 @@ async fn hostile_servers(table: &mut Table) -> Result<()> {
         ("a greeting without end", endless_greeting.await?),
         ("a version of 4 MB", long_version.await?),
         ("an error of 4 MB", long_error.await?),
-        ("settings without end", rows(Moment::Settings).await?),
-        ("server facts without end", rows(Moment::Facts).await?),
+        ("settings without end", rows(QuestionKind::Settings).await?),
+        (
+            "server facts without end",
+            rows(QuestionKind::FirstValidation).await?,
+        ),
         (
             "a validation answered without end",
-            rows(Moment::Proof).await?,
+            rows(QuestionKind::Validation).await?,
         ),
     ];
-    // A read buffer grows to twice what it holds, and so does that of the copy.
+    // A read buffer grows to twice its content, and so does the buffer of the copy.
     let bound = OPENINGS * 4 * PACKET;
     for (what, bytes) in all {
         let mebibytes = |bytes: usize| bytes as f64 / MB as f64;
@@ -147,8 +149,8 @@ async fn hostile_servers(table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// The most memory that openings take, tried again and again for a second, while the server does
-/// this on each.
+/// The peak memory of openings that are retried for a second while the server runs this script on
+/// each connection.
 async fn taken<F, P>(options: &str, script: F) -> Result<usize>
 where
     F: Fn(Wire) -> P + Send + Sync + 'static,
@@ -174,12 +176,12 @@ where
     Ok(taken)
 }
 
-/// Answers a question of that moment with rows without end, and all others honestly.
-async fn endless_rows(mut wire: Wire, moment: Moment) -> io::Result<()> {
+/// Answers a question of this kind with endless rows, and all others correctly.
+async fn endless_rows(mut wire: Wire, kind: QuestionKind) -> io::Result<()> {
     wire.log_in().await?;
     loop {
         let question = wire.question().await?;
-        if question.moment() != moment {
+        if question.kind() != kind {
             wire.raw(&question.answer()).await?;
             continue;
         }
@@ -193,7 +195,7 @@ async fn endless_rows(mut wire: Wire, moment: Moment) -> io::Result<()> {
     }
 }
 
-/// Sends one packet without end: each piece is the longest, which the next continues.
+/// Sends one endless packet: each piece has the maximum length, so the next continues it.
 async fn endless_packet(wire: &mut Wire) -> io::Result<()> {
     let piece = vec![b'x'; MB];
     for number in (0..=255).cycle() {

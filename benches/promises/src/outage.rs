@@ -22,7 +22,7 @@ use crate::pools::{settings, warm};
 const ROUNDS: usize = 3;
 const LASTING: Duration = Duration::from_secs(1);
 const NOTICED: f64 = 1_000.0;
-/// Half a second, and one step of the back-off while an outage is young.
+/// Half a second, and one back-off step of a young outage.
 const SERVED: f64 = 500.0 + 300.0;
 
 pub async fn measure(table: &mut Table) -> Result<()> {
@@ -107,7 +107,8 @@ impl<B: AsyncFn(), E: AsyncFn()> Breaking<B, E> {
         Ok(())
     }
 
-    /// Until it was noticed, and from its end until one call and 500 calls were served.
+    /// The time until the outage was noticed, and from its end until one call and 500 calls were
+    /// served.
     async fn once(&self, pool: &Pool) -> Result<[Duration; 3]> {
         let callers = Callers::start(pool);
         callers.until_served(200).await?;
@@ -134,7 +135,7 @@ impl<B: AsyncFn(), E: AsyncFn()> Breaking<B, E> {
     }
 }
 
-/// Fifty callers at work, until they are stopped.
+/// Fifty callers at work until they are stopped.
 struct Callers {
     served: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
@@ -165,7 +166,7 @@ impl Callers {
         }
     }
 
-    /// So many more from now on.
+    /// Waits for this many more from now on.
     async fn until_served(&self, count: u64) -> Result<()> {
         let before = self.served.load(Ordering::Relaxed);
         until("callers are served", async || {
@@ -186,7 +187,7 @@ async fn call(pool: &Pool) -> Result<()> {
     Ok(())
 }
 
-/// Two hundred callers of a server that turns every connection away.
+/// Two hundred callers of a server that refuses every connection.
 async fn attempts(table: &mut Table, server: &Server) -> Result<()> {
     let proxy = Proxy::start(server.port()).await;
     proxy.accept_and_close();

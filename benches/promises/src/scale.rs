@@ -1,4 +1,4 @@
-//! The pool with many callers waiting, with many connections idle, and while somebody watches it.
+//! The pool with many waiting callers, with many idle connections, and while its status is polled.
 
 use std::{
     hint::black_box,
@@ -32,7 +32,7 @@ pub async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
     meeting_maintenance(table, opts).await
 }
 
-/// A handover may cost as much more as the logarithm of the waiting callers grows.
+/// The cost of a handover may grow with the logarithm of the number of waiting callers.
 async fn handovers(table: &mut Table, opts: &Opts) -> Result<()> {
     const CALLERS: [u32; 3] = [100, 1_000, 10_000];
     let pool = OURS.open(opts, 1).await?;
@@ -65,7 +65,7 @@ async fn asked_for_its_status(table: &mut Table, opts: &Opts) -> Result<()> {
             black_box(pool.health());
         }
     };
-    // The processor has as much to do either way.
+    // The processor has the same work in both cases.
     let spin = || {
         black_box((0..100_u64).map(black_box).sum::<u64>());
     };
@@ -83,14 +83,14 @@ async fn asked_for_its_status(table: &mut Table, opts: &Opts) -> Result<()> {
     Ok(())
 }
 
-/// Of as many of the slowest gets as there were passes, half took longer than the figure.
+/// Takes as many of the slowest gets as there were maintenance passes; the figure is their median.
 async fn meeting_maintenance(table: &mut Table, opts: &Opts) -> Result<()> {
     const BETWEEN_PASSES: Duration = Duration::from_micros(100);
     let pool = warm(settings(opts).size(50).overflow(0)).await?;
     let pass = {
         let pool = pool.clone();
         move || {
-            // Changes nothing, and wakes maintenance.
+            // Changes nothing, but wakes maintenance.
             pool.resize(50, 0).expect("a good size");
             thread::sleep(BETWEEN_PASSES);
         }
@@ -104,16 +104,16 @@ async fn meeting_maintenance(table: &mut Table, opts: &Opts) -> Result<()> {
     Ok(())
 }
 
-/// Gets and returns, with a thread beside them that does something over and over.
+/// Gets and returns, while another thread repeats some work.
 struct Gets {
-    /// In order.
+    /// Sorted.
     latencies: Vec<Duration>,
-    /// How often it was done meanwhile.
+    /// How often the other thread did its work meanwhile.
     times: usize,
 }
 
 impl Gets {
-    /// Until it was done so many times at least.
+    /// Runs until the other thread has done its work at least `least` times.
     async fn beside(pool: &Pool, least: u64, work: impl Fn() + Send + 'static) -> Result<Self> {
         let is_over = Arc::new(AtomicBool::new(false));
         let times = Arc::new(AtomicU64::new(0));
@@ -127,7 +127,7 @@ impl Gets {
             }
         });
         let mut latencies = Vec::new();
-        // Where processors are few, the other thread may have to wait for its turn.
+        // With few processors, the other thread may have to wait for its turn.
         while latencies.len() < 100_000 || times.load(Ordering::Relaxed) < least {
             let start = Instant::now();
             drop(pool.get().await?);
@@ -145,7 +145,7 @@ impl Gets {
         self.latencies[self.latencies.len() * 999 / 1000].as_secs_f64() * 1e6
     }
 
-    /// In microseconds: the median of the slowest, as many as may have met what was done.
+    /// In microseconds: the median of the slowest gets, as many as may have met the work.
     fn that_met_it(&self) -> f64 {
         self.latencies[self.latencies.len() - 1 - self.times / 2].as_secs_f64() * 1e6
     }

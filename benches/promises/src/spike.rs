@@ -35,10 +35,10 @@ pub async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
     };
     let both = SideBySide::run(7, async || spike(15).await, async || spike(0).await).await?;
     let best = both.best() * 1e3;
-    // Ten rounds of 2 ms, and what a busy machine adds.
+    // Ten rounds of 2 ms, plus an allowance for a busy machine.
     let promise = "50 callers, 2 ms each, on 5 connections while 15 open for 150 ms (best)";
     table.at_most(promise, Unit::Milliseconds, best, 45.0);
-    // A caller that waited for an opening would take several times as long.
+    // A caller that waits for an opening takes several times as long.
     let promise = "the same, to a pool that may open none";
     table.at_most(promise, Unit::Times, both.ratio(), 1.5);
     Ok(())

@@ -1,4 +1,4 @@
-//! What callers notice of maintenance: connections that reach their maximum age, overflow that is
+//! Maintenance as callers notice it: connections that reach their maximum age, overflow that is
 //! closed, dead connections that are replaced.
 
 use std::{
@@ -38,7 +38,7 @@ pub async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
     on_one_thread(idleness(table, opts))
 }
 
-/// How long each load lasts; `LOAD_SECONDS=30` for figures to be quoted.
+/// How long each load lasts; use `LOAD_SECONDS=30` for figures to quote.
 fn lasting() -> Duration {
     let seconds = env::var("LOAD_SECONDS")
         .ok()
@@ -75,12 +75,12 @@ async fn maximum_age(table: &mut Table, opts: &Opts, overflow: usize, bound: f64
     Ok(())
 }
 
-/// Of 500 gets and queries a second; in seconds.
+/// The latencies of 500 gets and queries a second, in seconds.
 async fn p999(pool: &Pool) -> Result<f64> {
-    /// Calls under way at once: half of the connections.
+    /// Calls in progress at once: half of the connections.
     const OUTSTANDING: usize = 10;
     let mut ticks = interval(Duration::from_millis(2));
-    // After a stall of the machine, no burst that needs all connections at once makes up for it.
+    // After the machine stalls, no burst that needs all connections at once makes up for it.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut calls = JoinSet::new();
     let mut latencies = Vec::new();
@@ -110,7 +110,7 @@ async fn p999(pool: &Pool) -> Result<f64> {
     Ok(p999.as_secs_f64())
 }
 
-/// From the beginning of a burst until the overflow is closed.
+/// From the start of a burst until the overflow is closed.
 async fn overflow(table: &mut Table, opts: &Opts) -> Result<()> {
     for linger in [Duration::from_millis(500), Duration::ZERO] {
         let config = settings(opts).size(2).overflow(8).overflow_linger(linger);
@@ -131,7 +131,8 @@ async fn overflow(table: &mut Table, opts: &Opts) -> Result<()> {
     Ok(())
 }
 
-/// Nobody asks: maintenance finds one dead, within one keepalive, and validates the others at once.
+/// With no caller active, maintenance finds one dead connection within one keepalive, and then
+/// validates the others at once.
 async fn dead_connections(table: &mut Table, opts: &Opts) -> Result<()> {
     let proxy = Proxy::start(opts.tcp_port()).await;
     let config = settings(&via(opts, proxy.port()))
@@ -166,7 +167,7 @@ async fn idleness(table: &mut Table, opts: &Opts) -> Result<()> {
     Ok(())
 }
 
-/// Of this thread.
+/// The CPU time of this thread.
 fn processor_time() -> Result<Duration> {
     let text = fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanoseconds = text.split(' ').next().unwrap_or_default();

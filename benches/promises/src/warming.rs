@@ -1,4 +1,4 @@
-//! What warming costs, to bare connections opened with as many attempts in flight.
+//! What warming up costs, compared with bare connections opened with as many attempts in flight.
 
 use std::time::{Duration, Instant};
 
@@ -33,8 +33,8 @@ pub async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
         let both = beside_bare(15, &far, in_flight).await?;
         table.at_most(promise, Unit::Times, both.ratio(), 1.15);
     }
-    // The server's connections are counted once the first is open, for a warning: later openings
-    // hide that round trip, if there are any.
+    // Once the first connection is open, the pool counts the server's connections for a warning; if
+    // there are later openings, they hide that round trip.
     let both = beside_bare(15, &far, CONNECTIONS).await?;
     let promise = "the same, all 20 in flight, to bare openings and a round trip";
     table.at_most(promise, Unit::Times, both.ratio_to_more(2 * DELAY), 1.15);
@@ -51,7 +51,7 @@ async fn beside_bare(rounds: usize, opts: &Opts, in_flight: usize) -> Result<Sid
     .await
 }
 
-/// A server that listens only after the pool has begun to warm up.
+/// A server that starts to listen only after the warm-up has begun.
 async fn late(table: &mut Table, opts: &Opts) -> Result<()> {
     let took = median_of(5, async || {
         let proxy = Proxy::start(opts.tcp_port()).await;

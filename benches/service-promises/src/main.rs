@@ -1,4 +1,4 @@
-//! What the example service promises: probes that callers do not notice, and a start before its
+//! The promises of the example service: probes that callers do not notice, and a start before its
 //! database.
 //!
 //! `scripts/with-database scripts/bench promises service`
@@ -47,7 +47,7 @@ async fn main() -> Result<()> {
     starting(&mut table, &opts).await
 }
 
-/// The service on threads of its own, as the program it is has them.
+/// The service on its own threads, as in the real program.
 struct Running {
     client: Client,
     router: Router,
@@ -56,7 +56,7 @@ struct Running {
 }
 
 impl Running {
-    /// Returns when it listens, which is long before it is ready.
+    /// Returns when the service listens, long before it is ready.
     async fn start(pool: PoolConfig) -> Result<Self> {
         let mut config = Config::new(pool);
         config.shutdown_delay = Duration::ZERO;
@@ -93,7 +93,7 @@ impl Running {
     }
 }
 
-/// Sends requests over HTTP, on connections that are kept.
+/// Sends HTTP requests on persistent connections.
 #[derive(Clone)]
 struct Client {
     http: HttpClient<HttpConnector, Full<Bytes>>,
@@ -108,7 +108,7 @@ impl Client {
         Self { http, address }
     }
 
-    /// Its body, if there is one, makes it a POST.
+    /// With a body, the request is a POST.
     async fn send(&self, path: &str, body: Option<Value>) -> Result<(StatusCode, Bytes)> {
         let request = Request::builder()
             .method(if body.is_some() { "POST" } else { "GET" })
@@ -159,7 +159,7 @@ async fn probing(table: &mut Table, opts: &Opts) -> Result<()> {
     Ok(())
 }
 
-/// Half a second of requests; the median and the p95 of their times.
+/// Half a second of requests; returns the median and the p95 of their times.
 async fn callers(client: &Client, path: &str) -> Result<(Duration, Duration)> {
     let start = Instant::now();
     let mut requests = JoinSet::new();
@@ -184,7 +184,7 @@ async fn callers(client: &Client, path: &str) -> Result<(Duration, Duration)> {
     Ok((share(0.5)?, share(0.95)?))
 }
 
-/// A task that calls the router as a connection's task does with a request it has read: over HTTP,
+/// A task that calls the router as a connection's task would with a parsed request: over HTTP,
 /// client and server would take all of two cores.
 struct Probing {
     start: Instant,
@@ -200,7 +200,7 @@ impl Probing {
         let task = tokio::spawn({
             let (count, ends) = (Arc::clone(&count), Arc::clone(&ends));
             async move {
-                // Ten at once each millisecond, as a timer is no finer.
+                // Ten at once each millisecond, since a timer is no finer.
                 let mut ticks = tokio::time::interval(Duration::from_millis(1));
                 while !ends.load(Ordering::Relaxed) {
                     ticks.tick().await;
@@ -224,7 +224,7 @@ impl Probing {
         }
     }
 
-    /// Returns how many there were in a second.
+    /// Returns how many there were per second.
     async fn end(self) -> Result<f64> {
         self.ends.store(true, Ordering::Relaxed);
         self.task.await??;
@@ -251,8 +251,8 @@ async fn starting(table: &mut Table, opts: &Opts) -> Result<()> {
 /// When a request was sent and answered.
 type Times = (Instant, Instant);
 
-/// How long the first answer took from the moment the database listens, and how many times the
-/// steady p99 the slowest request of the first second took. Fails if a request fails.
+/// How long after the database listens the first answer came, and the ratio of the slowest request
+/// of the first second to the steady p99. Fails if a request fails.
 async fn start(opts: &Opts) -> Result<(Duration, f64)> {
     const LATE: Duration = Duration::from_secs(3);
     const FIRST: Duration = Duration::from_secs(1);
@@ -294,7 +294,7 @@ async fn start(opts: &Opts) -> Result<(Duration, f64)> {
     Ok((first_answer.saturating_duration_since(listens), ratio))
 }
 
-/// Sends requests at their times, whether or not earlier ones have been answered, until aborted.
+/// Sends requests on schedule, whether or not earlier ones have been answered, until aborted.
 async fn load(client: Client, begin: Instant, answered: Arc<Mutex<Vec<Times>>>) -> Result<()> {
     let mut requests = JoinSet::new();
     for n in 0_u32.. {

@@ -1,4 +1,4 @@
-//! The accounting of a whole pool as a model: whatever can happen, in any order, against a server in process.
+//! The accounting of a whole pool as a model: any sequence of events, against an in-process server.
 
 use std::{
     collections::BTreeMap,
@@ -12,31 +12,31 @@ use proptest::prelude::*;
 use test_support::{PATIENCE, Speaker, config, eventually, pool};
 use tokio::{runtime::Builder, task::JoinHandle};
 
-/// The shortest that can be set.
+/// The shortest valid value.
 const RECYCLE: Duration = Duration::from_secs(1);
 
-/// What happens; a number chooses one among those it can happen to.
+/// One event. A number selects one of the callers or connections it can apply to.
 #[derive(Clone, Debug)]
 enum Step {
     Ask,
     TryGet,
     GiveUp(usize),
     Return(usize),
-    /// A caller asks the server, and gets its answer.
+    /// A caller queries the server and gets its answer.
     Query(usize),
     /// A caller is cancelled in the middle of a query, and returns the connection.
     Cancel(usize),
     Discard(usize),
     Detach(usize),
-    /// The server ends a connection, whoever has it.
+    /// The server closes a connection, in use or not.
     Break(usize),
-    /// The server refuses connections, or does not.
+    /// Whether the server refuses connections.
     Refuse(bool),
     Resize(usize, usize),
     Refresh,
-    /// Things take their course for a while.
+    /// The runtime runs other tasks for a while.
     Pass(u8),
-    /// Connections grow older; one in a few of these they reach their maximum age.
+    /// Connections age; a few of these steps bring them to their maximum age.
     Age,
     Close,
 }
@@ -60,7 +60,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The steps, and perhaps a close before the last of them.
+/// The steps, possibly with a close before the last of them.
 fn steps(step: impl Strategy<Value = Step>) -> impl Strategy<Value = Vec<Step>> {
     let steps = proptest::collection::vec(step, 0..40);
     (steps, proptest::option::weighted(0.3, 0_usize..12)).prop_map(|(mut steps, close)| {
@@ -72,9 +72,9 @@ fn steps(step: impl Strategy<Value = Step>) -> impl Strategy<Value = Vec<Step>> 
     })
 }
 
-/// Callers who have theirs, with their numbers.
+/// Callers that hold a connection, by number.
 type Served = Arc<Mutex<Vec<(usize, PooledConn)>>>;
-/// The numbers of callers who wait, with how many who came later have had theirs before them.
+/// The waiting callers, by number, and how many later callers were served before each.
 type Overtaken = Arc<Mutex<BTreeMap<usize, usize>>>;
 
 struct World {
@@ -82,9 +82,10 @@ struct World {
     pool: Pool,
     /// The highest limit so far.
     highest: usize,
-    /// The most that may be open or opening: the limit, and what was there when it was made smaller.
+    /// The most connections that may be open or opening: the limit, and those left over from before
+    /// it shrank.
     most: usize,
-    /// In the order they came.
+    /// In order of arrival.
     waiting: Vec<(usize, JoinHandle<()>)>,
     served: Served,
     overtaken: Overtaken,
@@ -127,7 +128,7 @@ impl World {
             Step::Query(n) => {
                 if let Some((number, mut conn)) = self.pick(n) {
                     let question = format!("SELECT {number}");
-                    // The server may have ended it.
+                    // The server may have closed the connection.
                     if let Ok(answer) = conn.query_first::<usize, _>(question).await {
                         assert_eq!(answer, Some(number));
                     }
@@ -189,7 +190,7 @@ impl World {
             .extract_if(.., |(_, asking)| asking.is_finished())
         {
             let ended = asking.now_or_never().expect("it is finished");
-            ended.expect("a connection, or the news that it is closed");
+            ended.expect("a connection, or `Error::Closed`");
         }
         let status = self.pool.status();
         assert_eq!(status.open, status.idle + status.in_use + status.cleaning);
@@ -198,21 +199,26 @@ impl World {
         assert!(occupied <= self.most, "{status}");
         let held = self.served.lock().expect("no panic").len();
         assert!(status.in_use >= held, "{held} are held, but {status}");
-        // Whoever waits is passed by those at most who had a connection on its way to them before.
+        // Only callers that already had a connection on its way may overtake a waiting one.
         let overtaken = self.overtaken.lock().expect("no panic").clone();
         let most = overtaken.values().max().copied().unwrap_or_default();
-        assert!(most <= self.highest, "{most} overtook one: {overtaken:?}");
+        assert!(
+            most <= self.highest,
+            "one was overtaken {most} times: {overtaken:?}"
+        );
     }
 
-    /// Whatever was under way ends, and everybody who waits has a connection, in time.
+    /// Checks that everything under way ends, and that all waiting callers get a connection in
+    /// time.
     async fn serves_all(&self) {
         self.server.refuse(false);
         let (pool, server, highest) = (self.pool.clone(), &self.server, self.highest);
         let (waiting, served) = (&self.waiting, &self.served);
         let is_over = || waiting.iter().all(|(_, asking)| asking.is_finished());
-        eventually("as many are opened as are waited for", async || {
-            is_over() || pool.status().open >= pool.status().limit()
-        })
+        eventually(
+            "enough connections open for the waiting callers",
+            async || is_over() || pool.status().open >= pool.status().limit(),
+        )
         .await;
         eventually("all are served", async || {
             served.lock().expect("no panic").clear();
@@ -228,7 +234,7 @@ impl World {
         let all = (0..limit).map(|_| pool.get_within(PATIENCE));
         let all = futures_util::future::join_all(all).await;
         let all: Result<Vec<_>, _> = all.into_iter().collect();
-        let all = all.expect("the whole limit is there to be had");
+        let all = all.expect("the whole limit can be obtained");
         eventually("no more than the limit", async || {
             server.open() <= limit && pool.status().open == limit
         })
@@ -251,16 +257,14 @@ impl World {
             tokio::spawn(async move { _ = pool.close().await })
         });
         eventually("all end", async || {
-            // Some were served just before.
+            // Some callers were served just before.
             served.lock().expect("no panic").clear();
             closing.is_finished() && waiting.iter().all(|(_, asking)| asking.is_finished())
         })
         .await;
         closing.await.expect("no panic");
         for (_, asking) in waiting {
-            asking
-                .await
-                .expect("a connection, or the news that it is closed");
+            asking.await.expect("a connection, or `Error::Closed`");
         }
         served.lock().expect("no panic").clear();
         eventually("nothing is left", async || {
@@ -270,7 +274,7 @@ impl World {
     }
 }
 
-/// A caller is served: all who came before it and still wait are overtaken.
+/// Counts the caller as served: it overtakes every earlier caller that still waits.
 fn overtakes(overtaken: &Overtaken, number: usize) {
     let mut overtaken = overtaken.lock().expect("no panic");
     overtaken.remove(&number);
@@ -279,7 +283,7 @@ fn overtakes(overtaken: &Overtaken, number: usize) {
     }
 }
 
-/// What a pool is like.
+/// The pool's settings.
 #[derive(Clone, Copy, Debug)]
 struct Settings {
     size: usize,
@@ -364,7 +368,7 @@ proptest! {
 }
 
 proptest! {
-    // Real time passes in them.
+    // These cases take real time.
     #![proptest_config(ProptestConfig {
         cases: 8,
         max_shrink_iters: 30,

@@ -1,3 +1,3 @@
-//! Promises against random sequences of steps.
+//! The pool's promises against random sequences of steps.
 
 mod accounting;

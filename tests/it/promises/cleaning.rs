@@ -1,4 +1,5 @@
-//! Nothing one caller did to a session is seen by the next, and none of the cleaning is in a `get()`.
+//! The next caller sees nothing of what one caller did to a session, and no `get()` waits for the
+//! cleaning.
 
 use futures_util::StreamExt;
 use mysql_warm_pool::{
@@ -7,13 +8,13 @@ use mysql_warm_pool::{
 };
 use test_support::{Flavor, Server, config, eventually, warm};
 
-/// A pool of one connection, so that the next caller has the one before's.
+/// A pool of one connection, so that the next caller gets the previous caller's.
 async fn pool_of_one(config: PoolConfig) -> Pool {
     warm(config.size(1).overflow(0)).await
 }
 
-/// Returns `conn`, and borrows the same connection again once it is cleaned.
-async fn next_borrower(pool: &Pool, conn: PooledConn) -> PooledConn {
+/// Returns `conn`, waits until it is cleaned, and gets the same connection again.
+async fn next_caller(pool: &Pool, conn: PooledConn) -> PooledConn {
     let id = conn.id();
     drop(conn);
     let next = pool.get().await.expect("a connection");
@@ -21,9 +22,9 @@ async fn next_borrower(pool: &Pool, conn: PooledConn) -> PooledConn {
     next
 }
 
-/// The same after what leaves something to be read, once the server has sent all of it: then reading it takes no time, on
-/// a busy machine either.
-async fn next_borrower_of_what_is_pending(
+/// Like [`next_caller`], for a connection with unread results, once the server has sent all of
+/// them: then reading them takes no time, even on a busy machine.
+async fn next_caller_after_unread_results(
     server: &Server,
     pool: &Pool,
     conn: PooledConn,
@@ -33,15 +34,15 @@ async fn next_borrower_of_what_is_pending(
         "SELECT COUNT(*) FROM information_schema.processlist WHERE id = {} AND command = 'Sleep'",
         conn.id()
     );
-    eventually("the server has sent all", async || {
+    eventually("the server has sent everything", async || {
         let count: Option<u8> = admin.query_first(&rests).await.expect("the list");
         count == Some(1)
     })
     .await;
-    next_borrower(pool, conn).await
+    next_caller(pool, conn).await
 }
 
-/// What one caller does, and how the next would see it.
+/// What one caller does, and how the next caller could notice.
 struct Change {
     what: &'static str,
     done: &'static [&'static str],
@@ -118,13 +119,13 @@ const CHANGES: &[Change] = &[
         seen_by: "EXECUTE leak",
     },
     Change {
-        what: "max_statement_time or the like",
+        what: "row limit",
         done: &["SET SESSION sql_select_limit = 1"],
         seen_by: "SELECT @@sql_select_limit",
     },
 ];
 
-/// What a caller sees, rows or the server's error code.
+/// What a caller sees: rows, or the server's error code.
 async fn seen(conn: &mut impl Queryable, question: &str) -> String {
     match conn.query::<Row, _>(question).await {
         Ok(rows) => format!(
@@ -162,7 +163,7 @@ async fn whatever_a_caller_changed_the_next_finds_a_clean_session() {
                 as_new,
                 "{what}: the table's own fault"
             );
-            let mut next = next_borrower(&pool, conn).await;
+            let mut next = next_caller(&pool, conn).await;
             assert_eq!(seen(&mut next, seen_by).await, as_new, "{what}, {reset:?}");
         }
     }
@@ -176,7 +177,7 @@ async fn without_resets_database_and_transaction_are_still_restored() {
     for statement in ["SET @kept = 7", "USE information_schema", "BEGIN"] {
         conn.query_drop(statement).await.expect(statement);
     }
-    let mut next = next_borrower(&pool, conn).await;
+    let mut next = next_caller(&pool, conn).await;
     let row: Option<(u8, String)> = next
         .query_first("SELECT @kept, DATABASE()")
         .await
@@ -193,7 +194,7 @@ async fn a_session_opened_without_a_database_goes_back_to_none() {
         let pool = pool_of_one(config(&no_database).reset(reset).init(["SET @here = 1"])).await;
         let mut conn = pool.get().await.expect("a connection");
         conn.query_drop("USE test").await.expect("a database");
-        let mut next = next_borrower(&pool, conn).await;
+        let mut next = next_caller(&pool, conn).await;
         let row: Option<(Option<String>, u8)> = next
             .query_first("SELECT DATABASE(), @here")
             .await
@@ -214,7 +215,7 @@ async fn after_a_reset_init_and_prepare_are_done_again() {
     conn.query_drop("SET @first = 70, @second = 80")
         .await
         .expect("set");
-    let mut next = next_borrower(&pool, conn).await;
+    let mut next = next_caller(&pool, conn).await;
     let before = server.statements_prepared().await;
     let row: Option<(u8, u8)> = next
         .exec_first("SELECT @second, ?", (3,))
@@ -241,7 +242,8 @@ async fn a_transaction_left_open_is_rolled_back_and_frees_its_locks() {
             let mut conn = pool.get().await.expect("a connection");
             leave_open(&mut conn, take, how).await;
             drop(conn);
-            // The server's own patience with locks is 50 s; the benches measure how long it takes.
+            // The server's own lock wait time-out is 50 s; the benches measure how long the unlock
+            // takes.
             other.query_drop(take).await.expect("the lock is free");
             let amount: Option<i32> = other
                 .query_first("SELECT amount FROM account")
@@ -257,7 +259,7 @@ async fn a_transaction_left_open_is_rolled_back_and_frees_its_locks() {
     }
 }
 
-/// Takes a row's lock in a transaction that is not ended.
+/// Takes a row lock in a transaction that is not ended.
 async fn leave_open(conn: &mut PooledConn, take: &str, how: &str) {
     match how {
         "driver's" => {
@@ -317,7 +319,7 @@ async fn pending_rows_are_drained_and_the_connection_is_kept() {
                     result.collect::<u8>().await.expect("the first");
                 }
             }
-            let mut next = next_borrower_of_what_is_pending(server, &pool, conn).await;
+            let mut next = next_caller_after_unread_results(server, &pool, conn).await;
             assert_eq!(
                 next.query_first("SELECT 7").await.expect("an answer"),
                 Some(7_u8)
@@ -356,7 +358,7 @@ async fn a_huge_pending_result_is_discarded_and_not_drained() {
         server.threads_connected().await == 1
     })
     .await;
-    // Told when its thread ends at the latest.
+    // The server counts the bytes at the latest when the thread ends.
     let sent = server.status_value("Bytes_sent").await - before;
     println!("{} MB were sent", sent >> 20);
     assert!(sent < 2 << 30, "{sent} bytes");
@@ -370,7 +372,7 @@ async fn a_connection_returned_unused_needs_no_cleaning() {
     for _ in 0..100 {
         drop(pool.get().await.expect("a connection"));
     }
-    // Only the question for the status itself.
+    // Only the query for the status itself.
     assert!(server.status_value("Questions").await - questions <= 2);
     assert_eq!(pool.metrics().cleaned, 0);
 }
@@ -482,7 +484,7 @@ async fn statements_that_leave_nothing_behind_need_no_cleaning() {
     assert_eq!(pool.metrics().cleaned, 0, "{:?}", pool.metrics());
     let mut conn = pool.get().await.expect("a connection");
     conn.exec_drop("SET @leak = ?", (1,)).await.expect("set");
-    let mut next = next_borrower(&pool, conn).await;
+    let mut next = next_caller(&pool, conn).await;
     let leak: Option<Option<u8>> = next.query_first("SELECT @leak").await.expect("an answer");
     assert_eq!((leak, pool.metrics().resets), (Some(None), 1));
 }
@@ -504,7 +506,7 @@ async fn a_failed_commit_was_rolled_back_and_needs_no_more_cleaning() {
             .query_drop("INSERT INTO entry VALUES (1)")
             .await
             .expect("inserted");
-        // The second of these fails when it is read: with the next command.
+        // The second statement fails when its result is read, with the next command.
         let two = transaction
             .query_iter("SELECT 1; SELECT 2 FROM (SELECT 1 UNION SELECT 2) x WHERE (SELECT 1 UNION SELECT 2)")
             .await;
@@ -516,7 +518,7 @@ async fn a_failed_commit_was_rolled_back_and_needs_no_more_cleaning() {
         };
         let error = ended.expect_err("the error of the second");
         assert!(error.to_string().contains("1242"), "{error}");
-        let mut next = next_borrower(&pool, conn).await;
+        let mut next = next_caller(&pool, conn).await;
         assert!(!in_transaction(&mut next).await);
         let rows: Option<u8> = next
             .query_first("SELECT COUNT(*) FROM entry")
@@ -524,7 +526,8 @@ async fn a_failed_commit_was_rolled_back_and_needs_no_more_cleaning() {
             .expect("an answer");
         assert_eq!(rows, Some(0));
         drop(next);
-        // The driver rolled back by itself after the failed commit; after the failed rollback that was to be done.
+        // After the failed commit the driver rolled back by itself; after the failed rollback the
+        // pool still has to.
         let cleanings = u64::from(!ended_by_commit);
         assert_eq!(pool.metrics().cleaned, cleanings, "{ended_by_commit}");
     }
@@ -537,16 +540,16 @@ async fn a_statement_id_from_before_a_reset_is_not_trusted() {
     let mut conn = pool.get().await.expect("a connection");
     let kept = conn.prep("SELECT 1").await.expect("prepared");
     conn.exec_drop(&kept, ()).await.expect("an answer");
-    let mut conn = next_borrower(&pool, conn).await;
+    let mut conn = next_caller(&pool, conn).await;
     conn.exec_drop(&kept, ()).await.expect("an answer");
     assert_eq!(pool.metrics().resets, 0);
     conn.query_drop("SET @changed = 1").await.expect("set");
-    let mut conn = next_borrower(&pool, conn).await;
+    let mut conn = next_caller(&pool, conn).await;
     assert_eq!(pool.metrics().resets, 1);
-    // A server may give the number again, to a statement that changes the session. This one does not.
+    // A server may reuse the number for a statement that changes the session. This server does not.
     let error = conn.exec_drop(&kept, ()).await.expect_err("it has ended");
     assert!(error.to_string().contains("1243"), "{error}");
-    drop(next_borrower(&pool, conn).await);
+    drop(next_caller(&pool, conn).await);
     assert_eq!(pool.metrics().resets, 2);
 }
 
@@ -559,12 +562,12 @@ async fn statements_sent_by_generic_code_count_as_changing() {
     let pool = pool_of_one(config(&server.url())).await;
     let mut conn = pool.get().await.expect("a connection");
     generic(&mut conn).await.expect("set");
-    let mut next = next_borrower(&pool, conn).await;
+    let mut next = next_caller(&pool, conn).await;
     let leak: Option<Option<u8>> = next.query_first("SELECT @leak").await.expect("an answer");
     assert_eq!(leak, Some(None));
 }
 
-/// What the next caller would find open.
+/// Whether the connection is in a transaction, as the next caller would find it.
 async fn in_transaction(conn: &mut PooledConn) -> bool {
     conn.ping().await.expect("an answer");
     let status = conn.last_ok_packet().expect("the answer").status_flags();
@@ -582,13 +585,13 @@ async fn a_raw_transaction_is_rolled_back_whatever_command_came_last() {
         for last in 0..7 {
             let mut conn = pool.get().await.expect("a connection");
             if last == 6 {
-                // Its multi-statement is left unread.
+                // Its multi-statement query is left unread.
                 drop(
                     conn.query_iter("SELECT 1; BEGIN; SELECT 2")
                         .await
                         .expect("begun"),
                 );
-                let mut next = next_borrower_of_what_is_pending(&server, &pool, conn).await;
+                let mut next = next_caller_after_unread_results(&server, &pool, conn).await;
                 assert!(!in_transaction(&mut next).await, "{last}, {reset:?}");
                 continue;
             }
@@ -623,7 +626,7 @@ async fn a_raw_transaction_is_rolled_back_whatever_command_came_last() {
                         .expect_err("bad SQL");
                 }
             }
-            let mut next = next_borrower_of_what_is_pending(&server, &pool, conn).await;
+            let mut next = next_caller_after_unread_results(&server, &pool, conn).await;
             assert!(!in_transaction(&mut next).await, "{last}, {reset:?}");
             let count: Option<u8> = next
                 .query_first("SELECT COUNT(*) FROM entry")
@@ -644,14 +647,14 @@ async fn without_resets_an_implicit_transaction_is_rolled_back() {
     let pool = pool_of_one(config(&server.url()).reset(Reset::Never)).await;
     let mut conn = pool.get().await.expect("a connection");
     conn.query_drop("SET autocommit = 0").await.expect("set");
-    let mut next = next_borrower(&pool, conn).await;
+    let mut next = next_caller(&pool, conn).await;
     next.query_drop("INSERT INTO entry VALUES (7)")
         .await
         .expect("written");
     next.query_drop("SELECT FROM nothing")
         .await
         .expect_err("bad SQL");
-    let mut last = next_borrower(&pool, next).await;
+    let mut last = next_caller(&pool, next).await;
     assert!(!in_transaction(&mut last).await);
 }
 
@@ -681,7 +684,7 @@ async fn a_connection_whose_user_was_changed_is_discarded() {
 }
 
 #[tokio::test]
-#[expect(clippy::mem_forget, reason = "the pool must bear it")]
+#[expect(clippy::mem_forget, reason = "the pool must tolerate a leak")]
 async fn a_leaked_transaction_spoils_no_later_one() {
     let server = Server::shared().await;
     for reset in [Reset::Always, Reset::WhenChanged, Reset::Never] {
@@ -708,7 +711,7 @@ async fn a_statement_prepared_on_another_connection_is_refused() {
     let statement = one.prep("SELECT 'one'").await.expect("prepared");
     other.prep("SELECT 'other'").await.expect("prepared");
     let answer = other.exec_first::<String, _, _>(&statement, ()).await;
-    let error = answer.expect_err("it means another one there");
+    let error = answer.expect_err("the id belongs to another statement there");
     assert!(error.to_string().contains("another connection"), "{error}");
     let answer: Option<String> = one.exec_first(&statement, ()).await.expect("a row");
     assert_eq!(answer.as_deref(), Some("one"));

@@ -1,4 +1,4 @@
-//! Closing and dropping: callers learn of it, and nothing is left behind.
+//! Closing and dropping a pool: callers are notified, and nothing is left behind.
 
 use std::time::{Duration, Instant};
 
@@ -113,7 +113,7 @@ async fn connections_in_use_after_close_timeout_are_cut() {
     let start = Instant::now();
     let report = pool.close().await;
     assert_eq!((report.drained, report.cut), (1, 2));
-    // And not when the statement ends.
+    // At once, and not when the statement ends.
     assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
     let (outcome, took) = work.await.expect("no panic");
     let error = outcome.expect_err("cut off");
@@ -154,7 +154,7 @@ async fn dropping_the_last_handle_ends_idle_connections_and_tasks() {
     drop(clone);
     held.query_drop("DO 1")
         .await
-        .expect("what is in use stays usable");
+        .expect("a connection in use stays usable");
     drop(held);
     eventually("no connection is left", async || {
         server.threads_connected().await == 0
@@ -179,7 +179,7 @@ async fn dropping_a_pool_while_it_connects_leaves_nothing_behind() {
     drop(
         pool.get_within(Duration::from_millis(50))
             .await
-            .expect_err("nobody answers"),
+            .expect_err("the server does not answer"),
     );
     proxy.until_accepted(1).await;
     assert!(proxy.open() > 0);

@@ -1,4 +1,4 @@
-//! A `get()` ends at its deadline whatever the server does, and says what it waited for.
+//! A `get()` ends at its deadline whatever the server does, and its error names the cause.
 
 use std::time::Duration;
 
@@ -10,11 +10,12 @@ use tokio::net::TcpListener;
 
 const DEADLINE: Duration = Duration::from_millis(200);
 
-/// Asks for a connection that cannot be had before the deadline; the error's text, if it names this cause.
+/// Requests a connection that cannot be obtained before the deadline. Returns the error's text if
+/// it names this cause.
 async fn times_out(pool: &Pool, cause: TimeoutCause) -> String {
     let (outcome, took) = timed(pool.get_within(DEADLINE)).await;
     let error = outcome.expect_err("nothing to be had");
-    // Usually a millisecond later; `connect_timeout` and `timeout` are 10 s and 60 s.
+    // Usually a millisecond late; `connect_timeout` and `timeout` are 10 s and 60 s.
     assert!((DEADLINE..10 * DEADLINE).contains(&took), "{took:?}");
     let text = error.to_string();
     let Error::Timeout {
@@ -26,7 +27,7 @@ async fn times_out(pool: &Pool, cause: TimeoutCause) -> String {
     else {
         panic!("no time-out: {error}")
     };
-    // Where a busy machine lets the deadline pass late, the opening is taken for hanging already.
+    // On a busy machine the deadline may pass so late that the opening already counts as hanging.
     let hung = cause == TimeoutCause::Connecting && waited >= HANGING;
     assert!(
         found == cause || hung && found == TimeoutCause::Unavailable,
@@ -93,6 +94,6 @@ async fn a_frozen_server_is_reported_at_the_deadline() {
     frozen.thaw();
     pool.get_within(PATIENCE).await.expect("it serves again");
     eventually("all are idle", async || pool.status().idle == 5).await;
-    // Frozen is not dead: nothing was thrown away.
+    // Frozen is not dead: no connection was discarded.
     assert_eq!(pool.metrics().opened, 5);
 }

@@ -1,4 +1,4 @@
-//! `get()`: which caller is served, from where, and that one that gives up wastes nothing.
+//! `get()`: which caller is served, from where, and that a caller that gives up wastes nothing.
 
 use std::{
     sync::{Arc, Mutex},
@@ -50,7 +50,7 @@ async fn a_hanging_opening_ends_at_connect_timeout_and_frees_its_slot() {
     let error = pool
         .get_within(Duration::from_millis(400))
         .await
-        .expect_err("nobody answers");
+        .expect_err("the server does not answer");
     assert!(
         error.to_string().contains("no answer within 100 ms"),
         "{error}"
@@ -91,7 +91,7 @@ async fn a_waiting_caller_takes_a_returned_before_a_slow_new_one() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.port()).await;
     let pool = warm(config(&server.url_via(proxy.port())).size(1).overflow(1)).await;
-    // Their greetings do not come until all is over.
+    // The server's greetings are held back until the end of the test.
     proxy.accept_and_stall();
     let held = pool.get().await.expect("a connection");
     let (got, ()) = tokio::join!(pool.get(), async {
@@ -103,7 +103,7 @@ async fn a_waiting_caller_takes_a_returned_before_a_slow_new_one() {
     });
     got.expect("the returned one");
     proxy.forward();
-    // What was asked for becomes idle.
+    // The requested connection becomes idle.
     eventually("both are idle", async || pool.status().idle == 2).await;
 }
 
@@ -136,12 +136,12 @@ async fn a_caller_that_gives_up_wastes_no_connection() {
         assert!(given_up.iter().all(Result::is_err), "round {round}");
     }
     proxy.forward();
-    eventually("what was begun is idle", async || {
+    eventually("the opened connections are idle", async || {
         let status = pool.status();
         status.connecting == 0 && status.idle as u64 == proxy.accepted()
     })
     .await;
-    // Beside one that hangs, on a busy machine, another is begun.
+    // On a busy machine one opening may hang, and another is started beside it.
     let hung = start.elapsed().as_millis() / HANGING.as_millis();
     let most = 4 + 4 * u64::try_from(hung).expect("few");
     assert!(
@@ -316,14 +316,14 @@ async fn callers_waiting_for_validation_do_not_collect_connections() {
     let proxy = Proxy::start(server.port()).await;
     let settings = config(&server.url_via(proxy.port())).size(5).overflow(0);
     let pool = warm(settings.validate_after_idle(Duration::ZERO).keepalive(None)).await;
-    // A validation takes longer than a caller waits for it alone.
+    // A validation takes longer than a caller waits for it before it looks elsewhere.
     proxy.delay(Duration::from_millis(15));
     let before = pool.metrics();
     let callers = (0..CALLERS).map(|n| {
         let pool = &pool;
         async move {
             let conn = pool.get().await.expect("a connection");
-            // Not all at once, so that connections come back while others are being validated.
+            // Staggered, so that connections come back while others are being validated.
             tokio::time::sleep(Duration::from_millis(n * 13 % 40)).await;
             drop(conn);
         }
@@ -331,11 +331,11 @@ async fn callers_waiting_for_validation_do_not_collect_connections() {
     join_all(callers).await;
     let validations = pool.metrics().validations - before.validations;
     println!("{validations} validations for {CALLERS} callers");
-    // Usually one each; if every caller validated all five, 200.
+    // Usually one each; if every caller validated all five, there would be 200.
     assert!(validations <= 2 * CALLERS, "{validations}");
 }
 
-/// What waits for a new connection takes a returned one that comes first.
+/// A caller that waits for a new connection takes a returned one if that comes first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spike_is_served_by_open_connections_while_others_open() {
     let server = Server::start().await;
@@ -353,7 +353,7 @@ async fn a_spike_is_served_by_open_connections_while_others_open() {
     callers.join_all().await;
     assert_eq!(pool.metrics().opened, 5, "no opening has ended");
     proxy.forward();
-    eventually("what was opened in vain is idle", async || {
+    eventually("the unneeded connections are idle", async || {
         let status = pool.status();
         status.connecting == 0 && status.idle == status.open
     })
@@ -375,7 +375,8 @@ async fn a_suspect_is_validated_before_it_is_handed_out() {
     server.kill_all_of("app").await;
     held.query_drop("DO 1").await.expect_err("killed");
     drop(held);
-    // At once, before maintenance can have looked: validated lately, but before the other was found dead.
+    // At once, before maintenance can have looked. The connection was validated recently, but
+    // before the other was found dead.
     for _ in 0..5 {
         let mut conn = pool.get().await.expect("a connection");
         conn.query_drop("DO 1").await.expect("an answer");

@@ -21,13 +21,13 @@ use tokio::task::JoinSet;
 
 const ROWS: &str = "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 200) SELECT n FROM r";
 
-/// Numbers that no two questions share.
+/// Returns a number that no other question uses.
 fn token() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1_000_000);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Asks in one of the ordinary ways, and checks the answer.
+/// Queries in one of the ordinary ways and checks the answer.
 async fn ask(conn: &mut impl Queryable) -> mysql_async::Result<()> {
     let token = token();
     let answer: Option<u64> = if token.is_multiple_of(2) {
@@ -38,12 +38,12 @@ async fn ask(conn: &mut impl Queryable) -> mysql_async::Result<()> {
     assert_eq!(
         answer,
         Some(token),
-        "an answer that belongs to another question"
+        "the answer belongs to another question"
     );
     Ok(())
 }
 
-/// What callers do that may be cancelled anywhere in it.
+/// Work that may be cancelled at any point.
 async fn work(conn: &mut PooledConn, kind: u64) -> mysql_async::Result<()> {
     let token = token();
     match kind {
@@ -102,7 +102,7 @@ async fn work(conn: &mut PooledConn, kind: u64) -> mysql_async::Result<()> {
             }
         }
         10 => {
-            // Dropped, its rollback is left to the next command.
+            // Dropped: its rollback is left to the next command.
             drop(conn.start_transaction(TxOpts::default()).await?);
             ask(conn).await?;
         }
@@ -152,11 +152,11 @@ async fn work(conn: &mut PooledConn, kind: u64) -> mysql_async::Result<()> {
 }
 
 const KINDS: u64 = 20;
-/// Those that use the connection as the bare driver's. What it answers the same caller after a
-/// cancellation is the driver's affair; the next caller is ours.
+/// Kinds that use the connection as the bare driver's. How the driver answers the same caller after
+/// a cancellation is its own affair; the pool is responsible for the next caller.
 const BARE: [u64; 4] = [12, 13, 14, 15];
 
-/// `exec_batch` of what cannot be sent in bulk is an error of the server's.
+/// For `exec_batch`, the server reports statements that cannot be sent in bulk as an error.
 fn unsupported(error: mysql_async::Error) -> mysql_async::Result<()> {
     match error {
         mysql_async::Error::Server(error) if error.code == 1295 => Ok(()),
@@ -164,7 +164,7 @@ fn unsupported(error: mysql_async::Error) -> mysql_async::Result<()> {
     }
 }
 
-/// Polls `work` at most that often, and then drops it; `None` if it had not ended.
+/// Polls `work` at most `times` times and then drops it. Returns `None` if it had not finished.
 async fn polled_at_most<T>(times: u64, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     let mut polls = 0;
@@ -182,7 +182,8 @@ async fn polled_at_most<T>(times: u64, work: impl Future<Output = T>) -> Option<
     .await
 }
 
-/// Cancels callers of `pool` until `enough` were, while others ask and must be answered rightly.
+/// Cancels callers of `pool` until `enough` were cancelled, while others query and must get the
+/// right answers.
 async fn cancel_and_ask(pool: &Pool, seed: &Seed, enough: u64) {
     let cancelled = Arc::new(AtomicU64::new(0));
     let done = Arc::new(AtomicBool::new(false));
@@ -204,14 +205,14 @@ async fn cancel_and_ask(pool: &Pool, seed: &Seed, enough: u64) {
                 match outcome {
                     None => drop(cancelled.fetch_add(1, Ordering::Relaxed)),
                     Some(Ok(())) => {}
-                    // A time-out inside the work cancelled a command, and the work went on.
+                    // A time-out inside the work cancelled a command, and the work continued.
                     Some(Err(error)) => assert!(
                         kind == 9 && error.to_string().contains("cancelled"),
                         "kind {kind}: an error that this caller did not cause: {error}"
                     ),
                 }
                 if seed.chance(10) && !BARE.contains(&kind) {
-                    // Whatever was cancelled: the same caller too gets right answers, or none.
+                    // Whatever was cancelled, the same caller too gets right answers or none.
                     drop(ask(&mut conn).await);
                 }
             }
@@ -227,7 +228,7 @@ async fn cancel_and_ask(pool: &Pool, seed: &Seed, enough: u64) {
                 for _ in 0..3 {
                     ask(&mut conn)
                         .await
-                        .expect("an answer, and no error of somebody else's");
+                        .expect("an answer, and no error of another caller's");
                     answers += 1;
                 }
             }
@@ -235,7 +236,7 @@ async fn cancel_and_ask(pool: &Pool, seed: &Seed, enough: u64) {
         });
     }
     while let Some(task) = tasks.join_next().await {
-        task.expect("no wrong answer among the cancelled");
+        task.expect("no wrong answer to a cancelled caller");
     }
     done.store(true, Ordering::Relaxed);
     let answers: u64 = askers.join_all().await.into_iter().sum();
@@ -267,7 +268,7 @@ async fn cancelled_callers_cause_no_wrong_answer_without_resets() {
     cancel_and_ask(&pool, &Seed::new(), 10_000).await;
 }
 
-/// A command that does not end before this lock is released.
+/// A command that does not finish before this lock is released.
 const COMMAND: &str = "DO GET_LOCK('the other caller', 60)";
 
 #[tokio::test]
@@ -297,8 +298,8 @@ async fn a_nested_command_that_clears_the_drivers_flag_hides_nothing() {
     }
 }
 
-/// Cancels a command at the moment when the driver, after a nested command, calls the connection fine although the
-/// answer of the outer one is still to come.
+/// Cancels a command after a nested command has made the driver consider the connection fine,
+/// although the answer to the outer command is still to come.
 async fn cancel_after_the_nested_command(server: &Server, conn: &mut PooledConn, kind: u8) {
     match kind {
         0 => {
@@ -313,7 +314,7 @@ async fn cancel_after_the_nested_command(server: &Server, conn: &mut PooledConn,
             assert!(refused.to_string().contains("cancelled"), "{refused}");
         }
         1 => {
-            // Going to the next result set is the nested command.
+            // Moving to the next result set is the nested command.
             drop(
                 conn.query_iter("SELECT 'the other'; SELECT 'caller'")
                     .await
@@ -322,7 +323,8 @@ async fn cancel_after_the_nested_command(server: &Server, conn: &mut PooledConn,
             cancelled_while_it_runs(server, conn.query_drop(COMMAND)).await;
         }
         _ => {
-            // On the bare connection nothing is followed: only the validation at its return can tell.
+            // On the bare connection nothing is tracked: only the validation on return can detect
+            // it.
             let bare: &mut Conn = conn;
             drop(
                 bare.start_transaction(TxOpts::default())
@@ -335,7 +337,7 @@ async fn cancel_after_the_nested_command(server: &Server, conn: &mut PooledConn,
     }
 }
 
-/// Once the server runs the command, the nested one has been answered.
+/// Drops the command once the server runs it; by then the nested one has been answered.
 async fn cancelled_while_it_runs(
     server: &Server,
     command: impl Future<Output = mysql_async::Result<()>>,
@@ -371,7 +373,7 @@ async fn the_error_of_a_later_result_set_never_meets_the_next_caller() {
         for statements in ["DO 1; SELECT FROM nothing", "SELECT 1; SELECT FROM nothing"] {
             let mut conn = pool.get().await.expect("a connection");
             let mut result = conn.query_iter(statements).await.expect("the first result");
-            // Steps over to the second set, whose error waits for whoever asks next.
+            // Advances to the second set, whose error surfaces with the next command.
             drop(result.next().await);
             drop(result);
             drop(conn);
@@ -390,7 +392,7 @@ async fn a_caller_that_panics_leaves_a_connection_in_step_or_none() {
         let panicked = tokio::spawn(async move {
             let mut conn = of.get().await.expect("a connection");
             if in_the_middle {
-                // The driver panics where a row is not what was asked for, its result half read.
+                // The driver panics when a row has an unexpected type, with the result half read.
                 conn.query::<u64, _>("SELECT 'no number' UNION ALL SELECT 1")
                     .await
                     .map(drop)

@@ -1,4 +1,5 @@
-//! `OnCancel::Kill`: what a cancelled caller left running is ended on the server, and nothing else is.
+//! `OnCancel::Kill`: the pool ends what a cancelled caller left running on the server, and nothing
+//! else.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -16,7 +17,7 @@ use tokio::{
     net::{TcpListener, TcpSocket},
 };
 
-/// Begins a statement on a connection of the pool, and is cancelled once it runs.
+/// Starts a statement on a connection of the pool, and cancels it once it runs.
 async fn cancelled(pool: &Pool, statement: &str) {
     let mut conn = pool.get().await.expect("a connection");
     let running =
@@ -65,15 +66,19 @@ async fn a_burst_of_50_cancellations_opens_no_50_more_connections() {
         "{} opened",
         proxy.accepted() - opened
     );
-    // None is left over: the server learns of a closed connection when it comes to read from it.
-    eventually("the server has what the pool has", async || {
-        let open = u64::try_from(pool.status().open).expect("few");
-        pool.status().connecting == 0 && server.threads_connected().await == open
-    })
+    // No connection is left over. The server notices a closed connection only when it next reads
+    // from it.
+    eventually(
+        "the server has as many connections as the pool",
+        async || {
+            let open = u64::try_from(pool.status().open).expect("few");
+            pool.status().connecting == 0 && server.threads_connected().await == open
+        },
+    )
     .await;
 }
 
-/// None of the victims' slots waits for the end of its statement.
+/// No cancelled caller's slot waits for the end of its statement.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_are_served_where_no_connection_is_free_to_kill_on() {
     let server = Server::start().await;
@@ -84,7 +89,7 @@ async fn callers_are_served_where_no_connection_is_free_to_kill_on() {
     let mut admin = server.admin().await;
     let pool = warm(settings).await;
     let held = join_all((0..8).map(|_| pool.get())).await;
-    // Beyond the new limit, none may be opened until most of them are closed.
+    // The pool is above its new limit, so it may open no connection until most of these are closed.
     pool.resize(2, 0).expect("good settings");
     join_all(held.into_iter().map(async |conn| {
         let mut conn = conn.expect("a connection");
@@ -106,7 +111,7 @@ async fn callers_are_served_where_no_connection_is_free_to_kill_on() {
 async fn an_abandoned_statement_is_killed() {
     let server = Server::start().await;
     let mut admin = server.admin().await;
-    // With a connection to kill it on, and without one.
+    // With a free connection to kill on, and without one.
     for size in [5, 1] {
         let settings = config(&server.url())
             .size(size)
@@ -148,7 +153,7 @@ async fn the_locks_of_an_abandoned_update_are_freed() {
     assert!(cancelled.is_err());
     drop(transaction);
     drop(conn);
-    // The server's own patience with locks is 50 s.
+    // The server's own lock wait time-out is 50 s.
     let update = other.query_drop("UPDATE account SET amount = amount - 1");
     tokio::time::timeout(PATIENCE, update)
         .await
@@ -170,7 +175,7 @@ async fn on_another_server_with_the_same_ids_nothing_is_killed() {
         .overflow(1)
         .on_cancel(OnCancel::Kill);
     let pool = warm(settings).await;
-    // Bystanders over there, with every number that a victim here may have.
+    // Bystanders on the other server, covering every id that a victim here may have.
     let mut bystanders = Vec::new();
     for _ in 0..40 {
         bystanders.push(Conn::new(other.opts()).await.expect("a connection"));
@@ -188,7 +193,7 @@ async fn on_another_server_with_the_same_ids_nothing_is_killed() {
     }
 }
 
-/// Opens connections to the server until the next one's number is the given one.
+/// Opens connections to the server until the next one will get this id.
 async fn up_to(server: &Server, id: u32) -> Vec<Conn> {
     let mut opened = Vec::new();
     loop {
@@ -202,7 +207,7 @@ async fn up_to(server: &Server, id: u32) -> Vec<Conn> {
     }
 }
 
-/// Connects to the server through a relay that comes from the given address and port.
+/// Connects to the server through a relay that uses this address and port.
 async fn from(server: &Server, address: SocketAddr) -> Conn {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
@@ -213,7 +218,9 @@ async fn from(server: &Server, address: SocketAddr) -> Conn {
         let (mut client, _) = listener.accept().await.expect("a client");
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_reuseaddr(true).expect("a free choice");
-        socket.bind(address).expect("the port, for another way");
+        socket
+            .bind(address)
+            .expect("the same port, to another server");
         let mut server = socket.connect(target).await.expect("a server");
         copy_bidirectional(&mut client, &mut server).await.ok();
     });
@@ -230,9 +237,9 @@ async fn the_same_id_and_address_on_another_server_is_not_killed() {
         .size(1)
         .overflow(1)
         .on_cancel(OnCancel::Kill);
-    // An address of its own, so that nobody else has that port there.
+    // A loopback address of its own, so that nothing else uses that port there.
     proxy.come_from(Ipv4Addr::new(127, 0, 0, 3));
-    // High enough that the other server's numbers are below.
+    // High enough that the other server's ids are below it.
     let last = Conn::new(one.opts()).await.expect("a connection").id();
     drop(up_to(&one, last + 30).await);
     let pool = warm(settings).await;
@@ -284,7 +291,7 @@ async fn the_same_id_from_another_address_is_not_killed() {
     let mut sleeping = Box::pin(conn.query_drop("SELECT SLEEP(60)"));
     let begun = tokio::time::timeout(Duration::from_millis(100), &mut sleeping).await;
     assert!(begun.is_err(), "it sleeps");
-    // Its server restarts, and the end of the old connection does not get through.
+    // Its server restarts, and the close of the old connection does not get through.
     let which = format!("SELECT {}", server.own_name());
     let before: Option<String> = server
         .admin()
@@ -301,7 +308,7 @@ async fn the_same_id_from_another_address_is_not_killed() {
         .query_first(&which)
         .await
         .expect("an answer");
-    assert_eq!(before, after, "to itself it is the same server");
+    assert_eq!(before, after, "the server's own name is the same");
     let mut bystanders = up_to(&server, id).await;
     bystanders.push(Conn::new(server.opts()).await.expect("a connection"));
     assert_eq!(bystanders.last().map(Conn::id), Some(id));
@@ -315,7 +322,8 @@ async fn the_same_id_from_another_address_is_not_killed() {
     }
 }
 
-/// The look for a killer is over when the victim is closed, and another is open.
+/// Waits until the abandoned connections are closed and others are open: the search for a
+/// connection to kill on is over then.
 async fn all_is_ended(pool: &Pool) {
     eventually("nothing is being ended", async || {
         let status = pool.status();

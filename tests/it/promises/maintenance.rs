@@ -1,4 +1,4 @@
-//! Maintenance: no caller pays for age, idleness or a burst.
+//! Maintenance: no caller pays for a connection's age or idleness, or for a burst.
 
 use std::{
     sync::{
@@ -27,7 +27,7 @@ async fn ids(server: &Server) -> Vec<u64> {
     admin.query(list).await.expect("the list")
 }
 
-/// With those whose handshake is under way, the account of which is not known yet.
+/// Like [`ids`], with connections still in their handshake, whose account is not known yet.
 async fn ids_with_handshakes(server: &Server) -> Vec<u64> {
     let mut admin = server.admin().await;
     let list = "SELECT id FROM information_schema.processlist \
@@ -81,14 +81,14 @@ async fn idle_connections_outlive_the_servers_wait_timeout() {
         .keepalive(Duration::from_secs(1));
     let pool = warm(settings).await;
     let start = Instant::now();
-    // The idleness itself: three times the server's patience.
+    // Stays idle for three times the server's `wait_timeout`.
     tokio::time::sleep(Duration::from_secs(12)).await;
     let validations = pool.metrics().validations;
     let lasted = start.elapsed().as_secs();
     assert_eq!(pool.metrics().opened, 8, "none was lost in {lasted} s");
     join_all((0..8).map(|_| async { query(&pool).await.expect("an answer") })).await;
     assert_eq!(pool.metrics().opened, 8, "all were alive");
-    // Every 0.5 to 1 s each, and not more.
+    // Each connection every 0.5 to 1 s, and not more often.
     assert!(
         (8..=8 * 2 * (lasted + 1)).contains(&validations),
         "{validations} validations in {lasted} s"
@@ -102,7 +102,8 @@ async fn validations_of_idle_connections_are_spread_over_time() {
         .size(30)
         .keepalive(Duration::from_secs(4));
     let pool = warm(settings).await;
-    // Those of suspects come at once, and there are some whenever a validation takes long.
+    // Suspects are validated at once, and a connection becomes a suspect whenever a validation
+    // takes long.
     let validations = || {
         let metrics = pool.metrics();
         metrics.validations.saturating_sub(metrics.suspects)
@@ -110,7 +111,7 @@ async fn validations_of_idle_connections_are_spread_over_time() {
     eventually("one round", async || validations() >= 30).await;
     let mut most = 0;
     let mut before = validations();
-    // One more round, whose pace is about one in each of these steps.
+    // One more round, at a pace of about one validation in each of these steps.
     for _ in 0..40 {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let now = validations();
@@ -129,8 +130,8 @@ async fn one_dead_connection_has_all_others_validated_at_once() {
     );
 }
 
-/// Nobody asks: maintenance notices the first, within one keepalive. The others are then validated at once, being
-/// suspects, and not when their own turn comes.
+/// With no caller active, maintenance finds the first dead connection within one keepalive. The
+/// others are then suspects and validated at once, not when their own turn comes.
 async fn all_are_validated_after_the_end_of_all(server: &Server, cut: bool) {
     let proxy = Proxy::start(server.port()).await;
     let settings = config(&server.url_via(proxy.port()))
@@ -152,7 +153,7 @@ async fn all_are_validated_after_the_end_of_all(server: &Server, cut: bool) {
     .await;
     let suspects = pool.metrics().suspects - before.suspects;
     println!("cut {cut}: {suspects} suspects");
-    // Nine, unless the turn of some came at the same moment.
+    // Nine, unless the keepalive of some was due at the same moment.
     assert!(suspects >= 5, "{suspects} suspects");
     for n in 0..1000 {
         query(&pool)
@@ -167,8 +168,8 @@ async fn ids_of_ten(pool: &Pool) -> Vec<u32> {
     ids.collect::<Result<_, _>>().expect("ten connections")
 }
 
-/// Kills every connection on the server, or cuts it in the proxy; then `at_once` callers come, and a thousand more
-/// one by one. Says how many of each kind failed.
+/// Kills every connection on the server, or cuts them in the proxy. Then `at_once` callers come,
+/// and a thousand more one by one. Returns how many of each group failed.
 async fn failures_after_the_end_of_all(
     server: &Server,
     cut: bool,
@@ -176,10 +177,10 @@ async fn failures_after_the_end_of_all(
     idle: Duration,
 ) -> (usize, usize) {
     let proxy = Proxy::start(server.port()).await;
-    // As it comes: validated after 1 s of idleness.
+    // With the default: validated after 1 s of idleness.
     let pool = warm(config(&server.url_via(proxy.port())).size(10)).await;
     join_all((0..10).map(|_| async { query(&pool).await.expect("an answer") })).await;
-    tokio::time::sleep(idle).await; // the idleness itself
+    tokio::time::sleep(idle).await; // stays idle
     if cut {
         proxy.cut().await;
     } else {
@@ -201,7 +202,8 @@ async fn only_connections_validated_just_before_fail_a_query_each() {
         for at_once in [1, 4] {
             let (first, later) =
                 failures_after_the_end_of_all(&server, cut, at_once, Duration::ZERO).await;
-            // Those who ask before the first failure is known; that makes all the others suspect.
+            // Callers that query before the first failure is known; that failure makes all the
+            // others suspects.
             println!("cut {cut}: {first} of {at_once} failed");
             assert_eq!(later, 0, "after {first} of {at_once}");
         }
@@ -239,7 +241,7 @@ async fn after_a_burst_the_overflow_is_closed_once_it_has_lingered() {
     let settings = config(&server.url()).size(2).overflow(8);
     for linger in [Duration::from_millis(500), Duration::ZERO] {
         let pool = warm(settings.clone().overflow_linger(linger)).await;
-        // Before they are handed out: a connection lingers from its last use on.
+        // Before the burst: a connection lingers from its last use on.
         let start = Instant::now();
         let burst = join_all((0..10).map(|_| pool.get())).await;
         assert!(burst.iter().all(Result::is_ok));
@@ -274,7 +276,7 @@ async fn a_load_slightly_above_size_causes_no_repeated_openings() {
             }
         });
     }
-    // The load itself: longer than an overflow connection may linger.
+    // Runs longer than an overflow connection may linger.
     tokio::time::sleep(Duration::from_secs(7)).await;
     stop.store(true, Ordering::Relaxed);
     callers.join_all().await;
@@ -288,11 +290,11 @@ async fn a_refresh_replaces_every_connection_even_one_being_opened() {
     let proxy = Proxy::start(server.port()).await;
     let pool = warm(config(&server.url_via(proxy.port())).size(5).overflow(5)).await;
     let held = pool.get().await.expect("a connection");
-    // Greetings are held back until all has been looked at.
+    // Greetings are held back until the test has checked the state.
     proxy.stall_after(0);
     let burst = join_all((0..8).map(|_| pool.get_within(Duration::from_millis(50)))).await;
     drop(burst);
-    // Their handshakes are under way: the server has given them their numbers.
+    // Their handshakes are under way: the server has already assigned their ids.
     eventually("some are being opened", async || {
         ids_with_handshakes(&server).await.len() > 5
     })
@@ -473,10 +475,10 @@ async fn an_idle_pool_uses_hardly_any_cpu_time() {
     let server = Server::shared().await;
     let pool = warm(config(&server.url()).size(20)).await;
     let before = used();
-    // The idleness itself.
+    // Stays idle.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let took = used() - before;
-    // Usually one clock tick or none; a pool that polls would use all it gets.
+    // Usually one clock tick or none; a pool that polls would use all it can get.
     assert!(took <= Duration::from_millis(200), "{took:?} of 3 s");
     drop(pool);
 }
@@ -503,22 +505,23 @@ async fn a_long_held_connection_causes_no_repeated_openings() {
         .overflow_linger(Duration::ZERO);
     let pool = warm(settings).await;
     let _held = pool.get().await.expect("a connection");
-    // The holding itself.
+    // Holds the connection.
     tokio::time::sleep(Duration::from_secs(6)).await;
     let opened = pool.metrics().opened;
-    // Signs of life after about 0, 1 and 3 s; else one in each 0.3 s.
+    // Openings that probe the server after about 0, 1 and 3 s; without back-off, one every 0.3 s.
     assert!(opened <= 1 + 5, "{opened} opened");
     assert_eq!(pool.readiness(), Readiness::Ready);
 }
 
-/// A steady load of 500 get+query a second for so long, at most half of the twenty connections at once.
-async fn steady_load(pool: &Pool, lasting: Duration) {
+/// A steady load of 500 gets and queries a second for this time, using at most half of the twenty
+/// connections at once.
+async fn steady_load(pool: &Pool, duration: Duration) {
     let mut ticks = interval(Duration::from_millis(2));
-    // After a stall of the machine no burst that would need all connections at once makes up for it.
+    // After the machine stalls, no burst that would need all connections at once makes up for it.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut calls = JoinSet::new();
     let start = Instant::now();
-    while start.elapsed() < lasting {
+    while start.elapsed() < duration {
         ticks.tick().await;
         while let Some(call) = calls.try_join_next() {
             call.expect("no panic");
@@ -531,7 +534,7 @@ async fn steady_load(pool: &Pool, lasting: Duration) {
     calls.join_all().await;
 }
 
-/// Under load all connections reach their maximum age, two times and more.
+/// Under load, all connections reach their maximum age at least twice.
 async fn replaced_under_load(overflow: usize) {
     let server = Server::start().await;
     let proxy = Proxy::start(server.port()).await;

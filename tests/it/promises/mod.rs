@@ -1,4 +1,4 @@
-//! What the pool guarantees, a file for each subject.
+//! The pool's guarantees, one file per subject.
 
 mod cleaning;
 mod closing;

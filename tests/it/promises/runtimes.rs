@@ -1,4 +1,4 @@
-//! Runtimes that come and go: a pool moves on, and nothing of it stays behind.
+//! Runtimes that come and go: a pool moves to the next one and leaves nothing behind.
 
 use std::{
     sync::{LazyLock, mpsc},
@@ -41,7 +41,7 @@ fn everything_can_be_dropped_outside_a_runtime_and_after_it() {
 fn a_pool_in_a_static_moves_on_when_its_runtime_is_gone() {
     static URL: LazyLock<String> =
         LazyLock::new(|| runtime().block_on(async { Server::shared().await.url() }));
-    // Built before any runtime is.
+    // Built before any runtime exists.
     static POOL: LazyLock<Pool> = LazyLock::new(|| pool(config(&URL).size(3)));
     LazyLock::force(&POOL);
     for n in 0..3_u8 {
@@ -72,7 +72,7 @@ fn a_get_on_another_runtime_is_an_error_and_never_hangs() {
         assert!(pool.try_get().is_none());
     });
     assert!(start.elapsed() < PATIENCE);
-    // Nothing was lost over there.
+    // Nothing was lost on the other runtime.
     one.block_on(async {
         drop((
             pool.get().await.expect("one"),
@@ -85,7 +85,7 @@ fn a_get_on_another_runtime_is_an_error_and_never_hangs() {
         let mut conn = pool
             .get()
             .await
-            .expect("its own runtime is gone, so it moved here");
+            .expect("the pool moved here, as its own runtime is gone");
         assert_eq!(
             conn.query_first("SELECT 7").await.expect("an answer"),
             Some(7_u8)
@@ -104,7 +104,7 @@ fn a_return_after_the_runtime_is_gone_opens_nothing_there() {
             let server = Server::shared().await;
             let pool = warm(config(&server.url()).size(2).overflow(1)).await;
             let conn = pool.get().await.expect("a connection");
-            // To be replaced, as soon as there is another.
+            // It will be replaced as soon as there is another runtime.
             pool.refresh();
             (pool, conn)
         });
@@ -112,7 +112,7 @@ fn a_return_after_the_runtime_is_gone_opens_nothing_there() {
         let (done, is_done) = mpsc::channel();
         thread::spawn(move || {
             give_back(conn);
-            done.send(()).expect("somebody waits");
+            done.send(()).expect("the receiver waits");
         });
         is_done.recv_timeout(PATIENCE).expect("an end");
         assert_eq!(pool.status().connecting, 0);

@@ -1,4 +1,4 @@
-//! Warm-up: what it opens, how long it takes, what it says, and what ends it.
+//! Warm-up: what it opens, how long it takes, what it reports, and what ends it.
 
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ async fn a_server_that_starts_late_costs_no_request() {
     let callers = (0..20).map(|n: u64| {
         let pool = pool.clone();
         tokio::spawn(async move {
-            let mut conn = pool.get().await.expect("a connection, however late");
+            let mut conn = pool.get().await.expect("a connection, even if late");
             conn.query_first::<u64, _>(format!("SELECT {n}"))
                 .await
                 .expect("an answer")
@@ -176,7 +176,8 @@ async fn a_permanent_fault_ends_it_within_one_attempt_with_advice() {
         let Error::WarmUp { report, .. } = error else {
             panic!("{error}")
         };
-        // Beside one that hangs, on a busy machine, another is begun; four were wanted.
+        // On a busy machine one attempt may hang, and another is started beside it; four
+        // connections were wanted.
         assert!(report.open == 0 && report.attempts <= 2, "{report}");
         assert_eq!(pool.readiness(), Readiness::Unavailable);
 
@@ -220,13 +221,13 @@ async fn settings_likely_to_hurt_are_typed_warnings() {
     server.execute("SET GLOBAL read_only = 1").await;
     let _another = Conn::new(server.opts())
         .await
-        .expect("a connection of somebody else");
+        .expect("another client's connection");
     let settings = config(&server.url())
         .size(3)
         .overflow(7)
         .keepalive(Duration::from_secs(60));
     let report = pool(settings).warm_up().await.expect("warm");
-    // Beside one that hangs, on a busy machine, another is begun, which counts too.
+    // On a busy machine one opening may hang, and another is started beside it, which counts too.
     let most = u64::from(9 - server.own_connections());
     let allowed = most.saturating_sub(2)..=most;
     let minute = Duration::from_secs(60);
@@ -291,7 +292,8 @@ async fn the_settings_query_is_saved_once_its_answer_is_known() {
         pool.warm_up().await.expect("warm");
         server.status_value("Com_select").await - before
     };
-    // One turn for each connection after authentication, and one more for the first: settings, then facts.
+    // One turn for each connection after authentication, and one more for the first: settings, then
+    // facts.
     assert_eq!(asked().await, 1 + 1);
     pool.resize(10, 0).expect("a good limit");
     assert_eq!(asked().await, 9);

@@ -1,4 +1,5 @@
-//! The server's name: it stops resolving, comes back, and leads elsewhere, with callers at work.
+//! The server's name stops resolving, comes back, and points to another server, with callers at
+//! work.
 
 use std::{
     env, fs,
@@ -17,19 +18,20 @@ use crate::servers::outage::{outage, settings};
 const NAME: &str = "database.test";
 const SECOND_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// Set for the test that runs with names of its own: the file of names, and two servers' URLs.
+/// Set for the child process that has its own name resolution: the hosts file, and two servers'
+/// URLs.
 const HOSTS: &str = "TESTS_HOSTS";
 const URLS: &str = "TESTS_URLS";
 
-/// Mounts `hosts` and `nsswitch.conf` of the folder `$1` over the system's, seen by this process alone, and goes on
-/// as the rest of the arguments.
+/// Mounts `hosts` and `nsswitch.conf` from the folder `$1` over the system's, visible to this
+/// process alone, and then executes the remaining arguments.
 const WITH_NAMES: &str = r#"
 mount --bind "$1/hosts" /etc/hosts && mount --bind "$1/nsswitch.conf" /etc/nsswitch.conf || exit 125
 shift
 exec "$@"
 "#;
 
-/// The machine's own names stay as they are: the test runs once more in a mount namespace of its own.
+/// The test runs once more in its own mount namespace, so the machine's own names stay as they are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_may_stop_resolving_and_come_back_elsewhere() {
     let (one, other) = (Server::start().await, Server::start().await);
@@ -66,12 +68,12 @@ async fn with_names_of_its_own() {
     let hosts = PathBuf::from(env::var_os(HOSTS).expect("run by the test above"));
     let leads_to = |address: Option<Ipv4Addr>| {
         let line = address.map(|address| format!("{address} {NAME}\n"));
-        // In place: the mount is of this very file.
+        // Written in place: the mount is of this very file.
         fs::write(&hosts, line.unwrap_or_default()).expect("the file of names");
     };
     let urls = env::var(URLS).expect("run by the test above");
     let (one, other) = urls.split_once(' ').expect("two URLs");
-    // Both servers' addresses have the same port, as the two hosts behind a name do.
+    // Both servers' addresses have the same port, like the two hosts behind a name.
     let proxy = Proxy::start(port_of(one)).await;
     let second = Second::start(proxy.port(), port_of(other)).await;
     let named = one.replace(
@@ -110,7 +112,7 @@ fn port_of(url: &str) -> u16 {
     port.parse().expect("a number")
 }
 
-/// Takes connections at the second address to a server.
+/// Forwards connections at the second address to a server.
 struct Second {
     _accepting: JoinSet<()>,
 }
@@ -137,7 +139,7 @@ impl Second {
     }
 }
 
-/// A folder, removed when this is dropped.
+/// A folder that is removed when this is dropped.
 struct Folder(PathBuf);
 
 impl Folder {

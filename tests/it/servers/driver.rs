@@ -1,9 +1,12 @@
-//! What `mysql_async` and deadpool do, as far as the pool leans on it: an update that changes one of these fails a test of that name.
+//! How `mysql_async` and deadpool behave where the pool relies on it: an update that changes such
+//! behaviour fails the test named after it.
 //!
-//! Pinned beside what uses them: the flag that a nested command clears,
-//! `promises::in_step::a_nested_command_that_clears_the_drivers_flag_hides_nothing`; a connection on another runtime
-//! than its own, `promises::runtimes::a_get_on_another_runtime_is_an_error_and_never_hangs`; numbers of columns,
-//! `servers::hostile::a_number_of_columns_beyond_all_memory_ends_the_process`; no handler, no file, `hostile::*`.
+//! Other such tests stand beside what relies on them: the flag that a nested command clears,
+//! `promises::in_step::a_nested_command_that_clears_the_drivers_flag_hides_nothing`; a connection
+//! on a runtime other than its own,
+//! `promises::runtimes::a_get_on_another_runtime_is_an_error_and_never_hangs`; column counts,
+//! `servers::hostile::a_number_of_columns_beyond_all_memory_ends_the_process`; no file is sent
+//! without a handler, `hostile::*`.
 
 use std::{
     convert::Infallible,
@@ -36,14 +39,15 @@ async fn connection() -> Conn {
     Conn::new(opts).await.expect("a connection")
 }
 
-/// Polls the future once, with nobody to wake.
+/// Polls the future once, with a waker that does nothing.
 fn once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
 // mysql_async: cancelling
 
-/// Why a session keeps a mark of its own (`session`, `connection`): the driver has one, and does not look at it.
+/// Why a session tracks cancelled commands itself (`session::follow`): the driver has a flag, and
+/// does not check it.
 #[tokio::test]
 async fn a_cancelled_query_leaves_its_answer_and_a_flag_to_the_next() {
     let mut conn = connection().await;
@@ -53,13 +57,13 @@ async fn a_cancelled_query_leaves_its_answer_and_a_flag_to_the_next() {
         conn.query_first::<u8, _>("SELECT 7 + SLEEP(1)"),
     );
     cancelled.await.expect_err("cancelled");
-    assert!(conn.is_disconnected(), "the flag is up");
+    assert!(conn.is_disconnected(), "the driver's flag is set");
     let answer: Option<u8> = conn.query_first("SELECT 8").await.expect("an answer");
     assert_eq!(answer, Some(7), "an answer to another question");
-    assert!(!conn.is_disconnected(), "and nothing shows it");
+    assert!(!conn.is_disconnected(), "nothing shows it any more");
 }
 
-/// Why `Session::validate` asks a question of its own, and no ping.
+/// Why `Session::validate` asks a question of its own rather than sending a ping.
 #[tokio::test]
 async fn a_ping_does_not_notice_that_answers_are_out_of_step() {
     let mut conn = connection().await;
@@ -69,7 +73,7 @@ async fn a_ping_does_not_notice_that_answers_are_out_of_step() {
     assert!(!conn.is_disconnected());
 }
 
-/// `Session::verdict` sees pending rows so, without a round trip.
+/// How `Session::verdict` detects pending rows without a round trip.
 #[tokio::test]
 async fn columns_are_there_only_while_rows_are_pending() {
     let mut conn = connection().await;
@@ -84,7 +88,7 @@ async fn columns_are_there_only_while_rows_are_pending() {
     assert!(!pending(&mut conn));
 }
 
-/// `Session::verdict` takes the error of a later result out in one poll.
+/// How `Session::verdict` takes the error of a later result in one poll.
 #[tokio::test]
 async fn the_error_of_a_later_result_waits_for_the_next_command() {
     let mut conn = connection().await;
@@ -105,7 +109,7 @@ async fn the_error_of_a_later_result_waits_for_the_next_command() {
     conn.ping().await.expect("nothing is left of it");
 }
 
-/// Why `Session::validate` reads rows as they are: the pool's own tasks are not to panic.
+/// Why `Session::validate` reads untyped rows: the pool's own tasks must not panic.
 #[tokio::test]
 async fn a_row_of_another_type_than_asked_for_is_a_panic() {
     let mut conn = connection().await;
@@ -115,7 +119,7 @@ async fn a_row_of_another_type_than_asked_for_is_a_panic() {
 
 // mysql_async: the session
 
-/// `Session::status_flags` and its mark for what a prepare leaves (`status_stale`).
+/// Why `Session::status_flags` and `Follow` record which commands refresh the status.
 #[tokio::test]
 async fn selects_and_pings_carry_the_status_and_errors_do_not() {
     let mut conn = connection().await;
@@ -135,7 +139,7 @@ async fn selects_and_pings_carry_the_status_and_errors_do_not() {
     assert_ne!(
         in_transaction(&conn),
         Some(true),
-        "what a prepare says is no status"
+        "a prepare's answer carries no status"
     );
     conn.query_drop("SELECT FROM nothing")
         .await
@@ -151,7 +155,7 @@ async fn selects_and_pings_carry_the_status_and_errors_do_not() {
     assert!(flags.contains(StatusFlags::SERVER_STATUS_AUTOCOMMIT));
 }
 
-/// `Session::verdict` has what the driver started rolled back, without waiting for the next command.
+/// Why `Session::verdict` does not leave the driver's pending rollback to the next command.
 #[tokio::test]
 async fn a_dropped_transaction_is_rolled_back_with_the_next_command() {
     let mut conn = connection().await;
@@ -173,7 +177,8 @@ async fn a_dropped_transaction_is_rolled_back_with_the_next_command() {
     assert_eq!(conn.id(), id);
 }
 
-/// `cleaning::reset` brings back the database, runs `init` and prepares again, because this does none of it.
+/// Why the cleaning restores the database, runs `init` and prepares again after a reset: the driver
+/// does none of it.
 #[tokio::test]
 async fn a_reset_keeps_the_database_and_runs_setup_without_init() {
     let server = Server::shared().await;
@@ -221,7 +226,7 @@ async fn statements_prepared(conn: &mut Conn) -> u64 {
     row.expect("a row").1
 }
 
-/// `cleaning::restore_database` goes back to no database so.
+/// How the cleaning goes back to having no default database (`restore_database`).
 #[tokio::test]
 async fn a_change_of_user_without_options_restores_the_database() {
     let mut conn = connection().await;
@@ -238,7 +243,7 @@ async fn a_change_of_user_without_options_restores_the_database() {
     assert_eq!(left, Some((database, None)));
 }
 
-/// `connection` refuses statements of other connections by this number.
+/// How `connection` recognises and refuses another connection's statements.
 #[tokio::test]
 async fn a_prepared_statement_knows_its_connection() {
     let mut conn = connection().await;
@@ -248,7 +253,8 @@ async fn a_prepared_statement_knows_its_connection() {
 
 // mysql_async: opening
 
-/// `Opener::options` saves a turn so. What it gives as `wait_timeout` the driver uses in its own pool only.
+/// How `Opener::options` saves a round trip. The driver uses the `wait_timeout` given there only in
+/// its own pool.
 #[tokio::test]
 async fn the_settings_query_is_sent_unless_both_answers_are_given() {
     let server = Scripted::start().await;
@@ -271,7 +277,8 @@ async fn the_settings_query_is_sent_unless_both_answers_are_given() {
     );
 }
 
-/// `Opener::options` turns it off: it would connect to a path that the server names, past every proxy.
+/// Why `Opener::options` turns it off: the driver would connect to a path that the server names,
+/// bypassing every proxy.
 #[tokio::test]
 async fn a_unix_socket_is_preferred_unless_that_is_turned_off() {
     let server = Scripted::start().await;
@@ -294,12 +301,12 @@ async fn opening_has_no_deadline_of_its_own() {
     let a_day = Duration::from_secs(86_400);
     timeout(a_day, opening)
         .await
-        .expect_err("it waits for ever");
+        .expect_err("it waits without end");
 }
 
 // mysql_async: errors and the end
 
-/// `error::ends_connection` has its own list.
+/// Why `error::classify` has its own list in `ends_connection`.
 #[tokio::test]
 async fn the_servers_last_error_does_not_mark_the_connection_closed() {
     let mut conn = connection().await;
@@ -312,7 +319,7 @@ async fn the_servers_last_error_does_not_mark_the_connection_closed() {
         !conn.is_disconnected(),
         "nothing shows before the next command"
     );
-    // Some of the server's last words, or the end of the stream; the first is what is not fatal.
+    // The first is not fatal; the others are a server's last errors, or the end of the stream.
     let error = Error::Server(ServerError {
         code: 4031,
         message: String::new(),
@@ -322,7 +329,7 @@ async fn the_servers_last_error_does_not_mark_the_connection_closed() {
     conn.ping().await.expect_err("dead");
 }
 
-/// `Follow::end` takes it for the caller's mistake (`misused`), not for a loss.
+/// Why `Follow::end` takes it for the caller's mistake (`is_misused`), not for a lost connection.
 #[tokio::test]
 async fn a_wrong_number_of_parameters_marks_the_connection_closed() {
     let mut conn = connection().await;
@@ -337,7 +344,7 @@ async fn a_wrong_number_of_parameters_marks_the_connection_closed() {
     assert!(conn.is_disconnected());
 }
 
-/// Why `goodbye` says it: dropping does not.
+/// Why `Session::quit` sends it.
 #[tokio::test]
 async fn disconnecting_says_goodbye_and_dropping_does_not() {
     let server = Scripted::start().await;
@@ -352,10 +359,10 @@ async fn disconnecting_says_goodbye_and_dropping_does_not() {
     assert!(server.asked().contains(&"quit".to_owned()));
 }
 
-/// More than fits into sockets' buffers.
+/// More than fits into the sockets' buffers.
 const MUCH: usize = 64 << 20;
 
-/// A connection with `MUCH` pending, and whether all of it has been read.
+/// Opens a connection with `MUCH` pending. The flag is set once all of it has been read.
 async fn with_much_pending(server: &Scripted) -> (Conn, Arc<AtomicBool>) {
     let all_read = Arc::new(AtomicBool::new(false));
     let done = Arc::clone(&all_read);
@@ -396,7 +403,7 @@ async fn with_much_pending(server: &Scripted) -> (Conn, Arc<AtomicBool>) {
     (conn, all_read)
 }
 
-/// Why there is `severing`.
+/// Why `session::sever` exists.
 #[tokio::test]
 async fn a_dropped_connection_reads_all_pending_rows_in_a_task() {
     let server = Scripted::start().await;
@@ -405,7 +412,7 @@ async fn a_dropped_connection_reads_all_pending_rows_in_a_task() {
     eventually("all is read", async || all_read.load(Ordering::Relaxed)).await;
 }
 
-/// What `severing` does instead.
+/// How `session::sever` closes a connection.
 #[tokio::test]
 async fn a_connection_dropped_after_its_runtime_is_closed_at_once() {
     let server = Scripted::start().await;
@@ -423,7 +430,7 @@ async fn a_connection_dropped_after_its_runtime_is_closed_at_once() {
     assert!(!all_read.load(Ordering::Relaxed));
 }
 
-/// Why the pool's types have a `Debug` of their own.
+/// Why the pool's types implement `Debug` by hand.
 #[tokio::test]
 async fn the_drivers_debug_texts_show_the_password() {
     let server = Scripted::start().await;
@@ -436,7 +443,7 @@ async fn the_drivers_debug_texts_show_the_password() {
 
 // deadpool
 
-/// What `slot` has deadpool manage: things whose making does nothing.
+/// The kind of manager that `engine::slots` gives deadpool: creating an object does nothing.
 #[derive(Default)]
 struct Numbers {
     made: AtomicUsize,
@@ -466,7 +473,7 @@ const WITHOUT_END: Timeouts = Timeouts {
     recycle: None,
 };
 
-/// As `Slots::new` makes it, with all checked out.
+/// A pool like that of `Slots::new`, with everything checked out.
 fn all_of(limit: usize) -> (Pool<Numbers>, Vec<Object<Numbers>>) {
     let config = PoolConfig {
         max_size: limit,
@@ -480,7 +487,7 @@ fn all_of(limit: usize) -> (Pool<Numbers>, Vec<Object<Numbers>>) {
     (pool, all)
 }
 
-/// As `Slots::checkout` takes one.
+/// Takes one, like `Slots::checkout`.
 fn at_once(pool: &Pool<Numbers>) -> Option<Object<Numbers>> {
     match once(pin!(pool.timeout_get(&AT_ONCE))) {
         Poll::Ready(Ok(object)) => Some(object),
@@ -489,7 +496,7 @@ fn at_once(pool: &Pool<Numbers>) -> Option<Object<Numbers>> {
     }
 }
 
-/// `Slots::new` makes a pool anywhere, and `Slots::try_take` takes without a runtime.
+/// `Slots::new` creates a pool anywhere, and `Slots::try_take` works without a runtime.
 #[test]
 fn deadpool_needs_no_runtime_and_is_ready_at_the_first_poll() {
     let (pool, mut all) = all_of(3);
@@ -506,17 +513,17 @@ fn deadpool_needs_no_runtime_and_is_ready_at_the_first_poll() {
         (3, 3, 0, 0)
     );
     drop(all.pop());
-    // Idle at once: `PoolStatus` is read from these numbers.
+    // Idle at once: `PoolStatus` is computed from these numbers.
     assert_eq!((pool.status().size, pool.status().available), (3, 1));
     assert!(at_once(&pool).is_some());
     assert_eq!(
         pool.manager().made.load(Ordering::Relaxed),
         3,
-        "none is made anew"
+        "no object was created again"
     );
 }
 
-/// `Slots::sweep` takes all, and what came back first is what has been unused for longest.
+/// `Slots::sweep` takes all idle connections this way, the one used last first.
 #[test]
 fn deadpool_hands_out_first_what_came_back_last() {
     let (pool, all) = all_of(3);
@@ -530,7 +537,7 @@ fn deadpool_hands_out_first_what_came_back_last() {
     );
 }
 
-/// `Slots::take`: one fair queue, counted, which a caller that gives up leaves.
+/// `Slots::take` relies on it: one fair, counted queue, which a cancelled caller leaves.
 #[tokio::test]
 async fn deadpool_serves_waiters_in_order_and_forgets_the_cancelled() {
     let (pool, mut all) = all_of(1);
@@ -544,21 +551,21 @@ async fn deadpool_serves_waiters_in_order_and_forgets_the_cancelled() {
     drop(first);
     assert_eq!(pool.status().waiting, 2);
     drop(all.pop());
-    // Nobody who comes later overtakes them.
+    // Later callers do not overtake them.
     assert!(at_once(&pool).is_none());
     assert!(once(third.as_mut()).is_pending());
     let Poll::Ready(Ok(object)) = once(second.as_mut()) else {
         panic!("the turn of the second")
     };
     drop(object);
-    // Given one, and dropped before it looked: the next has it.
+    // Dropped after it was given one, before it looked: the next caller gets that one.
     let mut fourth = Box::pin(pool.timeout_get(&WITHOUT_END));
     assert!(once(fourth.as_mut()).is_pending());
     drop(third);
     assert!(poll_fn(|cx| Poll::Ready(fourth.as_mut().poll(cx).is_ready())).await);
 }
 
-/// `Slots::resize` grows so, and shelves slots itself to shrink.
+/// Why `Slots::resize` grows that way, and shelves slots itself to shrink.
 #[test]
 fn deadpool_can_grow_too_far_after_shrinking_while_in_use() {
     let (pool, all) = all_of(2);
@@ -568,7 +575,7 @@ fn deadpool_can_grow_too_far_after_shrinking_while_in_use() {
     assert!(at_once(&pool).is_none());
     drop((all, more));
 
-    // Why deadpool's own shrinking is not used: the limit does not hold.
+    // Why the pool does not use deadpool's own shrinking: the limit does not hold.
     let config = PoolConfig {
         max_size: 10,
         timeouts: WITHOUT_END,
@@ -591,7 +598,7 @@ fn deadpool_can_grow_too_far_after_shrinking_while_in_use() {
     );
 }
 
-/// The last handle of a pool that is gone takes nothing along: `Filled` and `Tending` outlive it.
+/// Dropping a pool's last handle closes nothing in use: `Lease` and `Cleaning` outlive it.
 #[test]
 fn deadpools_objects_outlive_the_pool() {
     let (pool, mut all) = all_of(1);

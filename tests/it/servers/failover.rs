@@ -1,4 +1,4 @@
-//! Failover behind a proxy, with writers at work: a cluster's node without quorum, a demoted primary.
+//! Failover behind a proxy, with writers at work: a cluster node without quorum, a demoted primary.
 
 use std::{
     fs,
@@ -19,15 +19,16 @@ use tokio::{sync::watch, task::JoinSet};
 /// As Debian's `galera-4` installs it.
 const PROVIDER: &str = "/usr/lib/galera/libgalera_smm.so";
 
-/// Where a node's data stand. All begin with the same, so they join each other without a copy of the first one's.
+/// The position of a node's data. All nodes begin with the same one, so they join without copying
+/// the first node's data.
 fn position(seqno: u64) -> String {
     format!(
         "# GALERA saved state\nversion: 2.1\nuuid: 5b2c91f0-6a3e-11ee-8c99-0242ac120002\nseqno: {seqno}\nsafe_to_bootstrap: 1\n"
     )
 }
 
-/// Two nodes, the second of which keeps the quorum when they lose each other. `None`, with a line on standard error,
-/// where there is no Galera.
+/// Two nodes; the second keeps the quorum when they lose each other. `None`, reported as skipped,
+/// where Galera is not installed.
 async fn cluster() -> Option<[Server; 2]> {
     match Flavor::chosen() {
         Flavor::MySql => {
@@ -84,12 +85,12 @@ async fn cluster() -> Option<[Server; 2]> {
     nodes.try_into().ok()
 }
 
-/// Twenty callers that write, until they are stopped.
+/// Twenty callers that write until they are stopped.
 struct Writers {
-    /// Each ends with the error it met last.
+    /// Each task returns the last error it met.
     tasks: JoinSet<Option<String>>,
     stop: watch::Sender<bool>,
-    /// Their successes.
+    /// The number of successful writes.
     written: Arc<AtomicU64>,
 }
 
@@ -110,7 +111,7 @@ impl Writers {
                         }
                         Err(error) => last_error = Some(error),
                     }
-                    tokio::time::sleep(Duration::from_millis(2)).await; // their own work
+                    tokio::time::sleep(Duration::from_millis(2)).await; // the caller's own work
                 }
                 last_error
             });
@@ -122,7 +123,7 @@ impl Writers {
         }
     }
 
-    /// Waits until they have written a hundred times more.
+    /// Waits until they have written a hundred more rows.
     async fn write(&self) {
         let before = self.written.load(Ordering::Relaxed);
         eventually("they write", async || {
@@ -131,7 +132,7 @@ impl Writers {
         .await;
     }
 
-    /// Stops them; the errors they met last.
+    /// Stops them and returns the last error each one met.
     async fn stop(self) -> Vec<String> {
         self.stop.send_replace(true);
         self.tasks.join_all().await.into_iter().flatten().collect()
@@ -145,7 +146,7 @@ async fn write(pool: &Pool) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-/// Writers at work while `old` turns away writes, and, a little later, the proxy leads to `new`.
+/// Runs writers while `old` refuses writes and, a little later, the proxy switches to `new`.
 async fn failover(old: &Server, new: &Server, ending: &str, codes: &[&str]) {
     let proxy = Proxy::start(old.port()).await;
     let pool = warm(config(&old.url_via(proxy.port())).size(10).overflow(10)).await;
@@ -160,7 +161,7 @@ async fn failover(old: &Server, new: &Server, ending: &str, codes: &[&str]) {
             .any(|(reason, count)| reason.name() == "read_only" && *count > 0)
     })
     .await;
-    tokio::time::sleep(Duration::from_millis(600)).await; // the proxy's checks come in intervals
+    tokio::time::sleep(Duration::from_millis(600)).await; // the interval between the proxy's health checks
     eventually("it lets them in again", async || {
         old.threads_connected().await > 0
     })
@@ -190,7 +191,8 @@ async fn a_node_without_quorum_is_left_once_the_proxy_leads_elsewhere() {
     };
     lonely.execute(TABLE).await;
     let isolate = "SET GLOBAL wsrep_provider_options = 'gmcast.isolate=1'";
-    // With the code of a conflict between the two nodes, and that of a write whose outcome it could not learn.
+    // With the code of a conflict between the two nodes, and the code of a write whose outcome the
+    // node could not learn.
     failover(&lonely, &rest, isolate, &["1047", "1213", "1205"]).await;
 }
 
@@ -218,7 +220,7 @@ async fn a_server_that_became_read_only_has_its_name_resolved_anew() {
     };
     insert().await.expect("written");
 
-    // A switchover: the old one is read-only, the name leads to the new one.
+    // A switchover: the old server is read-only, and the name points to the new one.
     old.execute("SET GLOBAL read_only = 1").await;
     proxy.switch_to(new.port());
     let error = insert().await.expect_err("read-only");
@@ -231,7 +233,8 @@ async fn a_server_that_became_read_only_has_its_name_resolved_anew() {
         insert().await.expect("written to the new one");
     }
 
-    // Read-only for good: each caller gets the error, but connections are not replaced over and over.
+    // Read-only for good: each caller gets the error, but connections are not replaced over and
+    // over.
     new.execute("SET GLOBAL read_only = 1").await;
     let opened = pool.metrics().opened;
     let start = Instant::now();
@@ -240,8 +243,8 @@ async fn a_server_that_became_read_only_has_its_name_resolved_anew() {
         insert().await.expect_err("read-only");
         errors += 1;
     }
-    // After 0, 0.25, 0.75, 1.75 s: each refresh opens five, and a little for waiting callers. One at each error would be
-    // thousands.
+    // After 0, 0.25, 0.75 and 1.75 s: each refresh opens five connections, plus a few for waiting
+    // callers. A refresh at each error would open thousands.
     let opened = pool.metrics().opened - opened;
     println!("{opened} opened at {errors} errors");
     assert!((5..=100).contains(&opened), "{opened} opened");

@@ -1,4 +1,5 @@
-//! Where MariaDB and MySQL differ, callers see no difference. Runs against whichever the suite runs against.
+//! Where MariaDB and MySQL differ, callers see no difference. Runs against the chosen kind of
+//! server.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use test_support::{
     warm,
 };
 
-/// MySQL's goes back to the server's charset, MariaDB's to that of the handshake.
+/// After a reset, MySQL returns to the server's charset, MariaDB to that of the handshake.
 #[tokio::test]
 async fn after_a_reset_the_charset_is_that_of_a_new_connection() {
     let server = Server::builder()
@@ -39,8 +40,8 @@ async fn after_a_reset_the_charset_is_that_of_a_new_connection() {
     assert_eq!(second.map(|row| row.4), Some("\u{e9}\u{1f980}".to_owned()));
 }
 
-/// MySQL's `caching_sha2_password` wants the password itself until it has seen it once, and again after
-/// `FLUSH PRIVILEGES` and after a restart; MariaDB's `mysql_native_password` never does.
+/// MySQL's `caching_sha2_password` needs the password itself until it has cached it, and again
+/// after `FLUSH PRIVILEGES` and after a restart; MariaDB's `mysql_native_password` never does.
 #[tokio::test]
 async fn default_accounts_log_in_with_and_without_a_cached_password() {
     let server = Server::start().await;
@@ -79,8 +80,8 @@ async fn default_accounts_log_in_with_and_without_a_cached_password() {
     }
 }
 
-/// The server has forgotten what it has seen: shown by what a client has to say until it is in, the first time and
-/// again.
+/// Checks that the server's password cache is empty, by the bytes a client sends during its first
+/// and second login.
 async fn the_first_login_says_the_password(server: &Server) {
     let said = async || -> u64 {
         let mut conn = Conn::new(server.opts()).await.expect("a connection");
@@ -91,9 +92,9 @@ async fn the_first_login_says_the_password(server: &Server) {
         status.expect("a status of that name").1
     };
     let (first, again) = (said().await, said().await);
-    // A head of four bytes and the password, which ends with a zero.
+    // A header of four bytes and the password, terminated by a zero byte.
     let in_clear = 4 + server.opts().pass().expect("a password").len() + 1;
-    // A request for the server's key and, as long as that, the password encrypted by it.
+    // A request for the server's key and, as long as the key, the encrypted password.
     let encrypted = 4 + 1 + 4 + 256;
     let expected = match server.flavor() {
         Flavor::MariaDb => 0,
@@ -103,16 +104,16 @@ async fn the_first_login_says_the_password(server: &Server) {
     assert_eq!(usize::try_from(first - again).expect("a few"), expected);
 }
 
-/// How an account can log in, and what becomes of it.
+/// Whether an account can log in.
 enum Login {
     Works,
-    /// Once and for all: the texts that say why, and what to do.
+    /// Never: the texts that give the reason and the advice.
     Refused(&'static [&'static str]),
 }
 
-/// Definitions of accounts whose password is `x`, or should be.
+/// Definitions of accounts whose password is, or should be, `x`.
 const LOGINS: [(Flavor, &str, Login); 11] = [
-    // As Debian makes that of root: the server asks for another way than the one it greets with.
+    // Like Debian's root account: the server requests a method other than the one in its greeting.
     (
         Flavor::MariaDb,
         "IDENTIFIED VIA unix_socket OR mysql_native_password USING PASSWORD('x')",
@@ -203,8 +204,8 @@ async fn a_login_plugin_works_or_ends_the_warm_up_with_advice() {
     }
 }
 
-/// MySQL does not say which accounts exist: it asks for the password in some way of its own choice, which the driver
-/// may not know.
+/// MySQL does not reveal which accounts exist: for an unknown one it requests a method of its own
+/// choice, which the driver may not support.
 #[tokio::test]
 async fn the_error_for_an_unknown_user_says_to_check_the_user() {
     let server = Server::start().await;
@@ -225,7 +226,7 @@ async fn the_error_for_an_unknown_user_says_to_check_the_user() {
     }
 }
 
-/// The driver knows both only with features of its own, and panics without them.
+/// The driver supports both only with certain features, and panics without them.
 #[tokio::test]
 async fn a_login_plugin_behind_a_driver_feature_is_named() {
     for switch in [
@@ -237,7 +238,7 @@ async fn a_login_plugin_behind_a_driver_feature_is_named() {
             wire.greet().await?;
             wire.packet(2, switch).await?;
             wire.read_packet().await?;
-            // Its salt; for ed25519 there is none.
+            // The plugin's salt; ed25519 has none.
             let salt = b"\x01P\x00123456789012345678";
             wire.packet(4, salt).await?;
             wire.hang().await
@@ -253,7 +254,8 @@ async fn a_login_plugin_behind_a_driver_feature_is_named() {
     }
 }
 
-/// MySQL says why (4031) before it closes what was idle for too long, MariaDB closes.
+/// MySQL sends the reason (4031) before it closes a connection that was idle too long; MariaDB just
+/// closes it.
 #[tokio::test]
 async fn a_connection_closed_by_wait_timeout_reaches_no_caller() {
     let server = Server::builder().option("--wait-timeout=1").start().await;
@@ -272,8 +274,8 @@ async fn a_connection_closed_by_wait_timeout_reaches_no_caller() {
     assert_eq!(answer, Some(7));
 }
 
-/// Their words for it differ, and MySQL has two kinds of it; the number (1290) is the same, and is used for other
-/// refusals as well.
+/// The error texts differ, and MySQL has two of them. They share their number (1290) with other
+/// refusals.
 #[tokio::test]
 async fn a_server_that_became_read_only_is_known_by_its_words() {
     let server = Server::start().await;
@@ -292,7 +294,8 @@ async fn a_server_that_became_read_only_is_known_by_its_words() {
                 "read_only",
                 "The MySQL server is running with the --read-only option so it cannot execute this statement",
             ),
-            // Nobody may write then; an account that may when it is only read-only gets an error that says so.
+            // Nobody may write then; an account that may write to a read-only server gets an error
+            // with other words.
             (
                 "super",
                 "super_read_only",
@@ -332,8 +335,8 @@ async fn a_server_that_became_read_only_is_known_by_its_words() {
     }
 }
 
-/// It is off by default in MariaDB, and on in MySQL. What the pool knows of a server and of the connections on it, it
-/// has from elsewhere.
+/// The performance schema is off by default in MariaDB and on in MySQL. The pool gets its knowledge
+/// of a server and its connections elsewhere.
 #[tokio::test]
 async fn killing_works_with_and_without_a_performance_schema() {
     let mut choices = vec![
@@ -397,7 +400,8 @@ async fn killing_works_with_and_without_a_performance_schema() {
     }
 }
 
-/// What the tests ask a server, and which of the two answers with its performance schema off and on.
+/// The tests' own queries, and which of the two servers answers them with the performance schema
+/// off and on.
 const ASKED: [(&str, &[(Flavor, bool)]); 8] = {
     use Flavor::{MariaDb, MySql};
     const BOTH: &[(Flavor, bool)] = &[
@@ -436,7 +440,7 @@ const ASKED: [(&str, &[(Flavor, bool)]); 8] = {
     ]
 };
 
-/// The two have few of these in common, and some are empty without a performance schema.
+/// The two servers share few of these, and some are empty without a performance schema.
 #[tokio::test]
 async fn the_tests_own_questions_are_answered_where_expected() {
     for is_on in [false, true] {
@@ -455,8 +459,8 @@ async fn the_tests_own_questions_are_answered_where_expected() {
     }
 }
 
-/// MySQL prepares a statement anew by itself when a parameter is of another type than it thought, and counts that as one
-/// more that was prepared.
+/// MySQL prepares a statement again by itself when a parameter's type changes, and counts that as
+/// another prepare.
 #[tokio::test]
 async fn a_statement_counts_as_prepared_once_for_any_parameter_type() {
     let server = Server::start().await;

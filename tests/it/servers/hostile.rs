@@ -1,5 +1,5 @@
-//! What a server that misbehaves can do to the pool: nothing panics for good, nothing hangs past its deadline, no file
-//! is sent, no slot is lost, and all is well when the server behaves again.
+//! What a misbehaving server can do to the pool. Nothing panics for good, nothing hangs past its
+//! deadline, no file is sent, no slot is lost, and the pool recovers when the server behaves again.
 
 use std::{
     env, io,
@@ -18,8 +18,8 @@ use mysql_warm_pool::{
 use test_support::{
     PATIENCE, Seed, config, eventually, pool,
     scripted::{
-        Greeting, MORE, Moment, Question, Scripted, Wire, column, early_error, end_of_rows, error,
-        ok, ok_with, packet, row, rows,
+        Greeting, MORE, Question, QuestionKind, Scripted, Wire, column, early_error, end_of_rows,
+        error, ok, ok_with, packet, row, rows,
     },
     timed, warm,
 };
@@ -33,9 +33,9 @@ use tokio::{
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
 const GET_TIMEOUT: Duration = Duration::from_millis(700);
 
-/// What a server may do in place of an answer.
+/// What a server may send in place of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Misdeed {
+enum Fault {
     Silence,
     HalfAHead,
     HalfAPacket,
@@ -71,7 +71,7 @@ enum Misdeed {
     SettingsOfText,
 }
 
-impl Misdeed {
+impl Fault {
     const ALL: [Self; 33] = [
         Self::Silence,
         Self::HalfAHead,
@@ -108,11 +108,11 @@ impl Misdeed {
         Self::SettingsOfText,
     ];
 
-    /// Whether a client that goes on as if nothing were wrong is right: the answer is one, or tells no lie that matters.
-    fn is_harmless(self, moment: Moment) -> bool {
-        match moment {
-            // The driver goes by defaults, and asks nobody whether the numbers make sense.
-            Moment::Settings => matches!(
+    /// Whether a client may continue after it: the answer is valid, or its error does no harm.
+    fn is_harmless(self, kind: QuestionKind) -> bool {
+        match kind {
+            // The driver falls back to defaults, and nothing checks whether the numbers make sense.
+            QuestionKind::Settings => matches!(
                 self,
                 Self::OkForRows
                     | Self::TwoRows
@@ -123,10 +123,14 @@ impl Misdeed {
                     | Self::OldAnswer
                     | Self::AbsurdSettings
             ),
-            // Only one of the connections opened at a time is asked for facts: the other was validated otherwise.
-            Moment::Facts | Moment::Init | Moment::Reset | Moment::Caller => true,
-            // Behind the right answer: the next question will not have its own.
-            Moment::Validation => matches!(
+            // Only one of the connections opened concurrently reads the server's facts; the others
+            // are validated otherwise.
+            QuestionKind::FirstValidation
+            | QuestionKind::Init
+            | QuestionKind::Reset
+            | QuestionKind::Caller => true,
+            // Follows the right answer: the next question will not get its own.
+            QuestionKind::Validation => matches!(
                 self,
                 Self::OneMore | Self::AbsurdSettings | Self::SettingsOfText | Self::TwoRows
             ),
@@ -152,7 +156,7 @@ impl Misdeed {
                 wire.raw(&honest).await?;
             }
             Self::EmptyPacket => {
-                // Where a row is awaited.
+                // A status flag where a row is expected.
                 let mut bytes = rows(&[&["1"]]);
                 bytes.truncate(4 + 1 + 4 + column().len());
                 bytes.extend(packet(3, &[]));
@@ -162,8 +166,8 @@ impl Misdeed {
             Self::RowsForOk | Self::TextForNumber => wire.raw(&text).await?,
             Self::TwoRows => {
                 let once = &["1", "1", "1", "1", "1", "1", "1"][..];
-                let nonce = number_of(question);
-                let first = &[nonce, "1", "1", "1", "1", "1", "1"][..];
+                let number = number_of(question);
+                let first = &[number, "1", "1", "1", "1", "1", "1"][..];
                 wire.raw(&rows(&[first, once, once])).await?;
             }
             Self::NoRow => {
@@ -182,7 +186,7 @@ impl Misdeed {
             Self::MoreColumnsThanMemory => wire.packet(1, &[0xFE; 9]).await?,
             Self::HugePacket => wire.raw(&[0xFF, 0xFF, 0xFF, 1, 0xFE]).await?,
             Self::EndlessPackets => {
-                // Each of the longest there can be, which the next continues.
+                // Each packet is of maximum length, so the next continues it.
                 let piece = vec![b'x'; 1 << 20];
                 for number in (1..=255).cycle() {
                     wire.raw(&[0xFF, 0xFF, 0xFF, number]).await?;
@@ -236,21 +240,21 @@ impl Misdeed {
             }
             Self::OldAnswer => wire.raw(&rows(&[&["4711"]])).await?,
             Self::AbsurdSettings => {
-                let nonce = number_of(question);
+                let number = number_of(question);
                 let most = "18446744073709551615";
-                let absurd = [nonce, "", "0", most, most, most, "maybe"];
-                match question.moment() {
-                    Moment::Settings => wire.raw(&rows(&[&[most, most]])).await?,
-                    Moment::Facts => wire.raw(&rows(&[&absurd])).await?,
+                let absurd = [number, "", "0", most, most, most, "maybe"];
+                match question.kind() {
+                    QuestionKind::Settings => wire.raw(&rows(&[&[most, most]])).await?,
+                    QuestionKind::FirstValidation => wire.raw(&rows(&[&absurd])).await?,
                     _ => wire.raw(&honest).await?,
                 }
             }
             Self::SettingsOfText => {
-                let nonce = number_of(question);
-                match question.moment() {
-                    Moment::Settings => wire.raw(&rows(&[&["many", "long"]])).await?,
-                    Moment::Facts => {
-                        wire.raw(&rows(&[&[nonce, "x", "-1", "x", "x", "x", "x"]]))
+                let number = number_of(question);
+                match question.kind() {
+                    QuestionKind::Settings => wire.raw(&rows(&[&["many", "long"]])).await?,
+                    QuestionKind::FirstValidation => {
+                        wire.raw(&rows(&[&[number, "x", "-1", "x", "x", "x", "x"]]))
                             .await?;
                     }
                     _ => wire.raw(&honest).await?,
@@ -261,7 +265,7 @@ impl Misdeed {
     }
 }
 
-/// The number that a validation asks for.
+/// The number a validation asks for.
 fn number_of(question: &Question) -> &str {
     let asked = question.text.trim_start_matches("SELECT ");
     asked.split(',').next().unwrap_or("1")
@@ -290,8 +294,8 @@ fn settings(server: &Scripted) -> PoolConfig {
         .slow_get(None)
 }
 
-/// Behaves until `bad` is set; then answers each question of that moment by the misdeed.
-fn misbehave(server: &Scripted, misdeed: Misdeed, moment: Moment, bad: &Arc<AtomicBool>) {
+/// Behaves until `bad` is set, then answers each question of this kind with the fault.
+fn misbehave(server: &Scripted, fault: Fault, kind: QuestionKind, bad: &Arc<AtomicBool>) {
     let bad = Arc::clone(bad);
     server.play(move |mut wire: Wire| {
         let bad = Arc::clone(&bad);
@@ -299,8 +303,8 @@ fn misbehave(server: &Scripted, misdeed: Misdeed, moment: Moment, bad: &Arc<Atom
             wire.log_in().await?;
             loop {
                 let question = wire.question().await?;
-                if bad.load(Ordering::Relaxed) && question.moment() == moment {
-                    return misdeed.commit(&mut wire, &question).await;
+                if bad.load(Ordering::Relaxed) && question.kind() == kind {
+                    return fault.commit(&mut wire, &question).await;
                 }
                 wire.raw(&question.answer()).await?;
             }
@@ -308,7 +312,8 @@ fn misbehave(server: &Scripted, misdeed: Misdeed, moment: Moment, bad: &Arc<Atom
     });
 }
 
-/// The pool is as good as ever: all of its slots can be had at once, and nothing of before is still connected.
+/// Checks that the pool has recovered: all its slots can be obtained at once, and no earlier
+/// connection is still open.
 async fn recovers(pool: Pool, server: &Scripted, what: &str) {
     let limit = pool.status().limit();
     let start = Instant::now();
@@ -326,7 +331,7 @@ async fn recovers(pool: Pool, server: &Scripted, what: &str) {
         match all.await {
             Ok(()) => break,
             Err(error) if start.elapsed() > PATIENCE => {
-                panic!("{what}: not well again: {error}; {}", pool.status())
+                panic!("{what}: not recovered: {error}; {}", pool.status())
             }
             Err(_) => {}
         }
@@ -352,17 +357,17 @@ async fn recovers(pool: Pool, server: &Scripted, what: &str) {
     );
 }
 
-/// The pool meets the misdeed when it asks by itself.
-async fn the_pool_meets(misdeed: Misdeed, moment: Moment) {
-    let what = format!("{misdeed:?} at {moment:?}");
+/// The pool's own question meets the fault.
+async fn the_pool_meets(fault: Fault, kind: QuestionKind) {
+    let what = format!("{fault:?} at {kind:?}");
     let server = Scripted::start().await;
     let bad = Arc::new(AtomicBool::new(true));
-    misbehave(&server, misdeed, moment, &bad);
+    misbehave(&server, fault, kind, &bad);
     let mut settings = settings(&server);
-    if moment == Moment::Init {
+    if kind == QuestionKind::Init {
         settings = settings.init(["SET @init = 1"]);
     }
-    if moment == Moment::Validation {
+    if kind == QuestionKind::Validation {
         settings = settings.validate_after_idle(Duration::ZERO);
     }
     let pool = pool(settings);
@@ -371,7 +376,7 @@ async fn the_pool_meets(misdeed: Misdeed, moment: Moment) {
         Ok(conn) => {
             drop(conn);
             assert!(
-                misdeed.is_harmless(moment),
+                fault.is_harmless(kind),
                 "{what}: a connection was handed out"
             );
         }
@@ -385,53 +390,54 @@ async fn the_pool_meets(misdeed: Misdeed, moment: Moment) {
     recovers(pool, &server, &what).await;
 }
 
-/// A caller, or the cleaning of what it had, meets the misdeed.
-async fn a_caller_meets(misdeed: Misdeed, moment: Moment) {
-    let what = format!("{misdeed:?} at {moment:?}");
+/// A caller's question, or the cleaning afterwards, meets the fault.
+async fn a_caller_meets(fault: Fault, kind: QuestionKind) {
+    let what = format!("{fault:?} at {kind:?}");
     let server = Scripted::start().await;
     let bad = Arc::new(AtomicBool::new(false));
-    misbehave(&server, misdeed, moment, &bad);
+    misbehave(&server, fault, kind, &bad);
     let pool = warm(settings(&server)).await;
     let mut conn = pool.get().await.expect("a connection");
     bad.store(true, Ordering::Relaxed);
-    // In a task: the driver may panic there.
+    // In a task, because the driver may panic there.
     let caller = tokio::spawn(async move {
-        let question = match moment {
-            Moment::Reset => "SET @a = 1",
+        let question = match kind {
+            QuestionKind::Reset => "SET @a = 1",
             _ => "SELECT 'caller'",
         };
         let asking = conn.query_first::<Row, _>(question);
         timeout(CONNECT_TIMEOUT, asking).await
     });
-    // An error, a panic of the driver's or the caller's time-out; or an answer, for all that it can know.
+    // The outcome is an error, a panic in the driver or the caller's time-out; or an answer, as far
+    // as the caller can tell.
     drop(timeout(PATIENCE, caller).await.expect(&what));
     bad.store(false, Ordering::Relaxed);
     recovers(pool, &server, &what).await;
 }
 
-/// Runs all of these, some at a time.
+/// Runs every fault at each kind of question, several at a time.
 #[expect(clippy::future_not_send, reason = "a LocalSet runs them")]
-async fn at_all(moments: &[Moment]) {
-    let each = |moment: &Moment| Misdeed::ALL.map(|misdeed| (misdeed, *moment));
-    let cases = moments.iter().flat_map(each);
-    LocalSet::new().run_until(at_these(cases)).await;
+async fn at_all(kinds: &[QuestionKind]) {
+    let each = |kind: &QuestionKind| Fault::ALL.map(|fault| (fault, *kind));
+    let cases = kinds.iter().flat_map(each);
+    LocalSet::new().run_until(run_all(cases)).await;
 }
 
-async fn at_these(cases: impl Iterator<Item = (Misdeed, Moment)>) {
+async fn run_all(cases: impl Iterator<Item = (Fault, QuestionKind)>) {
     let mut running = JoinSet::new();
     let mut failed = Vec::new();
-    for (misdeed, moment) in cases {
+    for (fault, kind) in cases {
         if running.len() == 6
             && let Some(Err(error)) = running.join_next().await
         {
             failed.push(error);
         }
-        match moment {
-            Moment::Reset | Moment::Caller => {
-                running.spawn_local(a_caller_meets(misdeed, moment));
+        match kind {
+            QuestionKind::Reset | QuestionKind::Caller => {
+                running.spawn_local(a_caller_meets(fault, kind));
             }
             _ => {
-                running.spawn_local(the_pool_meets(misdeed, moment));
+                running.spawn_local(the_pool_meets(fault, kind));
             }
         }
     }
@@ -441,24 +447,24 @@ async fn at_these(cases: impl Iterator<Item = (Misdeed, Moment)>) {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-/// A connection is opened for the pool, and every question of its opening is answered badly.
+/// The pool opens a connection, and every question of the opening gets a bad answer.
 #[tokio::test]
 async fn a_bad_answer_to_the_pool_ends_the_get_in_time_and_heals() {
     at_all(&[
-        Moment::Settings,
-        Moment::Facts,
-        Moment::Init,
-        Moment::Validation,
+        QuestionKind::Settings,
+        QuestionKind::FirstValidation,
+        QuestionKind::Init,
+        QuestionKind::Validation,
     ])
     .await;
 }
 
 #[tokio::test]
 async fn a_bad_answer_to_a_caller_or_a_reset_loses_no_slot() {
-    at_all(&[Moment::Reset, Moment::Caller]).await;
+    at_all(&[QuestionKind::Reset, QuestionKind::Caller]).await;
 }
 
-/// Runs an opening that goes by this script; then the server behaves, and the pool recovers.
+/// Runs an opening against this script; then the server behaves and the pool recovers.
 async fn opening<F, P>(what: &str, script: F) -> Result<(), Error>
 where
     F: Fn(Wire) -> P + Send + Sync + 'static,
@@ -476,7 +482,7 @@ where
     outcome
 }
 
-/// The server's code in the error of a `get()`.
+/// The server's error code in the error of a `get()`.
 fn code_of(error: &Error) -> Option<u16> {
     match error {
         Error::Connect(error)
@@ -490,7 +496,7 @@ fn code_of(error: &Error) -> Option<u16> {
 
 #[tokio::test]
 async fn an_error_in_place_of_the_greeting_is_reported_with_its_code() {
-    for (code, is_lasting) in [
+    for (code, is_permanent) in [
         (1040, false),
         (1053, false),
         (1129, true),
@@ -503,8 +509,8 @@ async fn an_error_in_place_of_the_greeting_is_reported_with_its_code() {
         });
         let error = outcome.await.expect_err(&what);
         assert_eq!(code_of(&error), Some(code), "{error}");
-        assert_eq!(matches!(error, Error::Connect(_)), is_lasting, "{error}");
-        assert_eq!(error.is_transient(), !is_lasting, "{error}");
+        assert_eq!(matches!(error, Error::Connect(_)), is_permanent, "{error}");
+        assert_eq!(error.is_transient(), !is_permanent, "{error}");
     }
 }
 
@@ -560,8 +566,8 @@ async fn a_senseless_greeting_is_an_error_or_harmless() {
             g.version = b"5.5.5-99999.99999.99999-MariaDB".to_vec();
         }),
         ("a version of 3 MB", |g| g.version = vec![b'8'; 3 << 20]),
-        ("a nonce of 128 bytes", |g| g.nonce_length = 128),
-        ("a nonce of 255 bytes", |g| g.nonce_length = 255),
+        ("a scramble of 128 bytes", |g| g.scramble_length = 128),
+        ("a scramble of 255 bytes", |g| g.scramble_length = 255),
         ("an unknown plug-in", |g| g.plugin = b"hostile".to_vec()),
         ("a plug-in of 3 MB", |g| g.plugin = vec![b'p'; 3 << 20]),
     ];
@@ -606,7 +612,7 @@ async fn senseless_authentication_ends_the_attempt() {
         ("the old switch", vec![vec![0xFE]]),
         ("an unknown plug-in", vec![b"\xFEhostile\0x".to_vec()]),
         (
-            "a switch without a nonce, and the whole password",
+            "a switch without a scramble, and the whole password",
             vec![b"\xFEcaching_sha2_password\0".to_vec(), vec![1, 4], vec![1]],
         ),
         ("no key", vec![SWITCH_SHA2.to_vec(), vec![1, 4], vec![]]),
@@ -663,7 +669,7 @@ async fn senseless_authentication_ends_the_attempt() {
     }
 }
 
-/// Bytes that an honest server sends while a connection is opened.
+/// Bytes a correct server sends while a connection is opened.
 const OPENING: usize = 400;
 
 #[tokio::test]
@@ -674,7 +680,7 @@ async fn an_opening_cut_after_any_number_of_bytes_is_tried_again() {
             wire.close_after(bytes);
             wire.behave().await
         });
-        // With most of them sent, the last byte of a connection that is open already.
+        // With most of the bytes sent, the last one belongs to a connection that is already open.
         if outcome.await.is_ok() {
             assert!(bytes > 150, "{bytes} bytes are not an opening");
         }
@@ -731,15 +737,16 @@ async fn the_servers_goodbye_on_an_idle_connection_reaches_no_caller() {
     }
 }
 
-/// An attempt that is given up leaves nothing behind that goes on reading. The driver by itself would, for ever.
+/// An abandoned attempt leaves nothing behind that keeps reading. The driver by itself would read
+/// for ever.
 #[tokio::test]
 async fn an_opening_that_gets_rows_without_end_is_closed_in_time() {
     let server = Scripted::start().await;
     let bad = Arc::new(AtomicBool::new(true));
-    misbehave(&server, Misdeed::EndlessRows, Moment::Settings, &bad);
+    misbehave(&server, Fault::EndlessRows, QuestionKind::Settings, &bad);
     let pool = pool(settings(&server).size(1).overflow(0));
     pool.get().await.expect_err("rows without end");
-    // Not one more than the limit and the one just closed, however often it is tried.
+    // Never more than the limit and the one just closed, however often the opening is retried.
     eventually("it is tried again and again", async || {
         let (open, accepted) = (server.open(), server.accepted());
         assert!(open <= 2, "{open} connections are read from, of {accepted}");
@@ -750,8 +757,8 @@ async fn an_opening_that_gets_rows_without_end_is_closed_in_time() {
     recovers(pool, &server, "after rows without end").await;
 }
 
-/// What the driver cannot be kept from: it makes room for as many columns as the server announces, and what no machine has
-/// ends the process. This fails if that changes; `docs/threats.md` warns of it.
+/// The driver allocates room for as many columns as the server announces, and an allocation beyond
+/// all memory ends the process. This test fails if that changes; `docs/threats.md` warns of it.
 #[tokio::test]
 async fn a_number_of_columns_beyond_all_memory_ends_the_process() {
     let child = Command::new(env::current_exe().expect("this program"))
@@ -795,7 +802,7 @@ async fn a_process_to_be_ended() {
     pool(settings(&server)).get().await.map(drop).ok();
 }
 
-/// In a process of its own, whose memory is nobody else's.
+/// In a child process, whose memory nothing else uses.
 #[tokio::test]
 async fn openings_that_get_bytes_without_end_take_little_memory() {
     let child = Command::new(env::current_exe().expect("this program"))
@@ -821,7 +828,8 @@ async fn openings_that_get_bytes_without_end_take_little_memory() {
         .and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
     let peak = peak.expect("the most memory it had") / 1024;
     println!("{peak} MiB at most");
-    // At most a packet of 4 MiB and its copy, in buffers of twice the size, for each of four: 64 MiB; usually far less.
+    // At most a packet of 4 MiB and its copy, in buffers of twice the size, for each of four
+    // openings: 64 MiB; usually far less.
     assert!(peak <= 128, "{peak} MiB");
 }
 
@@ -829,24 +837,24 @@ async fn openings_that_get_bytes_without_end_take_little_memory() {
 #[ignore = "run by the test above, in a process of its own"]
 async fn a_process_that_gets_bytes_without_end() {
     const OPENINGS: usize = 4;
-    // Told so, the driver asks for no settings; it would collect the answer.
+    // With both settings given, the driver queries none; it would collect the answer.
     let limit = "?max_allowed_packet=1048576";
-    for (options, misdeed, moment) in [
-        ("", Misdeed::EndlessPackets, Moment::Settings),
-        (limit, Misdeed::EndlessRows, Moment::Facts),
-        (limit, Misdeed::EndlessRows, Moment::Validation),
-        (limit, Misdeed::EndlessPackets, Moment::Facts),
-        (limit, Misdeed::EndlessResults, Moment::Facts),
+    for (options, fault, kind) in [
+        ("", Fault::EndlessPackets, QuestionKind::Settings),
+        (limit, Fault::EndlessRows, QuestionKind::FirstValidation),
+        (limit, Fault::EndlessRows, QuestionKind::Validation),
+        (limit, Fault::EndlessPackets, QuestionKind::FirstValidation),
+        (limit, Fault::EndlessResults, QuestionKind::FirstValidation),
     ] {
         let server = Scripted::start().await;
-        misbehave(&server, misdeed, moment, &Arc::new(AtomicBool::new(true)));
+        misbehave(&server, fault, kind, &Arc::new(AtomicBool::new(true)));
         let settings = config(&format!("{}{options}", server.url()))
             .size(OPENINGS)
             .overflow(0)
             .max_connecting(OPENINGS)
             .connect_timeout(CONNECT_TIMEOUT);
         let pool = pool(settings);
-        // Again and again, as one of them may leave something behind.
+        // Repeatedly, as one attempt may leave something behind.
         pool.get_within(3 * CONNECT_TIMEOUT).await.map(drop).ok();
         pool.close().await;
     }
@@ -864,16 +872,16 @@ async fn a_process_that_gets_bytes_without_end() {
     println!("{status}");
 }
 
-/// Spoils what an honest server sends, anywhere, in any of some small ways.
+/// Corrupts a correct server's bytes anywhere, in one of several small ways.
 struct Mutation {
     seed: Seed,
-    /// Of 100 writes, so many are spoiled.
+    /// The percentage of writes that are corrupted.
     percent: u64,
-    /// All that was sent, for the sake of what would end the process.
+    /// Everything sent so far, to recognise what would end the process.
     sent: Vec<u8>,
 }
 
-/// Bytes that mean something as the beginning of a length, or of a packet.
+/// Bytes that have a meaning as the start of a length or of a packet.
 const LENGTHS: [u8; 9] = [0, 1, 0x7F, 0x80, 0xFB, 0xFC, 0xFD, 0xFE, 0xFF];
 
 impl Mutation {
@@ -916,7 +924,8 @@ impl Mutation {
     }
 }
 
-/// Whether a packet among these, taken for the number of columns, ends the process: see the test of that.
+/// Whether a packet among these, read as the number of columns, would end the process; see that
+/// test.
 fn ends_the_process(mut stream: &[u8]) -> bool {
     while let [a, b, c, _, rest @ ..] = stream {
         let length = usize::try_from(u32::from_le_bytes([*a, *b, *c, 0])).expect("24 bits");
@@ -932,7 +941,7 @@ fn ends_the_process(mut stream: &[u8]) -> bool {
     false
 }
 
-/// Runs for some seconds; `FUZZ_SECONDS` says for how many else.
+/// Runs for a few seconds; `FUZZ_SECONDS` sets another duration.
 #[tokio::test]
 async fn answers_spoiled_at_random_hang_no_caller_and_lose_no_slot() {
     let seed = Seed::new();
@@ -942,8 +951,9 @@ async fn answers_spoiled_at_random_hang_no_caller_and_lose_no_slot() {
         Arc::new(spoiling(seed.fork(0)).await),
         Arc::new(spoiling(seed.fork(1)).await),
     ];
-    // Told how large packets may be, the driver asks for no settings while it opens. If it does, and fails in the
-    // middle of the answer, it waits for the rest as long as the server keeps the connection open.
+    // With the maximum packet size given, the driver queries no settings while it opens. If it did,
+    // and failed in the middle of the answer, it would wait for the rest as long as the server kept
+    // the connection open.
     let urls = [
         format!("{}?max_allowed_packet=1048576", servers[0].url()),
         servers[1].url(),
@@ -986,7 +996,7 @@ async fn answers_spoiled_at_random_hang_no_caller_and_lose_no_slot() {
     eventually("all are closed", async || servers[0].open() == 0).await;
 }
 
-/// A server whose answers are spoiled, on each connection by choices of its own.
+/// A server whose answers are corrupted, with each connection's own random choices.
 async fn spoiling(choices: Seed) -> Scripted {
     let server = Scripted::start().await;
     let choices = Arc::new(Mutex::new(choices));
@@ -1046,11 +1056,11 @@ async fn one_pool_of_spoiled_answers(url: &str) {
 async fn a_panic_of_the_driver_counts_as_a_lost_connection() {
     let server = Scripted::start().await;
     let bad = Arc::new(AtomicBool::new(false));
-    misbehave(&server, Misdeed::EmptyPacket, Moment::Validation, &bad);
+    misbehave(&server, Fault::EmptyPacket, QuestionKind::Validation, &bad);
     let pool = warm(settings(&server).validate_after_idle(Duration::ZERO)).await;
     bad.store(true, Ordering::Relaxed);
     server.behave();
-    // Both that were idle are lost, and this caller has another.
+    // Both idle connections are lost, and this caller gets a third.
     let mut conn = pool.get().await.expect("another connection");
     conn.ping().await.expect("an answer");
     drop(conn);
@@ -1063,7 +1073,7 @@ async fn a_panic_of_the_driver_counts_as_a_lost_connection() {
     recovers(pool, &server, "after panics").await;
 }
 
-/// An older server, or a proxy, does not know the variable that is different on each server.
+/// An older server, or a proxy, may not know the variable that differs on every server.
 #[tokio::test]
 async fn a_server_without_a_unique_id_works_and_gets_no_kill() {
     let server = Scripted::start().await;

@@ -1,4 +1,4 @@
-//! What real, failing and hostile servers do, and what the driver does with them.
+//! Real, failing and hostile servers, and how the driver handles them.
 
 mod dns;
 mod driver;

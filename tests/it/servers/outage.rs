@@ -1,4 +1,5 @@
-//! Outage and restart, with callers at work: which calls fail, what is reported, and that all is well again.
+//! Outage and restart, with callers at work: which calls fail, what the pool reports, and that it
+//! recovers.
 
 use std::{
     sync::{
@@ -17,7 +18,7 @@ use mysql_warm_pool::{
 use test_support::{PATIENCE, Proxy, Server, config, eventually, pool, warm};
 use tokio::{sync::Semaphore, task::JoinSet};
 
-/// One call of a caller: a get and a query.
+/// One call: a get and a query.
 #[derive(Clone, Debug)]
 struct Call {
     begun: Instant,
@@ -25,7 +26,7 @@ struct Call {
     error: Option<String>,
 }
 
-/// Fifty callers at work, until they are stopped.
+/// Fifty callers at work until they are stopped.
 struct Callers {
     calls: Arc<Mutex<Vec<Call>>>,
     stop: Arc<AtomicBool>,
@@ -49,7 +50,7 @@ impl Callers {
                         error,
                     };
                     calls.lock().expect("no panic").push(call);
-                    tokio::time::sleep(Duration::from_millis(2)).await; // their own work
+                    tokio::time::sleep(Duration::from_millis(2)).await; // the caller's own work
                 }
             });
         }
@@ -72,7 +73,7 @@ impl Callers {
 }
 
 async fn call(pool: &Pool) -> Result<(), String> {
-    // Shorter than an outage, and far longer than the queue.
+    // Shorter than an outage, and far longer than the wait in the queue.
     let mut conn = pool
         .get_within(Duration::from_secs(2))
         .await
@@ -89,16 +90,17 @@ pub(crate) fn settings(url: &str) -> PoolConfig {
         .keepalive(Duration::from_millis(400))
 }
 
-/// Breaks what is between callers and server, mends it after `lasting`, and checks all that is promised: readiness and
-/// health say so, all is well again by itself, and only calls made during the outage fail.
+/// Breaks the link between callers and server, mends it after `duration`, and checks the
+/// guarantees: readiness and health report the outage, the pool recovers by itself, and only calls
+/// made during the outage fail.
 pub(crate) async fn outage(
     pool: &Pool,
     reason: &[&str],
-    lasting: Duration,
+    duration: Duration,
     breaking: impl AsyncFn(),
     mending: impl AsyncFn(),
 ) {
-    // Fifty callers keep a processor busy.
+    // Fifty callers keep a processor busy, so only two outages run at once.
     static TURNS: Semaphore = Semaphore::const_new(2);
     let _turn = TURNS.acquire().await.expect("never closed");
     let callers = Callers::start(pool);
@@ -118,7 +120,7 @@ pub(crate) async fn outage(
         error.is_some_and(|error| reason.iter().any(|reason| error.contains(reason)))
     })
     .await;
-    tokio::time::sleep(lasting.saturating_sub(broken.elapsed())).await; // the outage itself
+    tokio::time::sleep(duration.saturating_sub(broken.elapsed())).await; // the outage lasts
 
     mending().await;
     let mended = Instant::now();
@@ -151,7 +153,7 @@ pub(crate) async fn outage(
             "a call made outside the outage failed: {call:?}"
         );
     }
-    // An opening that hung may have its answer yet to come.
+    // An opening that hung may still get its answer.
     eventually("nothing is wrong", async || {
         pool.health().last_error.is_none()
     })
@@ -247,7 +249,7 @@ async fn slow_queries_on_all_connections_only_degrade_the_pool() {
         .query_drop("DO GET_LOCK('slow', 0)")
         .await
         .expect("the lock");
-    // As slow as the other wants them.
+    // Runs until the other connection releases the lock.
     let slow = async || {
         let mut conn = pool.get().await.expect("a connection");
         conn.query_drop("DO GET_LOCK('slow', 60)")
@@ -437,7 +439,7 @@ async fn two_hundred_callers_of_a_refusing_server_cause_no_storm() {
         loop {
             let left = Duration::from_secs(2).saturating_sub(start.elapsed());
             match pool.get_within(left.max(Duration::from_millis(1))).await {
-                // A caller whose connection was cut under it asks again, as all do.
+                // A caller whose connection was cut tries again, like all of them.
                 Ok(mut conn) => drop(conn.query_drop("DO 1").await),
                 Err(error) => return error.to_string(),
             }
@@ -451,7 +453,7 @@ async fn two_hundred_callers_of_a_refusing_server_cause_no_storm() {
         errors.iter().all(|error| error.contains("refused")),
         "{errors:?}"
     );
-    // Usually some 18: the pauses are drawn, and one attempt is made at a time.
+    // Usually about 18: the pauses are random, and one attempt runs at a time.
     let most = 60 * (lasted.as_secs() + 1);
     assert!((1..=most).contains(&attempts), "{attempts} in {lasted:?}");
     proxy.accept_again().await;
@@ -482,6 +484,6 @@ async fn a_hanging_old_connection_delays_no_caller_after_an_outage() {
     });
     eventually("openings fail", async || pool.metrics().failed_attempts > 2).await;
     proxy.accept_again().await;
-    // The old one hangs to the end.
+    // The old connection hangs to the end.
     waiting.await.expect("no panic").expect("a connection");
 }

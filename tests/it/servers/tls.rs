@@ -1,4 +1,5 @@
-//! Over TLS all is as without; a certificate that cannot be trusted ends the warm-up at once and says why.
+//! The pool works over TLS as it does without; a certificate that cannot be trusted ends the
+//! warm-up at once with the reason.
 
 use std::{
     fs,
@@ -12,7 +13,7 @@ use mysql_warm_pool::{
 };
 use test_support::{Flavor, PATIENCE, Proxy, Server, config, eventually, pool, tls, warm};
 
-/// A server with that certificate, which takes callers over TLS only.
+/// A server with this certificate, which accepts clients over TLS only.
 async fn server(certificate: &str) -> Server {
     let mut builder = Server::builder().without_required_tls();
     for option in tls::options(certificate) {
@@ -23,7 +24,7 @@ async fn server(certificate: &str) -> Server {
     server
 }
 
-/// Trusts what that authority signed.
+/// Trusts certificates signed by this authority.
 fn trusting(authority: &str, url: &str) -> PoolConfig {
     let opts = Opts::from_url(url).expect("a URL");
     PoolConfig::from_opts(OptsBuilder::from_opts(opts).ssl_opts(tls::trusting(authority)))
@@ -31,7 +32,7 @@ fn trusting(authority: &str, url: &str) -> PoolConfig {
         .warm_up_timeout(PATIENCE)
 }
 
-/// With `TEST_TLS=required` the rest of the suite says of TLS what it says without; this makes sure that it is TLS.
+/// With `TEST_TLS=required` the rest of the suite runs over TLS; this test checks that it does.
 #[tokio::test]
 async fn the_tests_own_connections_use_tls_only_where_it_is_required() {
     async fn cipher(conn: &mut impl Queryable) -> String {
@@ -59,7 +60,7 @@ async fn the_tests_own_connections_use_tls_only_where_it_is_required() {
     let over_tls = ciphers.iter().filter(|cipher| !cipher.is_empty()).count();
     assert_eq!(over_tls, if tls::is_required() { ciphers.len() } else { 0 });
 
-    // MariaDB does not say why.
+    // MariaDB does not give the reason.
     let code = match server.flavor() {
         Flavor::MariaDb => "1045",
         Flavor::MySql => "3159",
@@ -72,7 +73,7 @@ async fn the_tests_own_connections_use_tls_only_where_it_is_required() {
         "{refused:?}"
     );
     if tls::is_required() {
-        // What `config` makes of the URL trusts nobody else.
+        // The settings that `config` makes of the URL trust no other authority.
         let wrong = trusting(tls::ANOTHER_AUTHORITY, &server.url());
         pool(wrong).warm_up().await.expect_err("no trust");
     }
@@ -121,10 +122,10 @@ async fn the_pool_works_as_it_does_without_tls() {
         assert_ne!(answer, Some(id));
     }
 
-    // Cut off, refused, and back.
+    // The connections are cut, then refused, then accepted again.
     proxy.refuse().await;
     proxy.cut().await;
-    eventually("it is noticed", async || {
+    eventually("the pool notices", async || {
         pool.get_within(Duration::from_millis(50)).await.is_err()
     })
     .await;
@@ -134,7 +135,7 @@ async fn the_pool_works_as_it_does_without_tls() {
     assert_eq!(answer, Some(7));
     drop(conn);
     server.restart().await;
-    eventually("it is whole again", async || {
+    eventually("the pool is full again", async || {
         pool.get_within(PATIENCE).await.is_ok() && pool.status().idle == 4
     })
     .await;
@@ -175,8 +176,8 @@ async fn an_untrusted_certificate_ends_the_warm_up_at_once() {
     }
 }
 
-/// Also with `credentials`, where each opening has options of its own: what the driver makes of the certificates is
-/// shared by all that were made from the same. To trust others takes another pool.
+/// Also with `credentials`, where each opening has its own options: options made from the same base
+/// share the parsed certificates. Trusting others takes another pool.
 #[tokio::test]
 async fn trusted_certificates_are_read_once_for_a_pool() {
     let server = server(tls::GOOD).await;
@@ -215,7 +216,7 @@ async fn trusted_certificates_are_read_once_for_a_pool() {
 
 #[tokio::test]
 async fn a_server_without_tls_is_refused_where_tls_is_required() {
-    // No version of TLS: MariaDB reads an empty list as all of them, and has an option of its own.
+    // No TLS version: MariaDB treats an empty list as all of them, and has an option of its own.
     let off = match Flavor::chosen() {
         Flavor::MariaDb => "--skip-ssl",
         Flavor::MySql => "--tls-version=",

@@ -1,4 +1,4 @@
-//! Spans and events: changes and faults, once, in fields, and no secret.
+//! Spans and events: changes and faults are logged once, as fields, and without secrets.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,10 +28,10 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Of two outages the second is logged if it begins so long after the first.
+/// A second outage is logged only if it begins at least this long after the first.
 const WARNED_EVERY: Duration = Duration::from_secs(1);
 
-/// An event, or a span where it begins.
+/// An event, or a span when it begins.
 #[derive(Clone, Debug)]
 struct Logged {
     at: Instant,
@@ -39,7 +39,7 @@ struct Logged {
     /// The event's message, or the span's name.
     what: String,
     fields: Fields,
-    /// The spans it is in, the outermost first.
+    /// The spans it is in, outermost first.
     within: Vec<&'static str>,
 }
 
@@ -67,7 +67,7 @@ impl Logged {
     }
 }
 
-/// Keeps all that is logged.
+/// Keeps everything that is logged.
 #[derive(Clone, Default)]
 struct Listener {
     events: Arc<Mutex<Vec<Logged>>>,
@@ -75,7 +75,7 @@ struct Listener {
 }
 
 impl Listener {
-    /// What runs on this thread, and what that spawns on a runtime of one thread, is logged here.
+    /// Collects what this thread logs, including tasks it spawns on a single-threaded runtime.
     fn listen(&self) -> tracing::subscriber::DefaultGuard {
         tracing::subscriber::set_default(tracing_subscriber::registry().with(self.clone()))
     }
@@ -95,7 +95,7 @@ impl Listener {
     }
 }
 
-/// Of this crate, not of the libraries beneath.
+/// Whether this crate logged it, rather than a library beneath.
 fn is_ours(metadata: &tracing::Metadata<'_>) -> bool {
     metadata.target().starts_with("mysql_warm_pool")
 }
@@ -122,7 +122,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Listener {
         let mut fields = Fields::default();
         values.record(&mut fields);
         let mut spans = self.spans.lock().expect("no panic");
-        // Which of those of this name does not matter here.
+        // If several spans have this name, it does not matter which one is used.
         if let Some(logged) = spans.iter_mut().rfind(|logged| logged.what == span.name()) {
             logged.fields.0.extend(fields.0);
         }
@@ -147,7 +147,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Listener {
     }
 }
 
-/// The rows of the tables in this section of the docs, cell by cell.
+/// The rows of the tables in a section of the docs, cell by cell.
 fn table(section: &str) -> Vec<Vec<String>> {
     let rows = super::docs_section(section);
     let rows = rows
@@ -198,8 +198,8 @@ async fn a_pools_life_is_logged_without_a_secret_or_a_flood() {
     .await;
     let load_lasted = load.elapsed();
 
-    // On a busy machine an opening may have hung. What is logged of that is no part of the outage, nor keeps it from being
-    // logged: two are, if a second lies between them.
+    // On a busy machine an opening may have hung. Its log lines do not belong to the outage, and do
+    // not suppress those of the outage: two outages are logged if a second lies between them.
     eventually("nothing is being opened", async || {
         let mut logged = listener.of("connections cannot be opened").into_iter();
         pool.status().connecting == 0 && logged.all(|logged| logged.at.elapsed() > WARNED_EVERY)
@@ -223,7 +223,7 @@ async fn a_pools_life_is_logged_without_a_secret_or_a_flood() {
     pool.close().await;
 
     let events = listener.events();
-    // Every change of readiness, each from where the last one led.
+    // Every change of readiness continues from the previous one.
     let mut readiness = "cold".to_owned();
     let mut states = vec![];
     for change in listener.of("readiness changed") {
@@ -238,7 +238,7 @@ async fn a_pools_life_is_logged_without_a_secret_or_a_flood() {
         assert!(states.iter().any(|state| state == passed), "{states:?}");
     }
 
-    // Once for the outage, not for each caller.
+    // Once per outage, not once per caller.
     let since_outage = |what| {
         let mut logged = listener.of(what);
         logged.retain(|logged| logged.at >= outage && !has_hung(logged));
@@ -256,7 +256,7 @@ async fn a_pools_life_is_logged_without_a_secret_or_a_flood() {
     );
     assert_eq!(listener.of("pool closed").len(), 1);
 
-    // At most a few lines a second, under load, and though 200 callers fail again and again.
+    // At most a few lines a second under load, even though 200 callers fail again and again.
     assert!(
         listener.of("connection handed out").len() >= 1_000,
         "under load"
@@ -293,7 +293,7 @@ fn has_hung(logged: &Logged) -> bool {
     error.is_some_and(|error| error.contains("no answer within 300 ms"))
 }
 
-/// As one that is full does, while others come and go.
+/// A full server behaves like this while other clients come and go.
 #[tokio::test]
 async fn a_server_that_refuses_every_other_connection_floods_no_log() {
     let listener = Listener::default();
@@ -336,7 +336,7 @@ async fn a_server_that_refuses_every_other_connection_floods_no_log() {
             logged.len()
         );
     }
-    // The ends that are logged are those of the outages that are.
+    // For each outage logged, its end is logged too.
     let outages: Vec<_> = listener
         .events()
         .into_iter()
@@ -430,7 +430,7 @@ async fn spans_and_events_are_as_the_docs_list_them() {
             "nothing logs {name:?}"
         );
     }
-    // What is logged of a caller is logged within its span; an opening belongs to no caller.
+    // Events of a caller belong to its span; an opening belongs to no caller.
     assert!(
         listener
             .of("connection handed out")
@@ -482,7 +482,7 @@ async fn a_long_held_connection_is_logged_once_with_its_line() {
         listener.of("connection held too long").len() == 1
     })
     .await;
-    // Twice as long: once is logged once.
+    // Twice as long: it is logged only once.
     tokio::time::sleep(Duration::from_millis(60)).await;
     drop(held);
     let [logged] = &listener.of("connection held too long")[..] else {
@@ -514,7 +514,7 @@ async fn a_timeout_names_the_holders_and_their_lines() {
     let settings = config(&server.url()).size(3).overflow(0);
     for leak_after in [None, Some(Duration::from_secs(60))] {
         let pool = warm(settings.clone().leak_after(leak_after)).await;
-        // Got and returned: this one is no holder.
+        // Got and returned: this connection has no holder.
         drop(pool.get().await.expect("a connection"));
         let first_line = line!() + 1;
         let first = pool.get().await.expect("one");
@@ -532,7 +532,7 @@ async fn a_timeout_names_the_holders_and_their_lines() {
             panic!("{error}");
         };
         assert_eq!(*cause, TimeoutCause::Exhausted);
-        let holders = holders.as_deref().expect("who holds them");
+        let holders = holders.as_deref().expect("the holders");
         assert_eq!(holders.count, 3);
         let longest = holders.longest.expect("one is held");
         assert!(
@@ -556,7 +556,7 @@ async fn a_timeout_names_the_holders_and_their_lines() {
         } else {
             assert_eq!(lines, []);
         }
-        // Taken out for good, or discarded, it is held no more.
+        // A detached or discarded connection has no holder either.
         drop(PooledConn::detach(first));
         others.into_iter().for_each(PooledConn::discard);
         eventually("they are replaced", async || pool.status().idle == 3).await;
@@ -613,11 +613,11 @@ async fn a_slow_get_is_logged_with_the_time_spent_on_each_cause() {
     let listener = Listener::default();
     let listening = listener.listen();
     proxy.stall();
-    let (proved, ()) = tokio::join!(pool.get(), async {
+    let (validated, ()) = tokio::join!(pool.get(), async {
         tokio::time::sleep(Duration::from_millis(150)).await;
         proxy.resume();
     });
-    let held = proved.expect("a connection");
+    let held = validated.expect("a connection");
     near(&slow(&listener), "validating");
     drop(listening);
 

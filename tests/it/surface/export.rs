@@ -1,4 +1,5 @@
-//! What the feature `metrics` hands on to the facade: names, units, and the same numbers as `Pool::metrics`.
+//! What the feature `metrics` passes to the facade: names, units, and the same numbers as
+//! `Pool::metrics`.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +14,7 @@ use metrics::{
 use mysql_warm_pool::{Pool, PoolConfig, PooledConn, Readiness, mysql_async::prelude::Queryable};
 use test_support::{PATIENCE, Server, config, eventually};
 
-/// Keeps what is recorded, by the name of the metric and its labels.
+/// Keeps what is recorded, by metric name and labels.
 #[derive(Default)]
 struct Recorded {
     described: Mutex<BTreeMap<String, (&'static str, Option<Unit>)>>,
@@ -31,7 +32,7 @@ impl HistogramFn for Times {
     }
 }
 
-/// `name{label=value}`, but for the pool's own name.
+/// `name{label=value}`, without the pool's own name.
 fn text(key: &Key) -> String {
     let labels: Vec<_> = key
         .labels()
@@ -62,7 +63,7 @@ impl Recorded {
         described.insert(name.as_str().to_owned(), (kind, unit));
     }
 
-    /// A pool that registers here.
+    /// A pool that registers its metrics here.
     fn pool(&self, config: PoolConfig) -> Pool {
         with_local_recorder(self, || Pool::new(config).expect("good settings"))
     }
@@ -211,7 +212,7 @@ async fn the_facade_gets_the_same_numbers_as_the_pools_own_metrics() {
         assert!((sum - own.sum().as_secs_f64()).abs() < 1e-6, "{name}");
         assert_eq!(times.len(), 3, "{name}");
     }
-    // Two were there at once; the third came after 20 ms.
+    // Two connections were idle; the third caller waited 20 ms.
     let waits = recorded.times("db.client.connection.wait_time");
     assert_eq!(waits.iter().filter(|wait| **wait == 0.0).count(), 2);
     assert!(waits.iter().any(|wait| *wait >= 0.01), "{waits:?}");
@@ -263,7 +264,7 @@ async fn gauges_equal_the_status() {
         ),
     ]);
     drop(held);
-    // Nobody asks: maintenance does it in passing.
+    // No caller is active: maintenance updates the gauges.
     eventually("all are recorded as idle", async || {
         recorded.gauge("db.client.connection.count{db.client.connection.state=idle}") == 3.0
     })

@@ -1,4 +1,4 @@
-//! The handles themselves: names, threads, and no password in any text.
+//! The public handles: names, `Send` and `Sync`, and no password in any text.
 
 use std::time::Duration;
 

@@ -64,7 +64,7 @@ async fn validations_of_suspects_are_counted_apart() {
     let killed = conn.query_drop(format!("KILL {id}")).await;
     drop(killed.expect_err("its own connection"));
     drop(conn);
-    eventually("the others were asked", async || {
+    eventually("the others were validated", async || {
         let metrics = pool.metrics();
         (metrics.suspects, metrics.validations) == (2, 2)
     })

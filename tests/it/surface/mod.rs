@@ -11,13 +11,13 @@ mod wait_for_ready;
 
 use std::{fs, path::Path};
 
-/// A file of the repository.
+/// Reads a file of the repository.
 fn read(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     fs::read_to_string(path).expect(file)
 }
 
-/// The text of that section of the docs, wherever it stands: `docs/observability.md`, or the README.
+/// The text of a section of the docs, in `docs/observability.md` or the README.
 fn docs_section(heading: &str) -> String {
     let docs = ["docs/observability.md", "README.md"].map(|file| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);

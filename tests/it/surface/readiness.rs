@@ -1,4 +1,4 @@
-//! Readiness, health and secrets: what the pool says of itself.
+//! Readiness, health and secrets: what the pool reports about itself.
 
 use std::time::Duration;
 
@@ -30,7 +30,8 @@ async fn readiness_goes_from_cold_over_warming_to_ready_and_closed() {
     );
     let report = warmed.expect("warm");
     ready.expect("ready");
-    // On a busy machine an opening may take so long that it counts as hanging: then the pool is Unavailable in between.
+    // On a busy machine an opening may take so long that it counts as hanging: then the pool is
+    // Unavailable in between.
     if report.connect_time.is_some_and(|took| took.max < HANGING) {
         assert_eq!(seen, [Readiness::Warming, Readiness::Ready]);
     }
@@ -67,7 +68,7 @@ async fn a_first_fill_that_fails_is_unavailable_and_recovers() {
         error.contains("refused") && error.contains("start the server"),
         "{error}"
     );
-    // Nobody asks any more; the pool goes on by itself.
+    // No caller is active any more; the pool continues by itself.
     proxy.accept_again().await;
     waiting.await.expect("no panic").expect("ready by itself");
     assert_eq!(pool.readiness(), Readiness::Ready);
@@ -82,7 +83,7 @@ async fn busy_is_not_down() {
         pool.get().await.expect("two"),
     );
     let mut watch = pool.watch();
-    // For longer than a server that does not answer would have been noticed: but it was not asked.
+    // Longer than it takes to notice a server that does not answer: but the server was not queried.
     drop(
         pool.get_within(Duration::from_millis(1200))
             .await

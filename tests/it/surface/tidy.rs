@@ -1,10 +1,12 @@
-//! The sources keep to the layout, public functions say what callers need, and the docs name tests that exist.
+//! The sources follow the layout, public functions document what callers need, and the docs name
+//! tests that exist.
 
 use std::{fs, path::Path};
 
 use super::read;
 
-/// The folders and files directly in `src/`, in the order in which they may import each other: downwards only.
+/// The folders and files directly in `src/`, in the order in which they may import each other:
+/// downwards only.
 const LAYOUT: [&str; 12] = [
     "cluster",
     "pool",
@@ -20,7 +22,7 @@ const LAYOUT: [&str; 12] = [
     "time",
 ];
 
-/// Above all: `lib.rs` with its re-exports, and the docs.
+/// Above all others: `lib.rs` with its re-exports, and the docs.
 const ROOT: [&str; 2] = ["lib", "guide"];
 
 #[test]
@@ -102,7 +104,7 @@ fn every_test_the_docs_name_exists() {
     for file in ["guarantees", "what-happens", "architecture"].map(|file| format!("docs/{file}.md"))
     {
         let text = read(&file);
-        // As code spans are told apart by their ticks, those of blocks are left out.
+        // Backticks delimit code spans, so those of code blocks are left out.
         let text: String = text.split("\n```").step_by(2).collect();
         let spans = text.split('`').skip(1).step_by(2);
         for name in spans.filter(|span| is_test_path(span)) {
@@ -134,10 +136,10 @@ fn the_readme_is_short_and_its_program_is_the_quickstart() {
 
 /// A file in `src/`.
 struct Source {
-    /// Its path from there.
+    /// The path relative to `src/`.
     file: String,
     text: String,
-    /// The same lines without comments, up to its tests.
+    /// The same lines without comments, up to the file's tests.
     code: String,
 }
 
@@ -147,7 +149,7 @@ impl Source {
         first.trim_end_matches(".rs")
     }
 
-    /// The first name after each `crate::`; of a group in braces, that of every member.
+    /// The first name after each `crate::`; for a group in braces, the first name of every member.
     fn imports(&self) -> Vec<String> {
         let after = self.code.split("crate::").skip(1);
         after
@@ -159,7 +161,7 @@ impl Source {
     }
 }
 
-/// None while all of `src/` is in one folder.
+/// Empty while all of `src/` is in one folder.
 fn sources() -> Vec<Source> {
     fn visit(folder: &Path, root: &Path, sources: &mut Vec<Source>) {
         for entry in fs::read_dir(folder).expect("a folder") {
@@ -209,7 +211,7 @@ fn first_word(text: &str) -> String {
     text.chars().take_while(is_word).collect()
 }
 
-/// The first word of each member of a group of imports, whose opening brace was read.
+/// The first word of each member of an import group, after its opening brace.
 fn members(group: &str) -> Vec<String> {
     let mut depth = 0_usize;
     let mut members = vec![String::new()];
@@ -226,7 +228,7 @@ fn members(group: &str) -> Vec<String> {
     words.filter(|word| !word.is_empty()).collect()
 }
 
-/// The doc comment that ends above this line, attributes left out.
+/// The doc comment that ends above this line, without attributes.
 fn docs_above(text: &str, line: usize) -> String {
     let lines: Vec<_> = text.lines().take(line).map(str::trim).collect();
     let above = lines.into_iter().rev();
@@ -234,7 +236,7 @@ fn docs_above(text: &str, line: usize) -> String {
     above.collect::<Vec<_>>().join("\n")
 }
 
-/// Whether it reads like `folder::file::sentence`, or like another path to a test.
+/// Whether it looks like `folder::file::sentence`, or another path to a test.
 fn is_test_path(span: &str) -> bool {
     let is_lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:*".contains(c);
     let folders = [
@@ -245,9 +247,9 @@ fn is_test_path(span: &str) -> bool {
     })
 }
 
-/// Whether it is a test of that name: `soak::sentence` in `tests/soak/`, `service::file::sentence` in
-/// `examples/service/tests/it/`, `folder::file::tests::sentence` in `src/`, any other in `tests/it/`; or, with `*` for a
-/// sentence, whether that file exists.
+/// Whether a test of that name exists: `soak::sentence` in `tests/soak/`, `service::file::sentence`
+/// in `examples/service/tests/it/`, `folder::file::tests::sentence` in `src/`, any other in
+/// `tests/it/`. With `*` for the sentence, whether that file exists.
 fn is_test(name: &str) -> bool {
     let (path, function) = name.rsplit_once("::").unwrap_or_default();
     let path = path.replace("::", "/");

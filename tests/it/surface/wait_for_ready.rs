@@ -1,4 +1,5 @@
-//! The example `wait_for_ready`: what it waits for, what ends it, and what it prints on a terminal and elsewhere.
+//! The example `wait_for_ready`: what it waits for, what ends it, and what it prints on a terminal
+//! and elsewhere.
 
 use std::{
     env, fs,
@@ -15,10 +16,10 @@ use tokio::{
     time::timeout,
 };
 
-/// More than any of them should take, and an end all the same.
+/// Far longer than any run should take.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The program, which `cargo test` builds; a test binary alone is built without it.
+/// The program, which `cargo test` builds; building the test binary alone does not.
 fn program() -> PathBuf {
     let test = env::current_exe().expect("this program's path");
     // target/debug/deps/it-0123456789abcdef
@@ -34,7 +35,7 @@ fn program() -> PathBuf {
     program
 }
 
-/// It sees no settings but those that a test gives it.
+/// Gives the program only the settings that a test passes.
 fn command(program: impl AsRef<Path>, url: Option<&str>) -> Command {
     let mut command = Command::new(program.as_ref());
     for (name, _) in env::vars_os() {
@@ -64,7 +65,7 @@ async fn outcome(child: Child) -> Output {
     output.expect("it ends").expect("its output")
 }
 
-/// What it says until it ends, and the exit status.
+/// The exit status and everything the program printed.
 async fn run(mut command: Command) -> (Option<i32>, String, String) {
     let output = outcome(command.spawn().expect("it starts")).await;
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
@@ -109,7 +110,7 @@ async fn a_server_that_comes_late_is_waited_for() {
     let out = String::from_utf8(output.stdout).expect("UTF-8");
     assert_eq!(output.status.code(), Some(0), "{out}{more}");
     assert!(out.starts_with("5 of 5 connections ready in "), "{out}");
-    // Changes only, and one a second at most.
+    // Only changes, and at most one line a second.
     let printed = u64::try_from(more.lines().count()).expect("a few");
     assert!(printed <= began.elapsed().as_secs() + 1, "{more}");
     let password = server.opts().pass().expect("a password").to_owned();
@@ -122,7 +123,8 @@ async fn a_server_that_never_comes_is_given_up_after_the_time() {
     let (status, out, err) = run(waiting(&nowhere(), &["--timeout=2500ms"])).await;
     assert!(began.elapsed() >= Duration::from_millis(2500));
     assert_eq!((status, out.as_str()), (Some(1), ""));
-    // It was refused over and over, and says so once, and at the end. A first line may come before that.
+    // It was refused over and over, and reports that once, and once more at the end. Another line
+    // may come first.
     let (2 | 3, [.., printed, end]) = (err.lines().count(), &err.lines().collect::<Vec<_>>()[..])
     else {
         panic!("{err}");
@@ -202,7 +204,7 @@ async fn wrong_settings_are_reported_without_the_url() {
         assert!(err.contains("--help") && !err.contains("s3cret"), "{err}");
     }
 
-    // All at once, of the command line and of the environment.
+    // All faults at once, from the command line and from the environment.
     let mut command = command(program(), None);
     command.arg("--size=x").env("DATABASE_POOL_KEEPALIVE", "y");
     let (status, _, err) = run(command).await;
@@ -229,7 +231,7 @@ async fn help_is_shown_without_any_settings() {
     }
 }
 
-/// Its words go to a terminal, or to a log that is shown on one.
+/// Error texts go to a terminal, or to a log shown on one.
 #[tokio::test]
 async fn control_characters_in_a_servers_error_are_not_printed() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
@@ -258,7 +260,7 @@ async fn on_a_terminal_one_line_is_redrawn_in_place() {
     let server = Server::shared().await;
     let proxy = Proxy::start(server.port()).await;
     proxy.refuse().await;
-    // One after the other, slowly, so that it shows.
+    // One connection after another, slowly, so that progress is visible.
     proxy.delay_opening(Duration::from_millis(400));
     let mut script = command("script", Some(&server.url_via(proxy.port())));
     script
@@ -274,7 +276,7 @@ async fn on_a_terminal_one_line_is_redrawn_in_place() {
         loop {
             let read = output.read_buf(&mut bytes).await.expect("output");
             let so_far = String::from_utf8_lossy(&bytes);
-            // The time left is seen to go by.
+            // The remaining time counts down.
             let times = (0..=60).filter(|left| so_far.contains(&format!(" {left} s left")));
             let is_going = times.count() >= 2;
             if is_going && proxy.accepted() == 0 {
@@ -316,7 +318,7 @@ async fn on_a_terminal_one_line_is_redrawn_in_place() {
         );
         assert!(!frame.contains('\n'), "{frame:?}");
     }
-    // Nothing of it is left above the outcome.
+    // The line is cleared before the outcome is printed.
     let (_, last) = text.rsplit_once("\r\x1b[K").expect("it is removed");
     assert!(last.starts_with("5 of 5 connections ready in "), "{last:?}");
     assert_eq!(last.lines().count(), 1, "{last:?}");

@@ -1,4 +1,4 @@
-//! A tokio runtime on a thread of its own, which a blocked test or a paused clock cannot stall.
+//! A tokio runtime on its own thread, which a blocked test or a paused clock cannot stall.
 
 use std::panic;
 use std::thread;
@@ -6,7 +6,7 @@ use std::thread;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-/// Runs futures on one thread; dropping it ends the thread and everything that ran there.
+/// Runs futures on one thread. Dropping it stops the thread and everything running on it.
 pub(crate) struct Background {
     handle: Handle,
     stop: Option<oneshot::Sender<()>>,
@@ -24,7 +24,7 @@ impl Background {
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                // An error means that the sender was dropped, which is the usual end.
+                // An error means the sender was dropped, which is the usual end.
                 runtime.block_on(stopped).ok();
             })
             .expect("a background thread");
@@ -35,7 +35,7 @@ impl Background {
         }
     }
 
-    /// Runs a future there, and passes its panic on.
+    /// Runs a future on that thread and propagates its panic.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
@@ -43,7 +43,7 @@ impl Background {
         done(self.handle.spawn(future).await)
     }
 
-    /// Runs blocking work beside that thread, and passes its panic on.
+    /// Runs blocking work on a blocking thread and propagates its panic.
     pub(crate) async fn block<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -1,20 +1,20 @@
-//! What the tests and the benches stand on: real servers, a proxy to spoil the way to them, and conditions to wait for.
+//! Support for the tests and benches: real servers, a proxy that degrades the network, and helpers
+//! that await conditions.
 //!
-//! | file | its one job |
+//! | file | job |
 //! |---|---|
-//! | `server.rs` | a throwaway database server: start, kill, freeze, ask |
-//! | `watchdog.sh` | runs the server's process and ends it with the tests, however they end |
+//! | `server.rs` | a throwaway database server: start, kill, freeze, query |
+//! | `watchdog.sh` | runs the server process and ends it with the tests, however they end |
 //! | `proxy.rs` | a TCP proxy that delays, stalls, refuses, cuts and counts |
 //! | `scripted.rs` | a server that speaks just enough of the protocol to misbehave on request |
-//! | `speaker.rs` | a server in process, for what takes thousands of runs |
+//! | `speaker.rs` | an in-process server, for tests that need thousands of runs |
 //! | `background.rs` | a runtime on its own thread, which no test can stall |
-//! | `pools.rs` | pools as the tests make them |
-//! | `ports.rs` | port numbers that nobody else is likely to take |
-//! | `scratch.rs` | the folder for what the tests make |
-//! | `seed.rs` | random choices that can be repeated |
-//! | `skips.rs` | tests that are skipped, and say so where it is seen |
-//! | `tls.rs` | certificates, and whether all is to go over TLS |
-//! | `timing.rs` | work timed, alone or side by side |
+//! | `pools.rs` | pools with the tests' settings |
+//! | `ports.rs` | port numbers that nothing else is likely to take |
+//! | `scratch.rs` | the folder for files the tests create |
+//! | `seed.rs` | repeatable random choices |
+//! | `skips.rs` | skipped tests, reported where people see it |
+//! | `tls.rs` | certificates, and whether everything goes over TLS |
 
 #![expect(
     missing_docs,
@@ -40,7 +40,6 @@ mod seed;
 mod server;
 mod skips;
 mod speaker;
-mod timing;
 pub mod tls;
 
 use std::time::{Duration, Instant};
@@ -52,25 +51,25 @@ pub use seed::Seed;
 pub use server::{Builder, Flavor, Frozen, Server};
 pub use skips::{skip, skip_for_lack_of};
 pub use speaker::Speaker;
-pub use timing::{SideBySide, side_by_side, timed};
 
-/// How long a test waits for what has to come: far longer than it takes, even on a busy machine.
+/// How long a test waits for something that must happen: far longer than it takes, even on a busy
+/// machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Polls `holds` every few milliseconds until it says true.
+/// Polls `holds` every few milliseconds until it returns true.
 ///
 /// # Panics
 ///
-/// With `what`, if it has not said true within [`PATIENCE`].
+/// With `what`, if the condition does not hold within [`PATIENCE`].
 pub async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
     eventually_within(PATIENCE, what, holds).await;
 }
 
-/// The same within a time of the caller's choice.
+/// Like [`eventually`], with the caller's own time limit.
 ///
 /// # Panics
 ///
-/// With `what` and the time spent, if it has not said true by then.
+/// With `what` and the elapsed time, if the condition does not hold in time.
 pub async fn eventually_within(within: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     loop {
@@ -78,9 +77,16 @@ pub async fn eventually_within(within: Duration, what: &str, mut holds: impl Asy
         match tokio::time::timeout(left, holds()).await {
             Ok(true) => return,
             Ok(false) if start.elapsed() < within => {}
-            Ok(false) => panic!("not so after {:?}: {what}", start.elapsed()),
-            Err(_) => panic!("no answer after {:?} to: {what}", start.elapsed()),
+            Ok(false) => panic!("not true after {:?}: {what}", start.elapsed()),
+            Err(_) => panic!("still checking after {:?}: {what}", start.elapsed()),
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+/// Awaits the future and returns its output and how long it took.
+pub async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    let start = Instant::now();
+    let value = work.await;
+    (value, start.elapsed())
 }

@@ -1,4 +1,4 @@
-//! Pools as the tests make them.
+//! Pools with the tests' settings.
 
 use std::time::Duration;
 
@@ -6,12 +6,13 @@ use mysql_warm_pool::{Pool, PoolConfig, mysql_async::OptsBuilder};
 
 use crate::tls;
 
-/// An opening that takes so long is taken for hanging: another is begun beside it, and readiness learns of it.
+/// An opening that takes this long counts as hanging: the pool starts another beside it and
+/// readiness changes.
 pub const HANGING: Duration = Duration::from_millis(300);
 
-/// Settings for the server behind this URL. Where it asks for TLS, they check the server's certificate.
+/// Settings for the server at this URL. If the server requires TLS, they verify its certificate.
 pub fn config(url: &str) -> PoolConfig {
-    let config = PoolConfig::from_url(url).expect("a good URL");
+    let config = PoolConfig::from_url(url).expect("a valid URL");
     if config.opts().ssl_opts().is_none() {
         return config;
     }
@@ -20,12 +21,12 @@ pub fn config(url: &str) -> PoolConfig {
 }
 
 pub fn pool(config: PoolConfig) -> Pool {
-    Pool::new(config).expect("good settings")
+    Pool::new(config).expect("valid settings")
 }
 
-/// A pool that is warm.
+/// Creates a pool and warms it up.
 pub async fn warm(config: PoolConfig) -> Pool {
     let pool = pool(config);
-    pool.warm_up().await.expect("a warm pool");
+    pool.warm_up().await.expect("the warm-up succeeds");
     pool
 }

@@ -1,4 +1,4 @@
-//! Port numbers that nobody else is likely to take.
+//! Port numbers that nothing else is likely to take.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::process;
@@ -6,14 +6,15 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
-/// Below the range from which Linux numbers outgoing connections (32768 and up). A port of that range, free while
-/// its server is down, can be taken by any client's socket; a client dialling it can even be connected to itself.
+/// Below the range Linux uses for outgoing connections (32768 and up). A port in that range, free
+/// while its server is down, can be taken by any client's socket; a client dialling it can even
+/// connect to itself.
 const FIRST: u32 = 20_000;
 const COUNT: u32 = 12_000;
 
-/// Returns a loopback port on which nothing listens now, and a different one at each call.
+/// Returns a loopback port on which nothing listens now. Each call returns a different port.
 pub fn free_port() -> u16 {
-    // Starts somewhere else in each process, so that test runs side by side seldom meet.
+    // Starts at a different offset in each process, so that concurrent test runs seldom collide.
     static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| {
         let nanos = SystemTime::UNIX_EPOCH
             .elapsed()

@@ -1,4 +1,5 @@
-//! A TCP proxy on loopback that spoils the way to a server on request, and counts.
+//! A TCP proxy on loopback that delays, stalls, refuses and cuts connections on request, and counts
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -19,17 +20,18 @@ use crate::PATIENCE;
 use crate::background::Background;
 use crate::ports::free_port;
 
-/// Bytes read at once, and how many such pieces may be on their way in each direction: enough for
-/// a delay to hold up no throughput that a test needs, and for a stalled reader to be felt.
+/// Bytes read at once, and how many such pieces may be in flight in each direction: enough that a
+/// delay does not limit the throughput a test needs, and few enough that a stalled reader is
+/// noticed.
 const PIECE: usize = 16 * 1024;
 const PIECES: usize = 256;
 
-/// How long the end of one connection may take to arrive after the beginning of another that its client opened later:
-/// the kernel keeps the order within a connection only.
+/// How long the end of one connection may arrive after the start of another that its client opened
+/// later: the kernel keeps order only within a connection.
 const GRACE: Duration = Duration::from_millis(20);
 
-/// A proxy in front of one port at a time. It forwards until told otherwise; every change holds at once, for open
-/// connections too where that has a meaning. Dropping it closes everything.
+/// A proxy in front of one port at a time. It forwards by default; every change applies at once, to
+/// open connections too where that makes sense. Dropping it closes everything.
 pub struct Proxy {
     port: u16,
     shared: Arc<Shared>,
@@ -38,7 +40,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy in front of that port of loopback.
+    /// Starts a proxy in front of this loopback port.
     pub async fn start(target: u16) -> Self {
         let background = Background::start("proxy");
         let shared = Arc::new(Shared {
@@ -72,17 +74,19 @@ impl Proxy {
         self.port
     }
 
-    /// Undoes every rule: no delay, nothing stalled. What was held back goes on. Whether it listens stays as it is.
+    /// Removes every rule: no delay, nothing stalled. Held-back bytes are delivered. Whether the
+    /// proxy listens does not change.
     pub fn forward(&self) {
         self.change(|rules| *rules = Rules::forwarding_to(rules.target));
     }
 
-    /// Delays every byte by that long, each way: latency, which costs no throughput. Exact to a millisecond or two.
+    /// Delays every byte by `each_way` in each direction: latency without a limit on throughput.
+    /// Accurate to a millisecond or two.
     pub fn delay(&self, each_way: Duration) {
         self.change(|rules| rules.delay = each_way);
     }
 
-    /// Delays the server's greeting only: slow to open, quick afterwards.
+    /// Delays only the server's greeting: slow to open, fast afterwards.
     pub fn delay_opening(&self, greeting: Duration) {
         self.change(|rules| rules.greeting_delay = greeting);
     }
@@ -92,25 +96,25 @@ impl Proxy {
         self.change(|rules| rules.admission = Admission::Close);
     }
 
-    /// Accepts new connections and says nothing, until [`Proxy::forward`] or [`Proxy::resume`].
+    /// Accepts new connections and sends nothing until [`Proxy::forward`] or [`Proxy::resume`].
     pub fn accept_and_stall(&self) {
         self.change(|rules| rules.admission = Admission::Stall);
     }
 
-    /// Lets that many of the server's bytes through on each connection, counted from its opening, and no more
-    /// until [`Proxy::forward`] or [`Proxy::resume`].
+    /// Forwards this many of the server's bytes on each connection, counted from its opening, and
+    /// then no more until [`Proxy::forward`] or [`Proxy::resume`].
     pub fn stall_after(&self, server_bytes: u64) {
         self.change(|rules| rules.server_bytes = server_bytes);
     }
 
-    /// Holds back all bytes of the connections open now, each way, until [`Proxy::forward`] or [`Proxy::resume`];
-    /// nothing is lost. New connections are not touched.
+    /// Holds back all bytes of the currently open connections, in both directions, until
+    /// [`Proxy::forward`] or [`Proxy::resume`]. Nothing is lost. New connections are not affected.
     pub fn stall(&self) {
         let accepted = self.accepted();
         self.change(|rules| rules.stalled_up_to = accepted);
     }
 
-    /// Ends whatever was stalled. Delays stay.
+    /// Releases everything that is stalled. Delays stay.
     pub fn resume(&self) {
         self.change(|rules| {
             if rules.admission == Admission::Stall {
@@ -121,17 +125,17 @@ impl Proxy {
         });
     }
 
-    /// Takes new connections to another port from now on.
+    /// Sends new connections to another port from now on.
     pub fn switch_to(&self, target: u16) {
         self.change(|rules| rules.target = target);
     }
 
-    /// Comes to the server from another address of loopback from now on, until [`Proxy::forward`].
+    /// Connects to the server from another loopback address from now on, until [`Proxy::forward`].
     pub fn come_from(&self, address: Ipv4Addr) {
         self.change(|rules| rules.from = address);
     }
 
-    /// Stops listening: connecting is refused. Open connections stay.
+    /// Stops listening, so that new connections are refused. Open connections stay.
     pub async fn refuse(&self) {
         self.listen(false).await;
     }
@@ -141,29 +145,30 @@ impl Proxy {
         self.listen(true).await;
     }
 
-    /// Resets every open connection (RST), and returns when it is done.
+    /// Resets every open connection (RST), and returns when that is done.
     pub async fn cut(&self) {
         self.end_all(Ending::Reset).await;
     }
 
-    /// Closes every open connection in the orderly way (FIN), and returns when it is done.
+    /// Closes every open connection cleanly (FIN), and returns when that is done.
     pub async fn hang_up(&self) {
         self.end_all(Ending::Close).await;
     }
 
-    /// Connections accepted since the start, those closed or stalled at once included.
+    /// Connections accepted since the start, including those closed or stalled at once.
     pub fn accepted(&self) -> u64 {
         self.shared.counts.borrow().accepted
     }
 
-    /// Connections that are open now and whose client has not closed its end.
+    /// Open connections whose client has not closed its end.
     pub fn open(&self) -> usize {
         self.shared.counts.borrow().open.len()
     }
 
-    /// The most connections that were ever open at the same moment. A client that closes one connection and then
-    /// opens another is never counted twice, however quick it is; for that, two connections count together
-    /// only if both are still open 20 ms after the later one was accepted. One that was cut is no longer open.
+    /// The most connections that were ever open at the same moment. A client that closes one
+    /// connection and then opens another is never counted twice, however quick it is: two
+    /// connections count together only if both are still open 20 ms after the later one was
+    /// accepted. A connection that was cut is no longer open.
     pub async fn peak(&self) -> usize {
         self.shared
             .counts
@@ -179,7 +184,7 @@ impl Proxy {
         self.shared.counts.borrow().first_accept
     }
 
-    /// Waits until exactly that many connections are open.
+    /// Waits until exactly `count` connections are open.
     pub async fn until_open(&self, count: usize) {
         self.until(format!("{count} open"), move |counts| {
             counts.open.len() == count
@@ -187,7 +192,7 @@ impl Proxy {
         .await;
     }
 
-    /// Waits until at least that many connections have been accepted since the start.
+    /// Waits until at least `count` connections have been accepted since the start.
     pub async fn until_accepted(&self, count: u64) {
         self.until(format!("{count} accepted"), move |counts| {
             counts.accepted >= count
@@ -227,7 +232,7 @@ impl Proxy {
         let connections = std::mem::take(&mut *self.shared.connections());
         let mut tasks = Vec::new();
         for connection in connections.into_values() {
-            // One that is already over needs no order.
+            // A connection that is already closed needs no signal.
             connection.end.send(ending).ok();
             tasks.push(connection.task);
         }
@@ -237,7 +242,7 @@ impl Proxy {
     }
 }
 
-/// What the proxy's parts have in common. `connections` is locked for moments only, never across an await.
+/// State shared by the proxy's parts. `connections` is locked only briefly, never across an await.
 struct Shared {
     rules: watch::Sender<Rules>,
     counts: watch::Sender<Counts>,
@@ -259,7 +264,7 @@ struct Rules {
     admission: Admission,
     delay: Duration,
     greeting_delay: Duration,
-    /// Of the server's bytes, how many get through on each connection.
+    /// How many of the server's bytes are forwarded on each connection.
     server_bytes: u64,
     stalled_up_to: u64,
 }
@@ -277,7 +282,7 @@ impl Rules {
         }
     }
 
-    /// How many more bytes may go that way now.
+    /// How many more bytes may go this way now.
     const fn allowance(&self, way: Way, passed: u64) -> u64 {
         if way.connection <= self.stalled_up_to {
             return 0;
@@ -299,10 +304,10 @@ enum Admission {
 #[derive(Debug, Default)]
 struct Counts {
     accepted: u64,
-    /// By number, from 1 in the order of their acceptance.
+    /// Keyed by number, from 1, in the order they were accepted.
     open: BTreeSet<u64>,
     peak: usize,
-    /// Possible new peaks whose time of grace is not over.
+    /// Possible new peaks whose grace period is not over.
     checks: usize,
     first_accept: Option<std::time::Instant>,
 }
@@ -343,8 +348,8 @@ fn listen(port: u16) -> io::Result<TcpListener> {
     socket.listen(1024)
 }
 
-/// Closing alone is not enough: a process that another test is just starting holds a copy of the socket until it
-/// has become its program.
+/// Closing the socket is not enough: a process that another test is just spawning holds a copy of
+/// it until it executes its program.
 fn stop_listening(listener: TcpListener) {
     let listener = listener.into_std().expect("a socket of the runtime");
     std::net::TcpStream::from(OwnedFd::from(listener))
@@ -352,7 +357,7 @@ fn stop_listening(listener: TcpListener) {
         .expect("a listening socket can be shut down");
 }
 
-/// From a port that may be used again, on the way to another server.
+/// Binds to a reusable port: the same address may connect to several servers.
 async fn connect(from: Ipv4Addr, target: u16) -> io::Result<TcpStream> {
     if from == Ipv4Addr::LOCALHOST {
         return TcpStream::connect(loopback(target)).await;
@@ -394,7 +399,7 @@ async fn accept_all(
                 done.send(()).ok();
             }
             accepted = accepting => {
-                // An error means that the client has gone already.
+                // An error means the client has already gone.
                 if let Ok((client, _)) = accepted {
                     admit(client, &shared);
                 }
@@ -432,7 +437,7 @@ fn admit(client: TcpStream, shared: &Arc<Shared>) {
         number,
         shared: Arc::clone(shared),
     };
-    // Locked until it is entered, so that the task, which removes it, comes second.
+    // Locked until the entry is inserted, so that the task cannot remove it first.
     let mut connections = shared.connections();
     let task = tokio::spawn(serve(client, open, ended));
     connections.insert(number, Connection { end, task });
@@ -440,7 +445,7 @@ fn admit(client: TcpStream, shared: &Arc<Shared>) {
 
 async fn check_peak(candidates: BTreeSet<u64>, shared: Arc<Shared>) {
     tokio::time::sleep(GRACE).await;
-    // What has arrived meanwhile is seen first, however busy the machine is.
+    // Processes pending events first, however busy the machine is.
     for _ in 0..3 {
         tokio::task::yield_now().await;
     }
@@ -452,7 +457,7 @@ async fn check_peak(candidates: BTreeSet<u64>, shared: Arc<Shared>) {
     });
 }
 
-/// Counts a connection as open until its client's end was seen, or it is over.
+/// Counts a connection as open until its client closes its end or the connection ends.
 struct Open {
     number: u64,
     shared: Arc<Shared>,
@@ -481,7 +486,8 @@ async fn serve(mut client: TcpStream, open: Open, ended: oneshot::Receiver<Endin
             () = relaying => Ending::Close,
         }
     };
-    // An error means that the client has ended it already. To shut down is not to wait for copies of the socket.
+    // An error means the client has already closed. `shutdown` does not wait for other copies of
+    // the socket.
     match ending {
         Ending::Reset => client.set_zero_linger().ok(),
         Ending::Close => client.shutdown().await.ok(),
@@ -490,7 +496,7 @@ async fn serve(mut client: TcpStream, open: Open, ended: oneshot::Receiver<Endin
     drop(open);
 }
 
-/// Passes bytes both ways, until both sides have ended or one of them cannot be reached.
+/// Forwards bytes both ways, until both sides have closed or one of them cannot be reached.
 async fn relay(client: &mut TcpStream, open: &Open) {
     let rules = &open.shared.rules;
     let (upward, downward) = (
@@ -503,11 +509,11 @@ async fn relay(client: &mut TcpStream, open: &Open) {
             from: Side::Server,
         },
     );
-    // An error means that the client has gone already, which its reader will see.
+    // An error means the client has already gone, which its reader will see.
     client.set_nodelay(true).ok();
     let (client_reads, client_writes) = client.split();
     let (up, from_client) = mpsc::channel(PIECES);
-    // Reads from the start, so that the client's end is seen whatever the rules are.
+    // Reads from the start, so that the client's close is noticed whatever the rules are.
     let taking_up = take(client_reads, up, upward, rules, || open.over());
     let rest = async {
         let mut admission = rules.subscribe();
@@ -525,7 +531,7 @@ async fn relay(client: &mut TcpStream, open: &Open) {
         let (down, from_server) = mpsc::channel(PIECES);
         tokio::try_join!(
             async {
-                // A server that takes no more may still have something to say.
+                // A server that accepts no more input may still have output to send.
                 give(from_client, server_writes, upward, rules).await.ok();
                 Ok(())
             },
@@ -544,17 +550,17 @@ async fn relay(client: &mut TcpStream, open: &Open) {
         taking_up.await;
         Ok::<(), ()>(())
     };
-    // An error means that one side cannot be reached, so that the other is to be closed.
+    // An error means one side cannot be reached, so the other is closed.
     tokio::try_join!(taking_up, rest).ok();
 }
 
-/// Some bytes, none for the end, and when they are to be passed on.
+/// Bytes to forward, or none for the end, and when they are due.
 struct Piece {
     due: Instant,
     bytes: Vec<u8>,
 }
 
-/// Reads one side to its end and stamps what it says.
+/// Reads one side to its end and timestamps each piece.
 async fn take(
     mut side: ReadHalf<'_>,
     queue: mpsc::Sender<Piece>,
@@ -578,11 +584,11 @@ async fn take(
                 }
         };
         greeting = false;
-        // Never before what came earlier, even if the delay has become shorter.
+        // Never before earlier pieces, even if the delay has become shorter.
         due = due.max(Instant::now() + delay);
         if end {
             at_end();
-            // An error means that the other side takes no more.
+            // An error means the other side accepts no more.
             queue.send(Piece { due, bytes }).await.ok();
             return;
         }
@@ -590,7 +596,7 @@ async fn take(
     }
 }
 
-/// Writes to one side what the other has said, when it is due and the rules let it pass.
+/// Writes pieces to the other side once they are due and the rules allow it.
 async fn give(
     mut queue: mpsc::Receiver<Piece>,
     mut side: WriteHalf<'_>,

@@ -1,4 +1,4 @@
-//! The folder for what the tests make: servers' data, certificates.
+//! The folder for files the tests create: servers' data, certificates.
 
 use std::env;
 use std::fs;
@@ -16,7 +16,7 @@ pub(crate) fn scratch() -> &'static Path {
         let folder = target
             .map_or_else(env::temp_dir, Path::to_owned)
             .join("tmp");
-        fs::create_dir_all(&folder).expect("a folder for what the tests make");
+        fs::create_dir_all(&folder).expect("a folder for the tests' files");
         folder
     })
 }

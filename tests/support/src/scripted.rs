@@ -1,7 +1,7 @@
 //! A server that speaks just enough of the protocol to misbehave on request.
 //!
-//! It takes any password, answers the pool's own questions as a server would, and everything else with OK. A script
-//! says what it does instead.
+//! It accepts any password, answers the pool's own queries as a server would, and everything else
+//! with OK. A script can replace that behaviour.
 
 use std::future::Future;
 use std::io;
@@ -29,11 +29,11 @@ struct Shared {
     accepted: AtomicU64,
     open: AtomicUsize,
     asked: Mutex<Vec<String>>,
-    /// Bytes that a client sent after it was asked for a file.
+    /// Bytes that clients sent after the server asked for a file.
     sent: AtomicUsize,
 }
 
-/// What is done on each connection.
+/// What the server does on each connection.
 trait Script: Send + Sync {
     fn play(&self, wire: Wire) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 }
@@ -49,7 +49,7 @@ where
 }
 
 impl Scripted {
-    /// Starts a server that behaves.
+    /// Starts a server that behaves correctly.
     pub async fn start() -> Self {
         let background = Background::start("scripted");
         let shared = Arc::new(Shared {
@@ -77,7 +77,8 @@ impl Scripted {
         }
     }
 
-    /// What is done on the connections accepted from now on. A script that ends closes its connection.
+    /// Sets what the server does on connections accepted from now on. When the script ends, its
+    /// connection closes.
     pub fn play<F, P>(&self, script: F)
     where
         F: Fn(Wire) -> P + Send + Sync + 'static,
@@ -99,17 +100,17 @@ impl Scripted {
         self.shared.accepted.load(Ordering::Relaxed)
     }
 
-    /// Connections that neither side has closed yet, as far as the scripts look.
+    /// Connections that neither side has closed yet, as far as the scripts have read.
     pub fn open(&self) -> usize {
         self.shared.open.load(Ordering::Relaxed)
     }
 
-    /// What clients have asked, in order.
+    /// What clients have sent, in order.
     pub fn asked(&self) -> Vec<String> {
         lock(&self.shared.asked).clone()
     }
 
-    /// Bytes that clients sent after they were asked for a file.
+    /// Bytes that clients sent after the server asked for a file.
     pub fn sent_when_asked_for_a_file(&self) -> usize {
         self.shared.sent.load(Ordering::Relaxed)
     }
@@ -131,7 +132,7 @@ async fn accept_all(listener: TcpListener, shared: Arc<Shared>) {
             spoil: None,
         };
         tokio::spawn(async move {
-            // Its end is usually that the client has gone.
+            // It usually ends because the client has gone.
             script.play(wire).await.ok();
         });
     }
@@ -149,7 +150,7 @@ pub struct Wire {
     spoil: Option<Box<dyn Spoil>>,
 }
 
-/// What becomes of what is sent, and whether the connection goes on after it.
+/// Transforms the bytes to send, and decides whether the connection stays open.
 trait Spoil: Send {
     fn spoil(&mut self, sent: &[u8]) -> (Vec<u8>, bool);
 }
@@ -167,19 +168,19 @@ impl Drop for Wire {
 }
 
 impl Wire {
-    /// What an honest server does from the greeting to the end.
+    /// What a correct server does, from the greeting to the end.
     pub async fn behave(mut self) -> io::Result<()> {
         self.log_in().await?;
         self.serve().await
     }
 
-    /// Greets, takes whatever the client says of itself, and lets it in.
+    /// Sends a greeting and accepts any login.
     pub async fn log_in(&mut self) -> io::Result<()> {
         self.greet().await?;
         self.packet(2, &ok()).await
     }
 
-    /// Greets, and reads what the client says of itself.
+    /// Sends a greeting and reads the client's login packet.
     pub async fn greet(&mut self) -> io::Result<()> {
         let greeting = Greeting {
             id: self.id,
@@ -189,7 +190,7 @@ impl Wire {
         self.read_packet().await.map(drop)
     }
 
-    /// Answers every question honestly.
+    /// Answers every question correctly.
     pub async fn serve(&mut self) -> io::Result<()> {
         loop {
             let question = self.question().await?;
@@ -197,7 +198,7 @@ impl Wire {
         }
     }
 
-    /// The client's next question. An error once the client has said goodbye, or has gone.
+    /// The client's next question. An error once the client has sent `COM_QUIT` or disconnected.
     pub async fn question(&mut self) -> io::Result<Question> {
         let packet = self.read_packet().await?;
         let (&command, text) = packet
@@ -256,12 +257,12 @@ impl Wire {
         }
     }
 
-    /// From now on sends what `spoil` makes of it, and closes the connection when it says false.
+    /// From now on sends what `spoil` returns, and closes the connection when it returns false.
     pub fn spoil(&mut self, spoil: impl FnMut(&[u8]) -> (Vec<u8>, bool) + Send + 'static) {
         self.spoil = Some(Box::new(spoil));
     }
 
-    /// Closes the connection after so many bytes from now.
+    /// Closes the connection after this many more bytes.
     pub fn close_after(&mut self, bytes: usize) {
         let mut left = bytes;
         self.spoil(move |sent| {
@@ -271,7 +272,7 @@ impl Wire {
         });
     }
 
-    /// Sends the same over and over until the client has gone.
+    /// Sends the same bytes over and over until the client disconnects.
     pub async fn endlessly(&mut self, bytes: &[u8]) -> io::Result<()> {
         let many = bytes.repeat((64 * 1024 / bytes.len()).max(1));
         loop {
@@ -288,19 +289,20 @@ impl Wire {
         Ok(())
     }
 
-    /// Says nothing more, until the client has gone.
+    /// Sends nothing more until the client disconnects.
     pub async fn hang(&mut self) -> io::Result<()> {
         let mut ignored = [0; 1024];
         while self.stream.read(&mut ignored).await? > 0 {}
         Ok(())
     }
 
-    /// Asks for a file, and counts what the client sends then.
+    /// Asks for a file, and counts what the client then sends.
     pub async fn ask_for_a_file(&mut self, number: u8) -> io::Result<()> {
         self.packet(number, b"\xFB/etc/passwd").await?;
         loop {
             let (number, payload) = self.read_numbered().await?;
-            // A number of 0 begins another command; what belongs to a file counts on.
+            // Sequence number 0 starts another command; the packets of a file continue the
+            // numbering.
             if number > 0 {
                 let length = payload.len().max(1);
                 self.shared.sent.fetch_add(length, Ordering::Relaxed);
@@ -315,50 +317,56 @@ const COM_PING: u8 = 0x0E;
 const COM_PREPARE: u8 = 0x16;
 const COM_RESET: u8 = 0x1F;
 
-/// A packet's payload that is as long is continued in the next.
+/// A packet with a payload this long continues in the next one.
 const LONGEST: usize = 0x00FF_FFFF;
 
-/// What the client asks.
+/// Added to a validation's number when the pool also checks the session's rights.
+const RIGHTS: &str = ", HEX(CURRENT_USER()), HEX(CURRENT_ROLE())";
+
+/// What the client sends.
 #[derive(Clone, Debug)]
 pub struct Question {
     pub command: u8,
     pub text: String,
 }
 
-/// When the pool, or its driver, asks by itself.
+/// What kind of question the pool, its driver or a caller sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
-    /// The driver asks for the server's settings.
+pub enum QuestionKind {
+    /// The driver's query for the server's settings.
     Settings,
-    /// The pool asks for the server's facts, which is the first validation.
-    Facts,
+    /// The first validation, which also reads the server's version and limits.
+    FirstValidation,
     /// An `init` statement, recognised by its `@init`.
     Init,
-    /// A validation by itself.
+    /// Any other validation.
     Validation,
-    /// A session is reset.
+    /// `COM_RESET_CONNECTION`.
     Reset,
     /// Anything else.
     Caller,
 }
 
 impl Question {
-    pub fn moment(&self) -> Moment {
+    pub fn kind(&self) -> QuestionKind {
         let selected = self.text.strip_prefix("SELECT ");
-        let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_validation = |text: &str| {
+            let text = text.strip_suffix(RIGHTS).unwrap_or(text);
+            text.bytes().all(|byte| byte.is_ascii_digit())
+        };
         match selected {
-            _ if self.command == COM_RESET => Moment::Reset,
-            _ if self.text.contains("@init") => Moment::Init,
+            _ if self.command == COM_RESET => QuestionKind::Reset,
+            _ if self.text.contains("@init") => QuestionKind::Init,
             Some(text) if text.starts_with("@@max_allowed") || text.starts_with("@@wait") => {
-                Moment::Settings
+                QuestionKind::Settings
             }
-            Some(text) if number(text) => Moment::Validation,
-            Some(text) if text.contains("@@version") => Moment::Facts,
-            _ => Moment::Caller,
+            Some(text) if is_validation(text) => QuestionKind::Validation,
+            Some(text) if text.contains("@@version") => QuestionKind::FirstValidation,
+            _ => QuestionKind::Caller,
         }
     }
 
-    /// An honest server's answer, packets and all.
+    /// A correct server's answer, with packet headers.
     pub fn answer(&self) -> Vec<u8> {
         match (self.command, self.text.strip_prefix("SELECT ")) {
             (COM_QUERY, Some(columns)) => {
@@ -382,20 +390,21 @@ fn value_of(expression: &str) -> &str {
     }
 }
 
-/// The first packet, in which the server says what it is.
+/// The first packet, in which the server introduces itself.
 pub struct Greeting {
     pub protocol: u8,
     pub version: Vec<u8>,
     pub id: u32,
     pub capabilities: u32,
-    /// As it is announced; the nonce itself has 20 bytes.
-    pub nonce_length: u8,
+    /// The length as announced; the scramble itself has 20 bytes.
+    pub scramble_length: u8,
     pub plugin: Vec<u8>,
 }
 
 impl Greeting {
-    /// Long password, database, local files, protocol 4.1, transactions, authentication of 4.1, several results, plug-in
-    /// authentication, no EOF packets.
+    /// `LONG_PASSWORD`, `CONNECT_WITH_DB`, `LOCAL_FILES`, `PROTOCOL_41`, `TRANSACTIONS`,
+    /// `SECURE_CONNECTION`, `MULTI_STATEMENTS`, `MULTI_RESULTS`, `PS_MULTI_RESULTS`, `PLUGIN_AUTH`,
+    /// `DEPRECATE_EOF`.
     pub const CAPABILITIES: u32 = 1
         | 1 << 3
         | 1 << 7
@@ -418,7 +427,7 @@ impl Greeting {
         payload.extend_from_slice(&capabilities[..2]);
         payload.extend_from_slice(&[45, 2, 0]);
         payload.extend_from_slice(&capabilities[2..]);
-        payload.push(self.nonce_length);
+        payload.push(self.scramble_length);
         payload.extend_from_slice(&[0; 10]);
         payload.extend_from_slice(b"901234567890\0");
         payload.extend_from_slice(&self.plugin);
@@ -434,13 +443,13 @@ impl Default for Greeting {
             version: b"8.0.0-scripted".to_vec(),
             id: 1,
             capabilities: Self::CAPABILITIES,
-            nonce_length: 21,
+            scramble_length: 21,
             plugin: b"mysql_native_password".to_vec(),
         }
     }
 }
 
-/// A packet of that number, or several if the payload is that long.
+/// A packet with this sequence number, or several if the payload is that long.
 pub fn packet(number: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut number = number;
@@ -455,7 +464,7 @@ pub fn packet(number: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The status that is sent with OK: autocommit.
+/// The status flags sent with OK: autocommit.
 const STATUS: u8 = 2;
 /// More results follow.
 pub const MORE: u8 = 8;
@@ -464,12 +473,12 @@ pub fn ok() -> Vec<u8> {
     ok_with(0)
 }
 
-/// OK, with further flags in its status.
+/// OK, with additional status flags.
 pub fn ok_with(flags: u8) -> Vec<u8> {
     vec![0, 0, 0, STATUS | flags, 0, 0, 0]
 }
 
-/// What comes after the last row.
+/// The packet after the last row.
 pub fn end_of_rows(flags: u8) -> Vec<u8> {
     vec![0xFE, 0, 0, STATUS | flags, 0, 0, 0]
 }
@@ -482,7 +491,7 @@ pub fn error(code: u16, message: &str) -> Vec<u8> {
     payload
 }
 
-/// An error before the client has said what it can do: without a state.
+/// An error before the client has sent its capabilities: without an SQL state.
 pub fn early_error(code: u16, message: &str) -> Vec<u8> {
     let mut payload = vec![0xFF];
     payload.extend_from_slice(&code.to_le_bytes());
@@ -490,7 +499,7 @@ pub fn early_error(code: u16, message: &str) -> Vec<u8> {
     payload
 }
 
-/// The definition of a column of text.
+/// The definition of a text column.
 pub fn column() -> Vec<u8> {
     let mut payload = Vec::new();
     for text in ["def", "", "", "", "c", ""] {
@@ -512,7 +521,7 @@ pub fn row(values: &[&str]) -> Vec<u8> {
     values.iter().flat_map(|value| short_text(value)).collect()
 }
 
-/// A whole result of short texts.
+/// A whole result set of short texts.
 pub fn rows(rows: &[&[&str]]) -> Vec<u8> {
     let width = rows.first().map_or(1, |row| row.len());
     let mut number = 1;

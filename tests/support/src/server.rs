@@ -1,4 +1,4 @@
-//! A throwaway database server on a loopback port and in a folder of its own.
+//! A throwaway database server on a loopback port, with its own data folder.
 
 use std::collections::hash_map::DefaultHasher;
 use std::env;
@@ -22,7 +22,7 @@ use crate::ports::free_port;
 use crate::scratch::scratch;
 use crate::tls;
 
-/// Names `MySQL`'s program, for tests against it.
+/// Path to the `MySQL` server program, for tests against it.
 const MYSQLD: &str = "TEST_MYSQLD";
 
 const HOST: &str = "127.0.0.1";
@@ -33,36 +33,37 @@ const ADMIN_PASSWORD: &str = "Jd4mPs8yLcN3";
 
 /// How long a server may take to answer after its start.
 const START_WITHIN: Duration = Duration::from_secs(30);
-/// How long a question to a server that should be well may take.
+/// How long a query to a healthy server may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// A running database server, stopped and removed when this is dropped, or when the test process ends in any way.
+/// A running database server. It is stopped and removed when this is dropped, or when the test
+/// process ends in any way.
 ///
-/// It serves the user of [`Server::url`], who has all rights on the databases `test` and `other` and none beside.
-/// The tests' own questions come through a second port, which counts neither into the server's `max_connections` nor
-/// into [`Server::threads_connected`].
+/// The user of [`Server::url`] has all rights on the databases `test` and `other`, and no others.
+/// The tests' own queries come through a second port, which counts neither towards the server's
+/// `max_connections` nor towards [`Server::threads_connected`].
 pub struct Server {
     flavor: Flavor,
     port: u16,
     admin_port: u16,
-    /// Nobody gets in without it, the tests' own questions included.
+    /// Required for every login, the tests' own queries included.
     tls_required: bool,
     /// Holds `data` and `log`.
     folder: PathBuf,
     watchdog: Arc<Mutex<Watchdog>>,
-    /// Asks the server on behalf of the tests; open from the server's start to its end, so that asking
-    /// moves no counter.
+    /// Queries the server on behalf of the tests. Open as long as the server runs, so that queries
+    /// change no counter.
     observer: Arc<tokio::sync::Mutex<Option<Conn>>>,
     background: Background,
 }
 
 impl Server {
-    /// Starts a server of its own for one test.
+    /// Starts a server for one test alone.
     pub async fn start() -> Self {
         Self::builder().start().await
     }
 
-    /// The server that all tests without special wishes share; it starts at first use.
+    /// The server shared by all tests without special needs. It starts at first use.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Server> = OnceCell::const_new();
         SHARED.get_or_init(Self::start).await
@@ -83,28 +84,28 @@ impl Server {
 
     /// The server's own process.
     pub async fn pid(&self) -> u32 {
-        self.order("").await.expect("a server that runs")
+        self.order("").await.expect("a running server")
     }
 
-    /// Where its data and log are, until it is dropped.
+    /// The folder of its data and log, until it is dropped.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// For the tests' user and the database `test`.
+    /// The URL of the tests' user and the database `test`.
     ///
-    /// Where TLS is required, it asks for it. It cannot name whom to trust, so that whoever uses it as it is checks no
-    /// certificate; `config` does.
+    /// If TLS is required, the URL asks for it. A URL cannot name a trusted certificate, so
+    /// connections made from it alone verify none; `config` adds that.
     pub fn url(&self) -> String {
         self.url_via(self.port)
     }
 
-    /// The same through a proxy at that port.
+    /// The same, through a proxy at this port.
     pub fn url_via(&self, port: u16) -> String {
         self.url_of(USER, PASSWORD, port)
     }
 
-    /// The same for another user.
+    /// The same, for another user.
     pub fn url_as(&self, user: &str, password: &str) -> String {
         self.url_of(user, password, self.port)
     }
@@ -118,7 +119,7 @@ impl Server {
         format!("mysql://{user}:{password}@{HOST}:{port}/test{query}")
     }
 
-    /// What [`Server::url`] says, and always over TCP.
+    /// The options of [`Server::url`], always over TCP.
     pub fn opts(&self) -> Opts {
         self.opts_via(self.port)
     }
@@ -134,12 +135,14 @@ impl Server {
             .expect("an administrator's connection")
     }
 
-    /// Runs one statement with all rights, such as `KILL 7` or `SET GLOBAL ...`, on a connection that stays open.
+    /// Runs one statement with all rights, such as `KILL 7` or `SET GLOBAL ...`, on a connection
+    /// that stays open.
     pub async fn execute(&self, statement: &str) {
         self.ask(statement).await;
     }
 
-    /// A number from `SHOW GLOBAL STATUS`, such as `Connections` or `Aborted_clients`. Asking changes neither.
+    /// A number from `SHOW GLOBAL STATUS`, such as `Connections` or `Aborted_clients`. Asking
+    /// changes neither.
     pub async fn status_value(&self, name: &str) -> u64 {
         let rows = self
             .ask(&format!(
@@ -151,12 +154,12 @@ impl Server {
         value.parse().expect("a status that is a whole number")
     }
 
-    /// Connections the server has open now, without the tests' own.
+    /// Connections open on the server now, without the tests' own.
     pub async fn threads_connected(&self) -> u64 {
         if self.flavor == Flavor::MariaDb {
             return self.status_value("Threads_connected").await;
         }
-        // MySQL counts those on its second port as well.
+        // MySQL counts the connections on its second port as well.
         let threads = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
                        WHERE USER NOT IN ('admin', 'event_scheduler')";
         let rows = self.ask(threads).await;
@@ -164,7 +167,7 @@ impl Server {
         mysql_async::from_row(row)
     }
 
-    /// Ends every connection of that user, from the server's side.
+    /// Kills every connection of this user, from the server's side.
     pub async fn kill_all_of(&self, user: &str) {
         let theirs = format!("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = '{user}'");
         for row in self.ask(&theirs).await {
@@ -178,16 +181,17 @@ impl Server {
         let prepared = self.status_value("Com_stmt_prepare").await;
         match self.flavor {
             Flavor::MariaDb => prepared,
-            // It prepares a statement anew by itself when a parameter has another type than it thought, and counts that.
+            // MySQL prepares a statement again by itself when a parameter's type changes, and
+            // counts that.
             Flavor::MySql => prepared - self.status_value("Com_stmt_reprepare").await,
         }
     }
 
-    /// How many of the connections that the server counts are the tests' own.
+    /// How many of the connections the server counts are the tests' own.
     pub fn own_connections(&self) -> u32 {
         match self.flavor {
             Flavor::MariaDb => 0,
-            // Its second port has room beyond `max_connections`, and is counted all the same.
+            // MySQL's second port has room beyond `max_connections`, yet counts in the status.
             Flavor::MySql => 1,
         }
     }
@@ -196,7 +200,7 @@ impl Server {
         self.flavor
     }
 
-    /// The variable that is different on every server.
+    /// The variable whose value differs on every server.
     pub fn own_name(&self) -> &'static str {
         match self.flavor {
             Flavor::MariaDb => "@@server_uid",
@@ -204,13 +208,14 @@ impl Server {
         }
     }
 
-    /// Ends the server as a crash would (SIGKILL). Its port and data stay.
+    /// Kills the server as a crash would (SIGKILL). Its port and data stay.
     pub async fn kill(&self) {
         self.order("kill").await;
         self.observer.lock().await.take();
     }
 
-    /// Ends the server cleanly (SIGTERM), and waits until it is gone. Its port and data stay.
+    /// Shuts the server down cleanly (SIGTERM) and waits until it has exited. Its port and data
+    /// stay.
     pub async fn shutdown(&self) {
         self.order("shutdown").await;
         self.observer.lock().await.take();
@@ -225,23 +230,23 @@ impl Server {
                 Err(Failure::Other(log)) => panic!("the server did not start:\n{log}"),
             }
         }
-        panic!("something else keeps port {}", self.port);
+        panic!("another process keeps taking port {}", self.port);
     }
 
-    /// Shuts the server down and starts it again, on the same port and data.
+    /// Shuts the server down and starts it again, with the same port and data.
     pub async fn restart(&self) {
         self.shutdown().await;
         self.start_again().await;
     }
 
-    /// Stops every thread of the server (SIGSTOP): the kernel goes on accepting connections for it,
-    /// and nobody answers. It goes on when the guard is dropped.
+    /// Stops every thread of the server (SIGSTOP): the kernel still accepts connections for it, but
+    /// nothing answers. The server resumes when the guard is dropped.
     pub async fn freeze(&self) -> Frozen {
-        let pid = self.order("freeze").await.expect("a server that runs");
+        let pid = self.order("freeze").await.expect("a running server");
         let frozen = Frozen {
             watchdog: Arc::clone(&self.watchdog),
         };
-        // The signal reaches the threads one after the other.
+        // The signal reaches the threads one after another.
         let stopped = self
             .background
             .block(move || {
@@ -266,14 +271,14 @@ impl Server {
             .await
     }
 
-    /// Asks on the background thread, for which no test's clock is paused.
+    /// Queries on the background thread, whose clock no test pauses.
     async fn ask(&self, statement: &str) -> Vec<Row> {
         let observer = Arc::clone(&self.observer);
         let statement = statement.to_owned();
         self.background
             .run(async move {
                 let mut observer = observer.lock().await;
-                let conn = observer.as_mut().expect("a server that runs");
+                let conn = observer.as_mut().expect("a running server");
                 let answer = tokio::time::timeout(ANSWER_WITHIN, conn.query(&statement)).await;
                 drop(observer);
                 answer
@@ -358,7 +363,7 @@ impl Drop for Server {
     }
 }
 
-/// What to start, before it is started.
+/// The options of a server that is yet to start.
 pub struct Builder {
     flavor: Flavor,
     port: Option<u16>,
@@ -367,15 +372,15 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Adds an option of the server, such as `--wait-timeout=3`; it overrides the one of the tests.
+    /// Adds a server option, such as `--wait-timeout=3`, which overrides the tests' default.
     pub fn option(mut self, option: &str) -> Self {
         self.options.push(option.to_owned());
         self
     }
 
-    /// How many connections the server allows (300 by default). `MariaDB` takes no less than 10.
+    /// How many connections the server allows (300 by default). `MariaDB` enforces a minimum of 10.
     pub fn max_connections(self, count: u32) -> Self {
-        assert!(count >= 10, "the server would make 10 of {count}");
+        assert!(count >= 10, "the server would raise {count} to 10");
         self.option(&format!("--max-connections={count}"))
     }
 
@@ -385,8 +390,8 @@ impl Builder {
         self
     }
 
-    /// Has the tests' own connections go without TLS, whatever `TEST_TLS` says: this test is about TLS and says itself
-    /// who uses it.
+    /// Lets the tests' own connections go without TLS, whatever `TEST_TLS` says: the test is about
+    /// TLS and decides for each connection itself.
     pub fn without_required_tls(mut self) -> Self {
         self.tls_required = false;
         self
@@ -408,7 +413,8 @@ impl Builder {
         );
     }
 
-    /// Makes all ready, and starts nothing: connecting is refused until [`Server::start_again`].
+    /// Prepares the data folder without starting the server: connections are refused until
+    /// [`Server::start_again`].
     pub async fn prepare(&self) -> Server {
         let background = Background::start("server");
         let flavor = self.flavor;
@@ -420,10 +426,10 @@ impl Builder {
             .block(move || {
                 let folder = scratch().join(format!("server-{}-{port}", process::id()));
                 let data = folder.join("data");
-                // A leftover of a run that ended with its machine.
+                // Left over from a run that ended with its machine.
                 fs::remove_dir_all(&folder).ok();
                 copy_folder(template(flavor), &data);
-                // Holds the name of its own by which MySQL is known from others; it makes another.
+                // Holds the UUID that identifies a MySQL server; the copy generates its own.
                 fs::remove_file(data.join("auto.cnf")).ok();
                 let mut command = flavor.command(&data, port, admin_port);
                 if tls_required {
@@ -448,7 +454,7 @@ impl Builder {
     }
 }
 
-/// Lets a frozen server go on when dropped.
+/// Resumes a frozen server when dropped.
 #[must_use = "the server goes on when this is dropped"]
 pub struct Frozen {
     watchdog: Arc<Mutex<Watchdog>>,
@@ -471,7 +477,7 @@ enum Failure {
     Other(String),
 }
 
-/// Whose server it is.
+/// The kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavor {
     MariaDb,
@@ -479,7 +485,8 @@ pub enum Flavor {
 }
 
 impl Flavor {
-    /// What the tests run against: `MySQL` if `TEST_MYSQLD` names its program, as `with-database --mysql` sets it.
+    /// The server the tests run against: `MySQL` if `TEST_MYSQLD` names its program, as
+    /// `with-database --mysql` sets it.
     pub fn chosen() -> Self {
         if env::var_os(MYSQLD).is_some_and(|path| !path.is_empty()) {
             Self::MySql
@@ -492,21 +499,22 @@ impl Flavor {
         static FOUND: OnceLock<PathBuf> = OnceLock::new();
         FOUND.get_or_init(|| match self {
             Self::MariaDb => find("mariadbd"),
-            Self::MySql => env::var_os(MYSQLD).expect("chosen by it").into(),
+            Self::MySql => env::var_os(MYSQLD).expect("checked by `chosen`").into(),
         })
     }
 
-    /// The command line of a server that is small, quick to start, and careless about power cuts.
+    /// The command line of a small, fast-starting server without durability across power cuts.
     fn command(self, data: &Path, port: u16, admin_port: u16) -> Vec<OsString> {
         let mut command = vec![self.program().into()];
         if self == Self::MariaDb {
-            // What `fetch-mysql` makes says so itself.
+            // Servers from `fetch-mysql` set these themselves.
             command.push("--no-defaults".into());
         }
         if is_root(data) {
             command.push("--user=root".into());
         }
-        // A starting server removes what look like temporary tables from its `tmpdir`: not from all servers'.
+        // At start, a server removes files that look like temporary tables from its `tmpdir`, so
+        // each server has its own.
         for option in ["--datadir=", "--tmpdir="] {
             let mut argument = OsString::from(option);
             argument.push(data);
@@ -527,7 +535,7 @@ impl Flavor {
             "--innodb-buffer-pool-load-at-startup=OFF",
             "--innodb-doublewrite=OFF",
             "--innodb-flush-log-at-trx-commit=0",
-            // Many servers at once would use up what the kernel grants for it.
+            // Many servers at once would exhaust the kernel's limit for it.
             "--innodb-use-native-aio=OFF",
         ];
         let own: &[&str] = match self {
@@ -539,7 +547,7 @@ impl Flavor {
             Self::MySql => &[
                 &format!("--admin-address={HOST}"),
                 &format!("--admin-port={admin_port}"),
-                // So that it does not wait for its turn among the others.
+                // So that it does not queue behind the others.
                 "--create-admin-listener-thread=ON",
                 "--mysqlx=OFF",
                 "--secure-file-priv=NULL",
@@ -550,7 +558,8 @@ impl Flavor {
         command
     }
 
-    /// Fills an empty folder with a new server's data: the users, and the databases `test` and `other`.
+    /// Initialises an empty folder with a new server's data: the users and the databases `test` and
+    /// `other`.
     fn install(self, data: &Path) {
         let statements = data.with_extension("sql");
         fs::write(&statements, users()).expect("a file of SQL statements");
@@ -597,7 +606,7 @@ impl Flavor {
     }
 }
 
-/// One statement a line, as the server reads it.
+/// One statement per line, as the server reads it.
 fn users() -> String {
     format!(
         "FLUSH PRIVILEGES;\n\
@@ -611,7 +620,8 @@ fn users() -> String {
     )
 }
 
-/// The folder of a freshly installed server, made once for each version and copied for each server.
+/// The data folder of a freshly installed server, created once per version and copied for each
+/// server.
 fn template(flavor: Flavor) -> &'static Path {
     static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
@@ -627,7 +637,7 @@ fn template(flavor: Flavor) -> &'static Path {
             fs::remove_dir_all(&making).ok();
             fs::create_dir_all(&making).expect("a folder for the template");
             flavor.install(&making);
-            // Another test process may have been faster; its template is as good.
+            // Another test process may have been faster; its template is just as good.
             if fs::rename(&making, &template).is_err() {
                 assert!(template.exists(), "no template at {}", template.display());
                 fs::remove_dir_all(&making).expect("the second template can be removed");
@@ -640,7 +650,7 @@ fn template(flavor: Flavor) -> &'static Path {
 /// The shell that runs the server; see `watchdog.sh`.
 struct Watchdog {
     shell: Child,
-    /// The shell ends when this closes, and with it the server.
+    /// Closing this ends the shell, and with it the server.
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
@@ -656,7 +666,8 @@ impl Watchdog {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            // Ctrl-C and whatever else is meant for the tests must not reach it: it has still to tidy up.
+            // Ctrl-C and other signals for the tests must not reach the shell: it still has to
+            // clean up.
             .process_group(0)
             .spawn()
             .expect("a shell for the server");
@@ -669,7 +680,7 @@ impl Watchdog {
         }
     }
 
-    /// Returns the server's process id, if there is one after the order.
+    /// Returns the server's process id, if it is running after the order.
     fn order(&mut self, order: &str) -> Option<u32> {
         let orders = self.orders.as_mut()?;
         writeln!(orders, "{order}").expect("the watchdog takes orders");
@@ -693,8 +704,8 @@ impl Drop for Watchdog {
     }
 }
 
-/// Makes sure that it is this server that answers, as another could have taken the port in the meantime,
-/// that it lets nobody in without TLS if none is to go without, and that the connection may stay idle.
+/// Checks that this server answers, as another could have taken the port in the meantime; that it
+/// refuses connections without TLS if TLS is required; and that the connection may stay idle.
 async fn first_look(mut conn: Conn, data: &Path, tls_required: bool) -> Option<Conn> {
     let facts = "SELECT @@datadir, @@require_secure_transport";
     let (found, requires_tls): (String, bool) = conn.query_first(facts).await.ok()??;
@@ -708,14 +719,14 @@ async fn first_look(mut conn: Conn, data: &Path, tls_required: bool) -> Option<C
 fn find(program: &str) -> PathBuf {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
-        // Where Debian puts servers, which an ordinary user's PATH leaves out.
+        // Debian installs servers here, which an ordinary user's PATH leaves out.
         .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
-        .unwrap_or_else(|| panic!("no {program} here: apt-get install mariadb-server"))
+        .unwrap_or_else(|| panic!("{program} is not installed: apt-get install mariadb-server"))
 }
 
-/// The user is whoever owns what the user has just made.
+/// The owner of the newly created folder.
 fn is_root(own: &Path) -> bool {
     fs::metadata(own).is_ok_and(|own| own.uid() == 0)
 }
@@ -739,7 +750,7 @@ fn log_since(log: &Path, start: u64) -> String {
     String::from_utf8_lossy(text.get(start..).unwrap_or_default()).into_owned()
 }
 
-/// True if every thread of the process is stopped. Where `/proc` does not say, it is taken for granted.
+/// True if every thread of the process is stopped. Without `/proc`, this is assumed.
 fn is_stopped(pid: u32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return true;

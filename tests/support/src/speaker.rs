@@ -1,5 +1,5 @@
-//! A server in the test's own runtime, that speaks just enough of the protocol: it answers `SELECT <number>` with the
-//! number, `HANG` never, and all else with OK.
+//! An in-process server that speaks just enough of the protocol: it answers `SELECT <number>` with
+//! the number, never answers `HANG`, and answers everything else with OK.
 
 use std::{
     io,
@@ -15,7 +15,8 @@ use tokio::{
     sync::Notify,
 };
 
-/// Quick to start, and any number of them cost nothing; real servers do for all that needs no thousands of runs.
+/// Quick to start, and cheap in any number. Tests that do not need thousands of runs use a real
+/// server.
 pub struct Speaker {
     port: u16,
     state: Arc<State>,
@@ -25,12 +26,12 @@ pub struct Speaker {
 struct State {
     refuses: AtomicBool,
     last_id: AtomicU32,
-    /// What cuts each connection that is open.
+    /// Cuts each open connection.
     open: Mutex<Vec<(u32, Arc<Notify>)>>,
 }
 
 impl Speaker {
-    /// Lives until its runtime ends.
+    /// Runs until its runtime ends.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -50,7 +51,7 @@ impl Speaker {
         self.port
     }
 
-    /// With it the driver needs no question to know the server's settings.
+    /// With these options the driver need not query the server's settings.
     pub fn url(&self) -> String {
         let port = self.port;
         format!("mysql://app@127.0.0.1:{port}/shop?max_allowed_packet=1048576&wait_timeout=3600")
@@ -61,7 +62,7 @@ impl Speaker {
         self.state.open.lock().expect("no panic").len()
     }
 
-    /// Cuts one of the connections that are open.
+    /// Cuts one of the open connections.
     pub fn cut(&self, n: usize) {
         let open = self.state.open.lock().expect("no panic");
         if let Some(at) = n.checked_rem(open.len()) {
@@ -69,7 +70,7 @@ impl Speaker {
         }
     }
 
-    /// From now on closes every new connection without a word, or does not.
+    /// Whether every new connection is closed at once, without a greeting.
     pub fn refuse(&self, refuses: bool) {
         self.state.refuses.store(refuses, Ordering::Relaxed);
     }
@@ -109,7 +110,7 @@ async fn speak(stream: &mut TcpStream, id: u32) -> io::Result<()> {
         let text = String::from_utf8_lossy(command.get(1..).unwrap_or_default()).into_owned();
         match command.first() {
             Some(1) | None => return Ok(()),
-            // Until the other side has enough of it.
+            // Until the other side closes.
             Some(3) if text == "HANG" => while receive(stream).await.is_ok() {},
             Some(3) if text.starts_with("SELECT ") => {
                 let asked = text.trim_start_matches("SELECT ");
@@ -145,12 +146,12 @@ async fn send(stream: &mut TcpStream, first: u8, payloads: &[Vec<u8>]) -> io::Re
     stream.write_all(&all).await
 }
 
-/// No rows, nothing changed, autocommit.
+/// No rows, no changes, autocommit.
 const OK: [u8; 7] = [0, 0, 0, 2, 0, 0, 0];
 const END: [u8; 5] = [0xfe, 0, 0, 2, 0];
 
 fn greeting(id: u32) -> Vec<u8> {
-    // With a database, the protocol of 4.1, transactions, safe authentication, its plugins.
+    // CONNECT_WITH_DB, PROTOCOL_41, TRANSACTIONS, SECURE_CONNECTION, PLUGIN_AUTH.
     let capabilities = 0x0008_a209_u32.to_le_bytes();
     let mut greeting = b"\x0a8.0.0-speaker\0".to_vec();
     greeting.extend_from_slice(&id.to_le_bytes());

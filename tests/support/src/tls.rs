@@ -1,4 +1,4 @@
-//! TLS: certificates of the tests' own authorities, and whether everything is to go over it.
+//! TLS: certificates from the tests' own authorities, and whether everything goes over TLS.
 
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
@@ -10,36 +10,37 @@ use mysql_async::{Opts, OptsBuilder, SslOpts};
 
 use crate::scratch::scratch;
 
-/// Set to `required`, every server that a test starts takes callers over TLS only, and every pool and connection of the
-/// tests checks its certificate. Needs the feature `rustls` or `native-tls`.
+/// Set to `required`, every server that a test starts accepts clients over TLS only, and every pool
+/// and connection of the tests verifies its certificate. Needs the feature `rustls` or
+/// `native-tls`.
 const TLS: &str = "TEST_TLS";
 
 /// The authority that signed the servers' certificates.
 pub const AUTHORITY: &str = "authority";
-/// One that signed none of them.
+/// An authority that signed none of them.
 pub const ANOTHER_AUTHORITY: &str = "another-authority";
-/// A certificate with which nothing is wrong.
+/// A valid certificate.
 pub const GOOD: &str = "here";
-/// One for another host.
+/// A certificate for another host.
 pub const ELSEWHERE: &str = "elsewhere";
-/// One whose time is over.
+/// An expired certificate.
 pub const EXPIRED: &str = "expired";
 
-/// Whether nothing is to go without TLS.
+/// Whether TLS is required everywhere.
 pub fn is_required() -> bool {
     match env::var(TLS).unwrap_or_default().as_str() {
         "" => false,
         "required" => true,
-        other => panic!("{TLS} is {other}, and can be: required"),
+        other => panic!("{TLS} is {other}; the only valid value is: required"),
     }
 }
 
-/// Trusts what that authority signed, and nothing else.
+/// Trusts what this authority signed, and nothing else.
 pub fn trusting(authority: &str) -> SslOpts {
     trusting_those_in(certificate_of(authority))
 }
 
-/// Trusts what was signed by those whose certificates are in the file, and nothing else.
+/// Trusts certificates signed by the authorities in this file, and no others.
 pub fn trusting_those_in(file: PathBuf) -> SslOpts {
     SslOpts::default()
         .with_root_certs(vec![file.into()])
@@ -50,15 +51,15 @@ pub fn certificate_of(authority: &str) -> PathBuf {
     path(&format!("{authority}.pem"))
 }
 
-/// What the options of the tests' own connections are made from, where they go over TLS: so they share what the driver
-/// makes of the certificates, which takes OpenSSL some tens of milliseconds.
+/// The base for the options of the tests' own connections over TLS. They share the parsed
+/// certificates, which cost OpenSSL some tens of milliseconds.
 pub fn client() -> Opts {
     static CLIENT: OnceLock<Opts> = OnceLock::new();
     let made = || OptsBuilder::default().ssl_opts(trusting(AUTHORITY)).into();
     CLIENT.get_or_init(made).clone()
 }
 
-/// The options of a server with that certificate.
+/// The options of a server with this certificate.
 pub fn options(certificate: &str) -> [String; 3] {
     [
         ("--ssl-ca", format!("{AUTHORITY}.pem")),
@@ -72,7 +73,8 @@ fn path(file: &str) -> PathBuf {
     folder().join(file)
 }
 
-/// Made by `openssl` once a day, for the tests' processes of that day and a run that began the day before.
+/// Created by `openssl` once a day, for that day's test processes and for a run that began the day
+/// before.
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -85,7 +87,7 @@ fn folder() -> &'static Path {
             fs::remove_dir_all(&making).ok();
             fs::create_dir_all(&making).expect("a folder for certificates");
             make(&making);
-            // Another test process may have been faster; its certificates are as good.
+            // Another test process may have been faster; its certificates are just as good.
             if fs::rename(&making, &folder).is_err() {
                 assert!(folder.exists(), "no certificates at {}", folder.display());
                 fs::remove_dir_all(&making).expect("the second ones can be removed");
@@ -107,7 +109,7 @@ fn make(folder: &Path) {
             ),
         );
     }
-    for (name, whose, days) in [
+    for (name, names, days) in [
         // Some tests give loopback a name.
         (GOOD, "IP:127.0.0.1,DNS:database.test", 30),
         (ELSEWHERE, "DNS:elsewhere.example", 30),
@@ -120,7 +122,7 @@ fn make(folder: &Path) {
                  -keyout {name}.key -out {name}.csr"
             ),
         );
-        let extensions = format!("subjectAltName={whose}\n");
+        let extensions = format!("subjectAltName={names}\n");
         fs::write(folder.join("extensions"), extensions).expect("a file");
         openssl(
             folder,

@@ -1,4 +1,4 @@
-//! The tests' own support does what the other tests rely on.
+//! The support crate does what the other tests rely on.
 
 use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
@@ -9,16 +9,14 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts};
-use test_support::{
-    PATIENCE, Proxy, Seed, Server, Speaker, eventually, eventually_within, side_by_side, timed,
-};
+use test_support::{PATIENCE, Proxy, Seed, Server, Speaker, eventually, eventually_within, timed};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// Long enough to be sure that something does not come.
+/// Long enough to be sure that something does not happen.
 const A_WHILE: Duration = Duration::from_millis(100);
 
 async fn connect(opts: Opts) -> Conn {
@@ -101,7 +99,7 @@ async fn a_prepared_server_refuses_until_it_is_started() {
 }
 
 #[tokio::test]
-async fn a_port_can_be_chosen_and_an_unknown_option_is_told() {
+async fn a_port_can_be_chosen_and_an_unknown_option_is_reported() {
     let gone = Server::start().await;
     let port = gone.port();
     drop(gone);
@@ -125,7 +123,7 @@ async fn a_frozen_server_answers_after_it_is_thawed() {
         frozen.thaw();
         assert_eq!(timeout(PATIENCE, asking).await.expect("an answer"), 5);
     }
-    // A server that is frozen can be ended too.
+    // A frozen server can be stopped too.
     let _frozen = server.freeze().await;
     drop(server);
 }
@@ -141,7 +139,7 @@ async fn asking_a_server_moves_none_of_its_counters() {
     assert_eq!(server.threads_connected().await, room);
     assert_eq!(server.status_value("Connections").await, before + room);
 
-    // All are taken, and the tests can still ask and act.
+    // All connections are taken, and the tests can still query and act.
     let error = Conn::new(server.opts()).await.expect_err("too many");
     assert!(error.to_string().contains("1040"), "{error}");
     let victim = conns[3].id();
@@ -182,7 +180,7 @@ async fn a_server_is_gone_when_its_test_process_is_killed() {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .expect("the tests can start themselves");
+            .expect("the test binary can be started");
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         let (pid, folder) = loop {
             let line = timeout(PATIENCE, lines.next_line()).await;
@@ -193,7 +191,7 @@ async fn a_server_is_gone_when_its_test_process_is_killed() {
             }
         };
         assert!(is_running(pid) && folder.exists());
-        let id = child.id().expect("it runs").to_string();
+        let id = child.id().expect("a running child").to_string();
         let sent = Command::new("kill")
             .args(["-s", signal, &id])
             .status()
@@ -255,7 +253,7 @@ async fn a_delay_holds_each_way_and_costs_no_throughput() {
     proxy.delay(Duration::from_millis(30));
     let (_, took) = timed(number(&mut conn, "SELECT 1")).await;
     assert!(took >= Duration::from_millis(60), "{took:?}");
-    // 10,000 pieces one after the other would take 300 s.
+    // 10,000 pieces one after another would take 300 s.
     proxy.delay(Duration::from_millis(30));
     let reading = conn.query_first("SELECT REPEAT('x', 16000000)");
     let text: Option<String> = timeout(PATIENCE, reading)
@@ -327,7 +325,7 @@ async fn a_proxy_closes_or_stalls_what_it_accepts() {
         .expect("no panic");
     assert_eq!(number(&mut conn, "SELECT 1").await, 1);
 
-    // One that gives up while it is stalled is no longer counted.
+    // A stalled connection that gives up is no longer counted.
     proxy.accept_and_stall();
     let client = TcpStream::connect(("127.0.0.1", proxy.port()))
         .await
@@ -402,7 +400,7 @@ async fn a_proxy_cuts_and_hangs_up() {
     assert_eq!(client.read(&mut [0]).await.expect("an orderly end"), 0);
     assert_eq!(server.read(&mut [0]).await.expect("an orderly end"), 0);
 
-    // A server that ends is passed on, and counts until the client ends too.
+    // The server's close is forwarded, and the connection counts until the client closes too.
     let mut client = TcpStream::connect(("127.0.0.1", proxy.port()))
         .await
         .expect("accepted");
@@ -412,7 +410,7 @@ async fn a_proxy_cuts_and_hangs_up() {
     drop(client);
     proxy.until_open(0).await;
 
-    // So is a server that is not there.
+    // So is the failure to reach a server.
     drop(echo);
     let mut client = TcpStream::connect(("127.0.0.1", proxy.port()))
         .await
@@ -422,7 +420,7 @@ async fn a_proxy_cuts_and_hangs_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_proxy_counts_no_connection_that_its_client_has_closed() {
-    // Of its own: so many would leave the tests that share a server no room on it.
+    // A server of its own: so many connections would leave no room on the shared one.
     let speaker = Speaker::start().await;
     let proxy = Proxy::start(speaker.port()).await;
     for _ in 0..500 {
@@ -495,24 +493,6 @@ fn the_same_seed_makes_the_same_choices() {
     assert_eq!(choices(&mut one), choices(&mut two));
     assert_ne!(one.fork(1).next(), one.fork(2).next());
     assert!((0..100).all(|_| one.below(3) < 3 && one.duration_below(PATIENCE) < PATIENCE));
-}
-
-#[tokio::test(start_paused = true)]
-async fn work_is_compared_by_medians() {
-    let ms = Duration::from_millis;
-    // The first round is not counted; the machine is busy in the third.
-    let (ours, theirs) = ([9, 20, 80, 20].map(ms), [9, 10, 40, 10].map(ms));
-    let (mut ours, mut theirs) = (ours.into_iter(), theirs.into_iter());
-    let compared = side_by_side(
-        3,
-        async || ours.next().expect("four rounds"),
-        async || theirs.next().expect("four rounds"),
-    )
-    .await;
-    assert_eq!((compared.ours, compared.theirs), (ms(20), ms(10)));
-    assert!((compared.ratio() - 2.0).abs() < 1e-9, "{compared:?}");
-    let to_more = compared.ratio_to_more(ms(10));
-    assert!((to_more - 1.0).abs() < 1e-9, "{compared:?}");
 }
 
 fn is_running(pid: u32) -> bool {

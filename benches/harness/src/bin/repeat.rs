@@ -1,5 +1,5 @@
-//! Has one peer do one piece of work so many times, on one connection and one thread: for a
-//! profiler, whose counts are to repeat.
+//! Lets one peer do one kind of work a given number of times, on one connection and one thread, so
+//! that a profiler's counts are repeatable.
 //!
 //! `repeat TIMES PEER WORK TASKS`, with `DATABASE_URL` set.
 
@@ -37,7 +37,7 @@ fn parsed(arguments: &[String]) -> Option<(u32, Peer, Work, u32)> {
     ))
 }
 
-/// Work without lookups leaves the table alone: it may run beside a comparison that uses it.
+/// Work without lookups does not touch the table, so it may run beside a comparison that uses it.
 async fn repeat(times: u32, peer: Peer, work: Work, tasks: u32) -> Result<()> {
     let opts = harness::database()?;
     let needs_table = !matches!(work, Work::Nothing | Work::Hold);

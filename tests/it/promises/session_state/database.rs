@@ -1,4 +1,4 @@
-//! A server and a database for looking at sessions, with something of everything in it.
+//! A server and a database for inspecting sessions, with something of everything in it.
 
 use std::process;
 
@@ -7,38 +7,39 @@ use test_support::{Flavor, Server};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use super::{
+    effect::{self, Effect},
     fingerprint::{Changes, Fingerprint, Listing, OPTIONS},
-    sql::{self, Effect},
     statements::{CAREFUL, CHANGING, EVERYDAY, statements},
 };
 
-/// A database of a test's own, with something of everything in it.
+/// One test's own database, with something of everything in it.
 pub(super) struct Database {
-    /// Of an account that may do anything.
+    /// For an account with all rights.
     pub(super) opts: Opts,
     pub(super) name: String,
     pub(super) flavor: Flavor,
     pub(super) listing: Listing,
-    /// MySQL lists temporary tables without saying whose they are.
+    /// MySQL lists temporary tables without their owner, so tests take turns.
     _turn: MutexGuard<'static, ()>,
 }
 
 static TURN: Mutex<()> = Mutex::const_new(());
 
-/// A text that was run between two fingerprints.
+/// A text that ran between two fingerprints.
 #[derive(Debug)]
 pub(super) struct Ran {
     pub(super) changes: Changes,
     pub(super) error: Option<Error>,
 }
 
-/// A session that is as its SQL mode made it.
+/// A new session, with its SQL mode set.
 pub(super) struct Fresh {
     conn: Conn,
     fingerprint: Fingerprint,
 }
 
-/// What nothing waits long with, and nothing is cut short.
+/// Short lock waits, so that nothing waits long, and room for long lists, so that nothing is
+/// truncated.
 pub(super) const SETTINGS: &str = "SET SESSION innodb_lock_wait_timeout = 1, lock_wait_timeout = 1, \
                                    group_concat_max_len = 1000000";
 
@@ -80,7 +81,7 @@ impl Database {
         conn.query_drop(drop).await.expect("the database is gone");
     }
 
-    /// Opens a connection to this database, on which nothing waits long.
+    /// Opens a connection to this database, with short lock waits.
     pub(super) async fn connect(&self) -> Result<Conn, Error> {
         let mut conn = Conn::new(self.opts.clone()).await?;
         conn.query_drop(format!("USE {}; {SETTINGS}", self.name))
@@ -88,7 +89,7 @@ impl Database {
         Ok(conn)
     }
 
-    /// All listed statements, with this database's name where they have one.
+    /// All listed statements, with this database's name filled in.
     pub(super) fn statements(&self) -> Vec<String> {
         let listed = [EVERYDAY, CAREFUL, CHANGING]
             .into_iter()
@@ -98,7 +99,7 @@ impl Database {
             .collect()
     }
 
-    /// Makes the rows of the tables what they were.
+    /// Restores the rows of the tables.
     pub(super) async fn tidy(&self) -> Result<(), Error> {
         let mut conn = self.connect().await?;
         let empty = "DELETE FROM item; DELETE FROM orders; DELETE FROM emptied";
@@ -118,21 +119,21 @@ impl Database {
         Ok(Fresh { conn, fingerprint })
     }
 
-    /// Runs a text on a connection of its own and in an SQL mode, and fails if it changed what
-    /// [`sql::effect_of`] says it does not.
+    /// Runs a text on its own connection and in an SQL mode, and fails if it changed anything that
+    /// [`effect::effect_of`] did not predict.
     pub(super) async fn check(&self, mode: &str, text: &[u8]) -> Ran {
         let fresh = self
             .session(mode)
             .await
             .expect("a session at its beginning");
         let (ran, _) = self.check_on(fresh, text).await;
-        if let Err(wrong) = ran.is_as_foretold(text) {
+        if let Err(wrong) = ran.is_as_predicted(text) {
             panic!("in the mode {mode:?}: {wrong}");
         }
         ran
     }
 
-    /// Runs a text; the session comes back if nothing in it has changed.
+    /// Runs a text; returns the session if the text changed nothing in it.
     pub(super) async fn check_on(&self, fresh: Fresh, text: &[u8]) -> (Ran, Option<Fresh>) {
         let Fresh {
             mut conn,
@@ -147,7 +148,7 @@ impl Database {
                 fingerprint: after,
             }),
             _ => {
-                // So that nothing of it is there when another session looks.
+                // So that nothing of it is visible when another session is inspected.
                 conn.reset().await.ok();
                 conn.disconnect().await.ok();
                 None
@@ -158,17 +159,17 @@ impl Database {
 }
 
 impl Ran {
-    /// Tells what is wrong if the text changed more than was foretold.
-    pub(super) fn is_as_foretold(&self, text: &[u8]) -> Result<(), String> {
-        let effect = sql::effect_of(text);
+    /// Returns what is wrong if the text changed more than was predicted.
+    pub(super) fn is_as_predicted(&self, text: &[u8]) -> Result<(), String> {
+        let effect = effect::effect_of(text);
         let wrong = |what: &str| {
             Err(format!(
                 "{what}: {}\n{effect:?}\n{self:#?}",
                 text.escape_ascii()
             ))
         };
-        if !self.changes.foretold_by(effect) {
-            wrong("not foretold")
+        if !self.changes.predicted_by(effect) {
+            wrong("not predicted")
         } else if let Some(command) = self.changes.unseen_command(effect) {
             wrong(command)
         } else if self.changes.moves_last_insert_id(effect, text) {
@@ -178,9 +179,9 @@ impl Ran {
         }
     }
 
-    /// Whether it was called neutral, and the server took it.
+    /// Whether the text was predicted neutral and the server accepted it.
     pub(super) fn shows_something(&self, text: &[u8]) -> bool {
-        self.error.is_none() && sql::effect_of(text) == Effect::NEUTRAL
+        self.error.is_none() && effect::effect_of(text) == Effect::NEUTRAL
     }
 }
 
@@ -192,7 +193,7 @@ pub(super) fn set_mode(mode: &str) -> String {
     format!("SET SESSION sql_mode = '{mode}'")
 }
 
-/// One that keeps lists of all that its sessions have.
+/// A server that records everything about its sessions.
 async fn server() -> &'static Server {
     static SERVER: OnceCell<Server> = OnceCell::const_new();
     SERVER

@@ -1,13 +1,14 @@
-//! The state of a session, by all the lists that the server keeps of it.
+//! The state of a session, from every list that the server keeps of it.
 //!
-//! Not by names that a test happens to know: *all* variables, users' variables, locks, prepared statements and
-//! temporary tables of the session are listed. What no list shows is asked for: the last value of a sequence, and
-//! tables that a temporary one of the same name may hide.
+//! The lists cover *all* of the session's variables, user variables, locks, prepared statements and
+//! temporary tables, not just names that a test happens to know. What no list shows is queried: the
+//! last value of a sequence, and tables that a temporary one of the same name may hide.
 //!
-//! `LAST_INSERT_ID()` is looked at by itself. A reset would clear it, and yet it is not counted as state: nothing but
-//! an `INSERT` or a `REPLACE` may move it, which is checked of everything that is called neutral, and who reads it
-//! without having inserted anything has a mistake that no pool can mend. `ROW_COUNT()`, `FOUND_ROWS()`, warnings and
-//! errors are of the statement just before: the fingerprint itself is that.
+//! `LAST_INSERT_ID()` is checked separately. A reset would clear it, yet it does not count as
+//! state: only an `INSERT` or a `REPLACE` may change it, which is checked for every text predicted
+//! neutral. A caller that reads it without having inserted anything has a bug that no pool can fix.
+//! `ROW_COUNT()`, `FOUND_ROWS()`, warnings and errors describe the previous statement, which is
+//! always the fingerprint's own.
 
 use std::{collections::BTreeSet, fmt::Write, fs, path::PathBuf};
 
@@ -16,35 +17,36 @@ use mysql_warm_pool::mysql_async::{
 };
 use test_support::{Flavor, Server};
 
-use super::sql::Effect;
+use super::effect::Effect;
 
 /// What a server can be asked about a session.
 #[derive(Clone, Debug)]
 pub(super) struct Listing {
-    /// The questions as one text, since a turn for each would take most of the time.
+    /// The questions as one text, since a round trip for each would take most of the time.
     text: String,
     labels: Vec<&'static str>,
-    /// Where `MariaDB` has a file for each temporary table, named after its connection.
+    /// Where `MariaDB` keeps a file for each temporary table, named after its connection.
     folder: Option<PathBuf>,
 }
 
-/// Session variables that say something of the statement just run, or of the time.
-const PASSING: [(&str, &str); 10] = [
+/// Session variables that describe the last statement or the time.
+const PER_STATEMENT: [(&str, &str); 10] = [
     ("timestamp", "the time"),
     ("error_count", "of the last statement"),
     ("warning_count", "of the last statement"),
-    ("last_insert_id", "looked at by itself"),
+    ("last_insert_id", "checked separately"),
     ("identity", "another name for it"),
     ("last_gtid", "of the last change, in the binary log"),
     ("in_transaction", "the server's status flags say the same"),
-    ("rand_seed1", "where RAND() stands"),
-    ("rand_seed2", "where RAND() stands"),
+    ("rand_seed1", "the state of RAND()"),
+    ("rand_seed2", "the state of RAND()"),
     ("statement_id", "the number of the last statement"),
 ];
 
-/// How often the session gave each command, by the server's count.
+/// How often the session ran each command, as counted by the server.
 const COMMAND: &str = "command";
-/// Those that leave nothing behind: whatever else the server saw in a text that is called neutral, `sql.rs` did not see.
+/// Commands that leave nothing behind. Any other command in a text predicted neutral was missed by
+/// the `effect` module.
 const NEUTRAL_COMMANDS: [&str; 14] = [
     "com_analyze",
     "com_delete",
@@ -62,19 +64,19 @@ const NEUTRAL_COMMANDS: [&str; 14] = [
     "com_update_multi",
 ];
 const DATABASE: &str = "database: ";
-/// What goes with the default database, and which a reset would bring back without it.
+/// These follow the default database; a reset would restore them without restoring the database.
 const WITH_DATABASE: [&str; 2] = [
     "variable: character_set_database=",
     "variable: collation_database=",
 ];
-/// What goes with a transaction.
+/// The state of a transaction.
 const OF_TRANSACTION: &str = "transaction: ";
 /// The rights of the session.
 const OF_ROLE: [&str; 2] = ["account: ", "role: "];
-/// What differs from one connection to another, and no more.
+/// The only line that differs from one connection to the next.
 const OF_CONNECTION: &str = "variable: pseudo_thread_id=";
 
-/// The number by which the performance schema knows the session.
+/// The id of the session's thread in the performance schema.
 const THREAD: &str =
     "(SELECT THREAD_ID FROM performance_schema.threads WHERE PROCESSLIST_ID = CONNECTION_ID())";
 
@@ -82,7 +84,7 @@ impl Listing {
     /// For a server that was started with [`OPTIONS`], and the tables of a database there.
     pub(super) fn new(server: &Server, database: &str) -> Self {
         let flavor = server.flavor();
-        let passing = PASSING.map(|(name, _)| name).join("', '");
+        let per_statement = PER_STATEMENT.map(|(name, _)| name).join("', '");
         let of_all = |item: &str, table: &str, which: &str| {
             format!("SELECT GROUP_CONCAT({item} SEPARATOR '\n') FROM {table} WHERE {which}")
         };
@@ -103,7 +105,11 @@ impl Listing {
         };
         let variables = |table: &str| {
             let item = "LOWER(VARIABLE_NAME), '=', COALESCE(VARIABLE_VALUE, 'NULL')";
-            of_all(item, table, &format!("VARIABLE_NAME NOT IN ('{passing}')"))
+            of_all(
+                item,
+                table,
+                &format!("VARIABLE_NAME NOT IN ('{per_statement}')"),
+            )
         };
         let user_variable = "VARIABLE_NAME, '=', COALESCE(HEX(VARIABLE_VALUE), 'NULL')";
         let status = match flavor {
@@ -201,12 +207,12 @@ impl Listing {
         }
     }
 
-    /// The questions, as they are sent.
+    /// The questions as they are sent.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// A line for each item. An error is an answer, too.
+    /// One line per item. An error counts as an answer.
     async fn of(&self, conn: &mut impl Queryable) -> Result<String, Error> {
         let mut lines = String::new();
         let mut labels = self.labels.iter();
@@ -216,23 +222,23 @@ impl Listing {
                 let label = labels.next().unwrap_or(&"more");
                 for row in answers.collect::<Row>().await? {
                     for item in text_of(&row).lines() {
-                        writeln!(lines, "{label}: {item}").expect("it can be written to");
+                        writeln!(lines, "{label}: {item}").expect("a string can be written to");
                     }
                 }
             }
-            // The error of a later answer comes with what is asked next, were it not asked for here.
+            // Otherwise the error of a later answer would surface with the next query.
             answers.drop_result().await
         };
         if let Err(error) = listed.await {
             let code = server_code(&error).ok_or(error)?;
             let next = labels.next().unwrap_or(&"more");
             writeln!(lines, "not shown from {next} on: error {code}")
-                .expect("it can be written to");
+                .expect("a string can be written to");
         }
         Ok(lines)
     }
 
-    /// Temporary tables that have a file.
+    /// The temporary tables that have a file.
     fn files(&self, connection: u32) -> String {
         let Some(folder) = &self.folder else {
             return String::new();
@@ -248,7 +254,7 @@ impl Listing {
     }
 }
 
-/// What makes a server keep these lists.
+/// Server options that enable these lists.
 pub(super) const OPTIONS: [&str; 5] = [
     "--performance-schema=ON",
     "--performance-schema-instrument=wait/lock/metadata/sql/mdl=ON",
@@ -274,7 +280,7 @@ impl Fingerprint {
         Ok(Self::new(flags, lines, &listing.files(conn.id())))
     }
 
-    /// Of a session seen through a pool, to which only what is neutral is sent.
+    /// The fingerprint of a session seen through a pool; it sends only neutral statements.
     pub(super) async fn through_pool(
         conn: &mut mysql_warm_pool::PooledConn,
         listing: &Listing,
@@ -309,7 +315,7 @@ impl Fingerprint {
 
 fn flags(conn: &Conn) -> StatusFlags {
     let flags = conn.last_ok_packet().map(|packet| packet.status_flags());
-    flags.expect("an answer has flags")
+    flags.expect("an answer with flags")
 }
 
 fn text_of(row: &Row) -> String {
@@ -331,26 +337,26 @@ pub(super) fn server_code(error: &Error) -> Option<u16> {
     }
 }
 
-/// What a statement changed, seen from outside.
+/// What a statement changed, as the fingerprints show it.
 #[derive(Debug)]
 pub(super) struct Changes {
-    /// Lines of one fingerprint that the other has not.
+    /// Lines found in only one of the two fingerprints.
     session: Vec<String>,
-    /// Those of what goes with the default database.
+    /// Lines that follow the default database.
     with_database: Vec<String>,
-    /// Those of the default database itself.
+    /// Lines of the default database itself.
     database: Vec<String>,
-    /// Those of a transaction; also that one was begun or ended.
+    /// Lines of a transaction, and whether one began or ended.
     transaction: Vec<String>,
-    /// Those of the account and its roles.
+    /// Lines of the account and its roles.
     role: Vec<String>,
     last_insert_id: bool,
-    /// What the server counted in between; its names and numbers.
+    /// The commands the server counted in between, with their counts.
     commands: Vec<String>,
 }
 
 impl Changes {
-    /// Between two fingerprints; a lost connection has lost everything.
+    /// The changes between two fingerprints; a lost connection has lost everything.
     pub(super) fn between(before: &Fingerprint, after: Option<&Fingerprint>) -> Self {
         let lost = Fingerprint {
             lines: "lost".to_owned(),
@@ -394,7 +400,7 @@ impl Changes {
         }
     }
 
-    /// What differs, a line each.
+    /// The differences, one line each.
     pub(super) fn lines(&self) -> impl Iterator<Item = &String> {
         let all = [
             &self.session,
@@ -408,10 +414,10 @@ impl Changes {
     }
 
     pub(super) fn any(&self) -> bool {
-        !self.foretold_by(Effect::NEUTRAL)
+        !self.predicted_by(Effect::NEUTRAL)
     }
 
-    pub(super) fn foretold_by(&self, effect: Effect) -> bool {
+    pub(super) fn predicted_by(&self, effect: Effect) -> bool {
         (self.session.is_empty() || effect.session)
             && (self.with_database.is_empty() || effect.session || effect.database)
             && (self.database.is_empty() || effect.database)
@@ -419,7 +425,7 @@ impl Changes {
             && (self.role.is_empty() || effect.role)
     }
 
-    /// A command that the server was given, if the text was called neutral and that command is not.
+    /// A changing command that the server counted although the text was predicted neutral.
     pub(super) fn unseen_command(&self, effect: Effect) -> Option<&str> {
         let names = self.commands.iter().filter_map(|line| {
             let (name, _count) = line.split_once(": ")?.1.split_once('=')?;
@@ -430,7 +436,7 @@ impl Changes {
         changing.next().filter(|_| effect == Effect::NEUTRAL)
     }
 
-    /// Whether `LAST_INSERT_ID()` is changed by a text that is called neutral and inserts nothing.
+    /// Whether a text predicted neutral changed `LAST_INSERT_ID()` without inserting anything.
     pub(super) fn moves_last_insert_id(&self, effect: Effect, text: &[u8]) -> bool {
         let text = String::from_utf8_lossy(text).to_uppercase();
         let inserts = ["INSERT", "REPLACE"].iter().any(|verb| text.contains(verb));

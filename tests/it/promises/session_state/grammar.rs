@@ -1,9 +1,11 @@
-//! Statements built from fragments, as strategies: what fails shrinks to the fewest and first of them.
+//! Statements built from fragments, as proptest strategies: a failing one shrinks to the fewest and
+//! simplest fragments.
 //!
-//! A fragment is a template with holes, `{e}` for an expression and `{q}` for a query. Those in [`LEAVES`],
-//! [`EXPRESSIONS`], [`QUERIES`], [`STATEMENTS`] and [`SHOWS`] leave nothing behind, whatever neutral fragments they are filled
-//! with, and most of what comes of them is accepted by a server. [`CHANGING`] is what does leave something
-//! behind where it is read as code, and [`HIDING`] are places, strings and comments above all, to hide it in.
+//! A fragment is a template with holes, `{e}` for an expression and `{q}` for a query. The
+//! fragments in [`LEAVES`], [`EXPRESSIONS`], [`QUERIES`], [`STATEMENTS`] and [`SHOWS`] leave
+//! nothing behind, whatever neutral fragments fill their holes, and a server accepts most of the
+//! results. [`CHANGING`] holds fragments that do leave something behind where they are read as
+//! code; [`HIDING`] holds places to hide them in, strings and comments above all.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -18,7 +20,7 @@ use test_support::Flavor::{self, MariaDb, MySql};
 /// Fragments of one kind.
 pub(super) struct Kind {
     pub(super) name: &'static str,
-    /// The server that knows it, if it is not both.
+    /// The server that supports it, if only one does.
     only: Option<Flavor>,
     pub(super) templates: &'static [&'static str],
 }
@@ -45,7 +47,7 @@ impl Kind {
     }
 }
 
-/// The fragments that this server knows, or all, each with the name of its kind.
+/// The fragments that this server supports, or all, each with the name of its kind.
 pub(super) fn fragments(
     kinds: &'static [Kind],
     flavor: Option<Flavor>,
@@ -69,7 +71,7 @@ pub(super) struct Sql {
 #[derive(Clone)]
 enum Piece {
     Frame(String),
-    /// An expression without holes: any other may take its place.
+    /// An expression without holes, which any other expression may replace.
     Leaf(String),
 }
 
@@ -81,7 +83,7 @@ impl Sql {
         }
     }
 
-    /// A template, with these in its holes and that between its words.
+    /// Fills a template's holes with these fragments, and puts `spaces` between its words.
     pub(super) fn filled(
         (kind, template): (&'static str, &str),
         space: &str,
@@ -107,7 +109,7 @@ impl Sql {
             } else {
                 queries.next()
             };
-            let filling = filling.expect("as many as there are holes");
+            let filling = filling.expect("one filling per hole");
             filled.pieces.extend(filling.pieces);
             filled.kinds.extend(filling.kinds);
             rest = behind;
@@ -116,7 +118,7 @@ impl Sql {
         filled
     }
 
-    /// Puts a text in the place of one of the leaves, if there are any.
+    /// Replaces one of the leaves, if there are any, with this text.
     pub(super) fn plant(&mut self, at: Index, (kind, text): (&'static str, String)) -> bool {
         let is_leaf = |piece: &&mut Piece| matches!(piece, Piece::Leaf(_));
         let mut leaves: Vec<_> = self.pieces.iter_mut().filter(is_leaf).collect();
@@ -147,7 +149,7 @@ impl fmt::Debug for Sql {
 #[derive(Clone)]
 pub(super) struct Text {
     pub(super) sql: Vec<u8>,
-    /// The kinds of the fragments in it.
+    /// The kinds of its fragments.
     pub(super) kinds: BTreeSet<&'static str>,
 }
 
@@ -157,7 +159,7 @@ impl fmt::Debug for Text {
     }
 }
 
-/// A statement of which nothing leaves anything behind; of those that one server knows, or of all.
+/// A statement made only of neutral fragments, for one server or for both.
 pub(super) fn neutral_statement(flavor: Option<Flavor>) -> impl Strategy<Value = Sql> {
     let template = select(fragments(STATEMENTS, flavor));
     let holes = (vec(expression(flavor), 3), vec(query(flavor), 1));
@@ -198,14 +200,14 @@ pub(super) fn changing() -> impl Strategy<Value = (&'static str, String)> {
     select(fragments(CHANGING, None)).prop_map(|(kind, text)| (kind, text.to_owned()))
 }
 
-/// A place, good or not, with something in it that would change the session.
+/// A place, suitable or not, that hides something that would change the session.
 fn hiding() -> impl Strategy<Value = (&'static str, String)> {
     (select(HIDING), select(fragments(CHANGING, None)))
         .prop_map(|(place, (_, changing))| ("hidden", place.replace("{h}", changing)))
 }
 
-/// Any text at all: one or two statements, most of them neutral, with changes in the open or hidden, and with a few
-/// bytes too many.
+/// Any text at all: one or two statements, most of them neutral, with open or hidden changes, and
+/// with a few stray bytes.
 pub(super) fn text(flavor: Flavor) -> impl Strategy<Value = Text> {
     let more = weighted(0.2, (select(SEPARATORS), statement(flavor)));
     let trouble = prop_oneof![
@@ -257,7 +259,7 @@ fn statement(flavor: Flavor) -> impl Strategy<Value = Sql> {
     prop_oneof![9 => neutral.boxed(), 1 => other.boxed()]
 }
 
-/// SQL modes that read text differently; MySQL lacks the last two.
+/// SQL modes that tokenise text differently; MySQL lacks the last two.
 pub(super) const MODES: &[&str] = &[
     "",
     "ANSI_QUOTES",
@@ -431,7 +433,8 @@ pub(super) const STATEMENTS: &[Kind] = &[
     ]),
 ];
 
-/// Statements with holes for leaves only: a common table expression in the `WHERE` of a `SHOW` makes MariaDB 10.11 crash.
+/// Statements whose holes take leaves only: a common table expression in the `WHERE` of a `SHOW`
+/// crashes MariaDB 10.11.
 #[rustfmt::skip]
 pub(super) const SHOWS: &[Kind] = &[
     both("show", &[
@@ -455,7 +458,7 @@ pub(super) const CHANGING: &[Kind] = &[
     both("target", &["1 INTO @a", "1 INTO OUTFILE '/nosuch/x'", "1 INTO DUMPFILE '/nosuch/x'"]),
 ];
 
-/// Places to hide it in, not all of them good ones.
+/// Places to hide an expression in, not all of them suitable.
 pub(super) const HIDING: &[&str] = &[
     "'{h}'",
     r#""{h}""#,
@@ -517,7 +520,7 @@ pub(super) const HIDING: &[&str] = &[
     "(SELECT {h})",
 ];
 
-/// Whole statements, of which some change this and some that.
+/// Whole statements that change something, each in its own way.
 const OTHERS: &[&str] = &[
     "BEGIN",
     "START TRANSACTION",
@@ -559,10 +562,10 @@ const OTHERS: &[&str] = &[
     "BEGIN NOT ATOMIC {q}; END",
 ];
 
-/// What comes between two statements.
+/// Separators between two statements.
 const SEPARATORS: &[&str] = &["; ", ";", ";;\n", " ;-- a\n", ";/* ; */", "\n;\n"];
 
-/// What may stand between two words.
+/// Separators between two words.
 const SPACES: &[&str] = &[
     "\n",
     "\t",

@@ -1,26 +1,27 @@
-//! What is called neutral is neutral on a real server: `sql.rs` against the session's own state.
+//! Statements predicted neutral are neutral on a real server: the `effect` module against the
+//! session's actual state.
 //!
-//! Each statement runs between two fingerprints of its session ([`Fingerprint`]). Whatever
-//! differs must have been foretold by [`sql::effect_of`]; the converse need not hold.
+//! Each statement runs between two fingerprints of its session ([`Fingerprint`]).
+//! [`effect::effect_of`] must have predicted every difference; the converse need not hold.
 //!
-//! | file | its one job |
+//! | file | job |
 //! |---|---|
 //! | `statements.rs` | lists of statements |
 //! | `grammar.rs` | statements built from fragments, as strategies |
-//! | `fingerprint.rs` | the state of a session, by all the lists that the server keeps of it |
-//! | `database.rs` | a server and a database for looking at sessions |
+//! | `fingerprint.rs` | the state of a session, from every list that the server keeps of it |
+//! | `database.rs` | a server and a database for inspecting sessions |
 
 #![expect(
     clippy::significant_drop_tightening,
-    reason = "a test has its database, and with it its turn, to the end"
+    reason = "a test keeps its database, and its turn, to the end"
 )]
 
 mod database;
+#[path = "../../../../src/session/effect/mod.rs"]
+mod effect;
 mod fingerprint;
 mod grammar;
 mod roles;
-#[path = "../../../../src/session/effect/mod.rs"]
-mod sql;
 mod statements;
 
 use std::{
@@ -41,9 +42,9 @@ use test_support::{Flavor, Seed, warm};
 use tokio::runtime::Builder;
 
 use database::{Database, SETTINGS, run, set_mode};
+use effect::Effect;
 use fingerprint::{Changes, Fingerprint, server_code};
 use grammar::Sql;
-use sql::Effect;
 use statements::{CAREFUL, CHANGING, EVERYDAY, statements};
 
 #[tokio::test]
@@ -71,21 +72,21 @@ async fn everyday_statements_are_neutral_and_work() {
     let mut refused = Vec::new();
     for statement in statements(EVERYDAY) {
         let statement = statement.replace("{db}", &database.name);
-        let effect = sql::effect_of(statement.as_bytes());
+        let effect = effect::effect_of(statement.as_bytes());
         assert_eq!(effect, Effect::NEUTRAL, "{statement}");
         if let Err(error) = run(&mut conn, statement.as_bytes()).await {
             refused.push(format!("{statement}: {error}"));
         }
     }
     database.drop().await;
-    // A few are known to one of MariaDB and MySQL only.
+    // Some are known only to MariaDB or only to MySQL.
     assert!(refused.len() <= 12, "{refused:#?}");
 }
 
 #[test]
 fn changing_statements_are_never_called_neutral() {
     for statement in statements(CHANGING) {
-        let effect = sql::effect_of(statement.as_bytes());
+        let effect = effect::effect_of(statement.as_bytes());
         assert_ne!(effect, Effect::NEUTRAL, "{statement}");
     }
 }
@@ -149,7 +150,7 @@ const SHOWN: [(&str, &str, Option<Flavor>); 19] = [
         "hidden table: ",
         None,
     ),
-    // Tables that are not locked cannot be looked at, the server's lists among them.
+    // Unlocked tables, the server's lists among them, cannot be read then.
     ("LOCK TABLES item READ", "not shown from ", None),
     (
         "HANDLER item OPEN",
@@ -193,8 +194,8 @@ async fn a_change_hidden_in_strings_or_comments_is_always_found() {
     for mode in grammar::MODES {
         for place in grammar::HIDING {
             let text = format!("SELECT {}", place.replace("{h}", "@a := 1"));
-            // Of what may change anything there is nothing to be shown.
-            if sql::effect_of(text.as_bytes()) != Effect::UNKNOWN {
+            // A text that may change anything has nothing to show.
+            if effect::effect_of(text.as_bytes()) != Effect::UNKNOWN {
                 database.check(mode, text.as_bytes()).await;
             }
         }
@@ -202,11 +203,12 @@ async fn a_change_hidden_in_strings_or_comments_is_always_found() {
     database.drop().await;
 }
 
-/// Whatever fragments can be put together to, with changes in the open and hidden, and in every SQL mode that reads
-/// text differently. `PROPTEST_CASES=10000` searches longer.
+/// Whatever the fragments can be combined to, with open and hidden changes, and in every SQL mode
+/// that tokenises text differently. `PROPTEST_CASES=10000` searches longer.
 #[test]
 fn no_random_statement_called_neutral_changes_its_session() {
-    /// Accepted by the server and called neutral, of every 100 that were made; and at least, of each kind of fragment.
+    /// How many statements the server must accept and `effect` call neutral: at least this
+    /// percentage of all, and this many with each kind of fragment.
     const ENOUGH: (u32, u32) = (25, 1);
 
     let runtime = Builder::new_current_thread().enable_all().build();
@@ -225,15 +227,15 @@ fn no_random_statement_called_neutral_changes_its_session() {
         .flatten()
         .filter(|kind| kind.is_known_to(database.flavor));
     let names: BTreeSet<_> = kinds.map(|kind| kind.name).collect();
-    // Sessions go on while nothing in them changes, as they do in a pool.
+    // Sessions are reused while nothing in them changes, as in a pool.
     let sessions = RefCell::new(HashMap::new());
     let counts = RefCell::new(Counts::default());
     let case = (select(grammar::MODES), grammar::text(database.flavor));
     let check = |(mode, text): (&'static str, grammar::Text)| {
         let mut counts = counts.borrow_mut();
         counts.made += 1;
-        // Of what may change anything there is nothing to be shown.
-        if sql::effect_of(&text.sql) == Effect::UNKNOWN {
+        // A text that may change anything has nothing to show.
+        if effect::effect_of(&text.sql) == Effect::UNKNOWN {
             return Ok(());
         }
         let kept = sessions.borrow_mut().remove(mode);
@@ -247,15 +249,16 @@ fn no_random_statement_called_neutral_changes_its_session() {
             };
             Ok(database.check_on(fresh, &text.sql).await)
         });
-        // If the server is gone, what was run before is to blame, and nothing smaller will show it.
+        // If the server is gone, an earlier statement is to blame, and shrinking will not find it.
         let (ran, fresh) =
             ran.map_err(|gone: mysql_async::Error| TestCaseError::reject(gone.to_string()))?;
-        ran.is_as_foretold(&text.sql).map_err(TestCaseError::fail)?;
+        ran.is_as_predicted(&text.sql)
+            .map_err(TestCaseError::fail)?;
         if let Some(fresh) = fresh {
             sessions.borrow_mut().insert(mode, fresh);
         }
         if ran.shows_something(&text.sql) {
-            counts.note(&text.kinds);
+            counts.record(&text.kinds);
         }
         Ok(())
     };
@@ -264,7 +267,8 @@ fn no_random_statement_called_neutral_changes_its_session() {
         let too_few = names.iter().find(|name| counts.of(name) < ENOUGH.1);
         too_few.copied()
     };
-    // Of the kinds that are seldom accepted, now and then none is: then more is made.
+    // Some kinds are seldom accepted, and now and then none of them is: then more statements are
+    // generated.
     for _ in 0..4 {
         if let Err(failure) = runner(&mut seed, 6).run(&case, check) {
             panic!("{failure}");
@@ -289,17 +293,18 @@ fn no_random_statement_called_neutral_changes_its_session() {
     runtime.block_on(database.drop());
 }
 
-/// How many statements were made, and how many of them were accepted and called neutral.
+/// How many statements were generated, and how many of them the server accepted and `effect` called
+/// neutral.
 #[derive(Debug, Default)]
 struct Counts {
     made: u32,
     accepted: u32,
-    /// With fragments of that kind.
+    /// The latter, by kind of fragment.
     of_kinds: BTreeMap<&'static str, u32>,
 }
 
 impl Counts {
-    fn note(&mut self, kinds: &BTreeSet<&'static str>) {
+    fn record(&mut self, kinds: &BTreeSet<&'static str>) {
         self.accepted += 1;
         for kind in kinds {
             *self.of_kinds.entry(kind).or_default() += 1;
@@ -311,7 +316,7 @@ impl Counts {
     }
 }
 
-/// So that none is a mistake, and in vain wherever it is used.
+/// Otherwise a fragment may be a mistake, and every statement that uses it wasted.
 #[tokio::test]
 async fn every_neutral_fragment_is_accepted_by_itself() {
     let database = Database::make("fragments").await;
@@ -330,7 +335,11 @@ async fn every_neutral_fragment_is_accepted_by_itself() {
             let text = Sql::filled(("", whole), " ", [filled()], [filled()]).text();
             database.tidy().await.expect("the tables as they were");
             let ran = database.check("", text.as_bytes()).await;
-            assert_eq!(sql::effect_of(text.as_bytes()), Effect::NEUTRAL, "{text}");
+            assert_eq!(
+                effect::effect_of(text.as_bytes()),
+                Effect::NEUTRAL,
+                "{text}"
+            );
             if let Some(error) = ran.error {
                 refused.push(format!("{text}: {error}"));
             }
@@ -345,7 +354,12 @@ fn every_combination_of_neutral_fragments_is_called_neutral() {
     let mut seed = Seed::new();
     let outcome = runner(&mut seed, 16).run(&grammar::neutral_statement(None), |sql| {
         let text = sql.text();
-        prop_assert_eq!(sql::effect_of(text.as_bytes()), Effect::NEUTRAL, "{}", text);
+        prop_assert_eq!(
+            effect::effect_of(text.as_bytes()),
+            Effect::NEUTRAL,
+            "{}",
+            text
+        );
         Ok(())
     });
     if let Err(failure) = outcome {
@@ -370,7 +384,7 @@ fn a_change_is_found_anywhere_in_a_statement() {
             sql.text().to_lowercase(),
             sql.text().to_uppercase(),
         ] {
-            prop_assert!(sql::effect_of(text.as_bytes()).session, "{}", text);
+            prop_assert!(effect::effect_of(text.as_bytes()).session, "{}", text);
         }
         Ok(())
     });
@@ -379,13 +393,13 @@ fn a_change_is_found_anywhere_in_a_statement() {
     }
 }
 
-/// Makes so many times 256 cases, or `PROPTEST_CASES`, with the choices of the seed.
+/// Runs `times` times 256 cases, or `PROPTEST_CASES`, with choices from the seed.
 fn runner(seed: &mut Seed, times: u32) -> TestRunner {
     let usual = ProptestConfig::default();
     let config = ProptestConfig {
         cases: usual.cases * times,
         max_shrink_iters: 2_000,
-        // The seed is enough to repeat it.
+        // The seed is enough to repeat a failure.
         failure_persistence: None,
         ..usual
     };
@@ -393,12 +407,12 @@ fn runner(seed: &mut Seed, times: u32) -> TestRunner {
     TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
 }
 
-/// The whole promise: not only is nothing missed, but what is done about it is enough.
+/// The whole guarantee: nothing is missed, and the cleaning is sufficient.
 #[tokio::test]
 async fn whatever_was_sent_the_next_caller_finds_a_clean_session() {
     let database = Database::make("pool").await;
     assert_eq!(
-        sql::effect_of(database.listing.text().as_bytes()),
+        effect::effect_of(database.listing.text().as_bytes()),
         Effect::NEUTRAL,
         "looking must leave nothing behind either"
     );
@@ -414,11 +428,11 @@ async fn whatever_was_sent_the_next_caller_finds_a_clean_session() {
     let planted = grammar::fragments(grammar::CHANGING, None).into_iter();
     let planted = planted.map(|(_, changing)| format!("SELECT {changing} FROM item LIMIT 1"));
     for statement in database.statements().into_iter().chain(planted) {
-        // Refused or not.
+        // The server may refuse it.
         conn = pool.get().await.expect("a connection");
         conn.query_drop(format!("USE {}", database.name))
             .await
-            .expect("the database");
+            .expect("the database is restored");
         conn.query_drop(&statement).await.ok();
         drop(conn);
         conn = pool.get().await.expect("a connection");
@@ -432,24 +446,24 @@ async fn whatever_was_sent_the_next_caller_finds_a_clean_session() {
     database.drop().await;
 }
 
-/// A stored function cannot take the place of what `sql.rs` takes for the server's own.
+/// A stored function cannot shadow a name that `effect` takes for one of the server's own.
 #[tokio::test]
 async fn listed_names_are_never_those_of_stored_functions() {
-    /// `FUNCTION .. does not exist`: what the server looked for is a stored function.
+    /// `FUNCTION .. does not exist`: the server looked for a stored function.
     const NO_SUCH_FUNCTION: [u16; 2] = [1305, 1630];
 
     let database = Database::make("names").await;
     let mut conn = database.connect().await.expect("a connection");
-    // Oracle's dialect has a grammar of its own.
+    // Oracle mode has its own grammar.
     for mode in ["", "ORACLE"] {
         // Not every server has every mode.
         run(&mut conn, set_mode(mode).as_bytes()).await.ok();
         for arguments in ["", "1", "1, 2", "1, 2, 3"] {
-            let anywhere = [sql::names::KEYWORDS, sql::names::BUILT_IN].concat();
+            let anywhere = [effect::names::KEYWORDS, effect::names::BUILT_IN].concat();
             let anywhere = anywhere
                 .iter()
                 .map(|name| format!("DO {name} ({arguments})"));
-            let adjacent = sql::names::BUILT_IN_IF_ADJACENT.iter();
+            let adjacent = effect::names::BUILT_IN_IF_ADJACENT.iter();
             let adjacent = adjacent.map(|name| format!("DO {name}({arguments})"));
             for call in anywhere.chain(adjacent) {
                 let error = run(&mut conn, call.as_bytes()).await.err();

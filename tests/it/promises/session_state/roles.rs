@@ -1,4 +1,4 @@
-//! No role that one caller takes is there for the next, however it was taken: a reset keeps it.
+//! A role that one caller takes never reaches the next, however it was taken: a reset keeps roles.
 
 use mysql_warm_pool::{
     Pool, PoolConfig, PooledConn, Reset,
@@ -47,7 +47,8 @@ async fn pool_of_one(with: impl FnOnce(PoolConfig) -> PoolConfig) -> Pool {
     warm(with(config(&url).size(1).overflow(0))).await
 }
 
-/// Whether the next caller of a pool of one has rights that are not its account's own, and its connection.
+/// Whether the next caller of a one-connection pool has more rights than its account, and the
+/// connection's id.
 async fn next_has_the_role(pool: &Pool) -> (bool, u32) {
     let mut next = pool.get().await.expect("a connection");
     let inserted = next.query_drop("INSERT INTO guarded.secret VALUES (1)");
@@ -57,7 +58,7 @@ async fn next_has_the_role(pool: &Pool) -> (bool, u32) {
     (!refused, next.id())
 }
 
-/// Ways to take the role.
+/// A way to take the role.
 type Taking = (&'static str, fn(Flavor) -> bool, Take);
 type Take =
     for<'a> fn(
@@ -220,7 +221,7 @@ async fn a_charset_hides_no_role() {
     }
 }
 
-/// What no text shows, `Reset::Always` finds.
+/// `Reset::Always` detects even what no text shows.
 #[tokio::test]
 async fn a_role_taken_in_a_view_is_found_where_every_return_resets() {
     let pool = pool_of_one(|config| config.reset(Reset::Always)).await;
@@ -255,7 +256,8 @@ async fn a_role_that_was_not_taken_costs_no_connection() {
     pool.close().await;
 }
 
-/// The role that `init` takes is every caller's; one that a caller takes instead is nobody else's.
+/// A role taken by `init` is shared by every caller; a role that a caller takes instead reaches no
+/// other.
 #[tokio::test]
 async fn a_role_taken_by_init_is_kept() {
     let pool = pool_of_one(|config| config.init(["SET ROLE warden"])).await;

@@ -1,12 +1,12 @@
-//! Statements as services send them, and as nobody should: lists, one statement a line.
+//! Statements as services send them, and as no service should: lists with one statement per line.
 
-/// The statements of a list; within a statement a line ends with `⏎`.
+/// The statements of a list. `⏎` is a line break within a statement.
 pub(super) fn statements(list: &str) -> impl Iterator<Item = String> {
     let lines = list.lines().filter(|line| !line.is_empty());
     lines.map(|line| line.replace('⏎', "\n"))
 }
 
-/// What services send all day long.
+/// What services send all day.
 pub(super) const EVERYDAY: &str = r#"
 SELECT 1
 SELECT 1 AS alive
@@ -176,7 +176,8 @@ SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()
 SELECT * FROM information_schema.COLUMNS WHERE TABLE_NAME = 'item'
 "#;
 
-/// What may be called one or the other, as long as nothing called neutral changes anything.
+/// Statements that may be called neutral or changing, as long as none called neutral changes
+/// anything.
 pub(super) const CAREFUL: &str = r#"
 ;
 ;;
@@ -326,7 +327,8 @@ CALL nosuch()
 LOAD DATA INFILE '/nosuch' INTO TABLE item
 "#;
 
-/// What changes its session, on MariaDB or MySQL, or would if it found what it names.
+/// Statements that change their session, on MariaDB or MySQL, or would if the objects they name
+/// existed.
 pub(super) const CHANGING: &str = r#"
 SELECT @a := 1
 SELECT @a:=id FROM item
