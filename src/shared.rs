@@ -1,4 +1,4 @@
-//! Names the parts that all of a pool shares. No logic: what is done with them is in `lifecycle`.
+//! Names the parts that everything in a pool shares. The logic is in `lifecycle`.
 
 use std::{
     fmt,
@@ -28,8 +28,9 @@ use crate::{
 
 /// What all handles, connections and tasks of a pool share.
 ///
-/// The lock of `state` is taken before those inside `slots`. Every other lock is taken while no other
-/// is held. None is held across an await, but that of `abandoned`.
+/// The lock of `state` is taken before those inside `slots`, of `activities` and of `readiness`.
+/// Every other lock is taken while no other is held. None is held across an await, except that of
+/// `abandoned`.
 pub(crate) struct Shared {
     pub(crate) config: Arc<PoolConfig>,
     pub(crate) name: String,
@@ -50,8 +51,8 @@ pub(crate) struct Shared {
     /// Notified when an attempt to open a connection has ended, and when the pool closes. Waiting
     /// callers and warm-ups listen.
     pub(crate) attempts: watch::Sender<()>,
-    /// Connections to replace once a replacement is open. Maintenance counts it anew in each pass;
-    /// others only raise it.
+    /// How many connections to replace once a replacement is open. Maintenance counts them anew in
+    /// each pass; others only raise the count.
     pub(crate) due: AtomicUsize,
     /// How often the pool was refreshed.
     pub(crate) generation: AtomicU64,
@@ -61,7 +62,7 @@ pub(crate) struct Shared {
     pub(crate) abandoned: AbandonedQueue,
 }
 
-/// How opening goes, and what readiness depends on besides the connections.
+/// The back-off, and what readiness depends on besides the connections.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) backoff: Backoff,
@@ -127,7 +128,7 @@ impl Shared {
         self.closing.initialized()
     }
 
-    /// The outcome of `work`, or `None` if the pool closes first.
+    /// Awaits `work`; `None` if the pool closes first.
     pub(crate) async fn unless_closing<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -144,13 +145,13 @@ impl Shared {
         self.attempts.send_replace(());
     }
 
-    /// Whether the connection was opened before the last refresh.
+    /// Whether the connection's opening began before the last refresh.
     #[inline]
     pub(crate) fn is_outdated(&self, session: &Session) -> bool {
         session.origin.generation < self.generation.load(Ordering::Relaxed)
     }
 
-    /// Nothing panics while it holds this lock, so a poisoned one is as good as any.
+    /// No code panics while holding this lock, so poisoning can be ignored.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,7 @@
-//! Kills on the server the statement of a cancelled caller (`OnCancel::Kill`).
+//! Kills the statement of a cancelled caller on the server (`OnCancel::Kill`).
 //!
-//! One worker kills one statement after another, on a connection that the pool has anyway: many
-//! cancellations at once open no more connections than one waiting caller would.
+//! One worker kills one statement after another, on a connection of the pool, so many cancellations
+//! at once open no more connections than one waiting caller would.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,13 +25,14 @@ use super::{
     open::{Demand, fill},
 };
 
-/// How long the slot of a cancelled connection stays occupied while its statement is not killed
-/// yet. Not longer: waiting callers need the slots, and where all are cancelled, so does the worker.
+/// How long the slot of a cancelled connection stays occupied while the kill is pending. No longer,
+/// because waiting callers need the slots, and so does the worker if all callers were cancelled.
 const HOLD_SLOT: Duration = Duration::from_millis(20);
-/// How long the worker looks for a connection to kill on.
+/// How long the worker waits for a connection to send the `KILL` on.
 const BORROW_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Has the statement on a cancelled connection killed, and waits a moment for it.
+/// Asks the worker to kill the statement on a cancelled connection, and waits for it for up to
+/// [`HOLD_SLOT`].
 pub(super) async fn kill(shared: &Shared, cleaning: &mut Cleaning) {
     let Some(session) = cleaning.session() else {
         return;
@@ -72,7 +73,7 @@ async fn kill_all(
         return;
     };
     let limit = shared.config.connect_timeout;
-    // A statement that was abandoned longer ago is given up.
+    // Statements that were abandoned longer ago are given up.
     let patience = limit.saturating_add(BORROW_TIMEOUT);
     let mut cleaning = shared.slots.begin_cleaning(lease);
     let mut next = Some(first);
@@ -102,7 +103,7 @@ async fn kill_all(
     }
 }
 
-/// Takes a connection as a caller would. Dropped while it waits, it leaves the queue.
+/// Takes a connection as a caller would. If dropped while it waits, it leaves the queue.
 async fn borrow(shared: &Arc<Shared>) -> Lease {
     if let Some(lease) = shared.slots.try_take() {
         return lease;
@@ -116,9 +117,9 @@ async fn borrow(shared: &Arc<Shared>) -> Lease {
     take.await
 }
 
-/// Kills only if it is certain that the id means that connection here: on the same server, with the
-/// same client address and port. Nodes of a cluster give the same ids, and so does a server after a
-/// restart. Returns whether it did.
+/// Kills only if the id certainly belongs to the abandoned connection: same server, same client
+/// address and port. Nodes of a cluster use the same ids, and so does a server after a restart.
+/// Returns whether the statement is gone.
 async fn kill_if_certain(
     session: &mut Session,
     abandoned: &Abandoned,
@@ -138,7 +139,7 @@ async fn kill_if_certain(
                 return Ok(false);
             }
             match conn.query_drop(format!("KILL {id}")).await {
-                // It has ended by itself.
+                // The connection has ended by itself.
                 Err(mysql_async::Error::Server(error)) if error.code == 1094 => Ok(true),
                 outcome => outcome.map(|()| true),
             }
