@@ -11,8 +11,8 @@
 //! | [Architecture](architecture) | how the inside fits together |
 //! | [Threats](threats) | what a hostile server, caller, network or reader of logs can and cannot do |
 //! | [Coming from SQLAlchemy](coming_from_sqlalchemy) | each setting, event and habit, and its replacement |
-//! | [Coming from `mysql_async`'s pool](coming_from_mysql_async) | the same driver, another pool |
-//! | [Coming from sqlx](coming_from_sqlx) | another driver as well |
+//! | [Coming from `mysql_async`'s pool](coming_from_mysql_async) | each setting and call; the driver stays |
+//! | [Coming from sqlx](coming_from_sqlx) | each setting and call, with another driver as well |
 //! | [Coming from deadpool by hand](coming_from_deadpool) | what a hand-written manager gets wrong |
 
 /// Link targets for rustdoc. If a link is defined twice, the first definition counts, so these win
