@@ -94,7 +94,7 @@ impl PooledConn {
                 give_back::let_go(&this.shared, &lease);
                 discard::detach(&this.shared, lease)
             }
-            None => unreachable!("only consuming functions take it"),
+            None => unreachable!("only consuming functions take the lease"),
         }
     }
 
@@ -112,7 +112,7 @@ impl PooledConn {
                 let session = &mut **lease;
                 (&mut session.conn, &mut session.follow)
             }
-            None => unreachable!("only consuming functions take it"),
+            None => unreachable!("only consuming functions take the lease"),
         }
     }
 }
@@ -131,7 +131,7 @@ impl Deref for PooledConn {
     fn deref(&self) -> &Conn {
         match &self.lease {
             Some(lease) => &lease.conn,
-            None => unreachable!("only consuming functions take it"),
+            None => unreachable!("only consuming functions take the lease"),
         }
     }
 }

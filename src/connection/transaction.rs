@@ -11,8 +11,8 @@ use mysql_async::{Conn, TxOpts};
 
 use crate::session::follow::Follow;
 
-/// A transaction on a [`PooledConn`], started by
-/// [`start_transaction`](PooledConn::start_transaction).
+/// A transaction on a [`PooledConn`](crate::PooledConn), started by
+/// [`start_transaction`](crate::PooledConn::start_transaction).
 ///
 /// Use it like the connection: it implements [`Queryable`](mysql_async::prelude::Queryable), and
 /// `exec*` are inherent methods. It is this crate's type and not the driver's, so that its
