@@ -124,7 +124,7 @@ impl Pool {
     async fn get_called_at(
         &self,
         timeout: Duration,
-        called_at: &'static Location<'static>,
+        called_at: get::CalledAt,
     ) -> Result<PooledConn, Error> {
         let lease = get::get(self.shared(), timeout, called_at).await?;
         Ok(PooledConn::new(lease, Arc::clone(self.shared())))

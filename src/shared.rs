@@ -15,7 +15,7 @@ use crate::{
     config::PoolConfig,
     engine::{
         backoff::Backoff,
-        health::{Health, Liveness, ReadinessState},
+        health::{HealthRecord, Liveness, ReadinessState},
         opener::Opener,
         runtime::Home,
         schedule::Schedule,
@@ -28,9 +28,8 @@ use crate::{
 
 /// What all handles, connections and tasks of a pool share.
 ///
-/// The lock of `state` is taken before those inside `slots`, of `activities` and of `readiness`.
-/// Every other lock is taken while no other is held. None is held across an await, except that of
-/// `abandoned`.
+/// The lock of `state` is taken before those inside `slots`, `activities` and `readiness`. No other
+/// lock is taken while one is held. None is held across an await, except that of `abandoned`.
 pub(crate) struct Shared {
     pub(crate) config: Arc<PoolConfig>,
     pub(crate) name: String,
@@ -66,7 +65,7 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) backoff: Backoff,
-    pub(crate) health: Health,
+    pub(crate) health: HealthRecord,
 }
 
 /// Connections that were closed while a statement ran on them, to be killed by one worker.
@@ -82,7 +81,9 @@ pub(crate) struct Abandoned {
     pub(crate) id: u32,
     pub(crate) identity: Identity,
     pub(crate) since: Timestamp,
-    /// Notified when the statement was killed.
+    /// Notified when the worker has a connection to send the `KILL` on.
+    pub(crate) begun: oneshot::Sender<()>,
+    /// Notified when the worker has finished with the statement; dropped if the kill was given up.
     pub(crate) done: oneshot::Sender<()>,
 }
 

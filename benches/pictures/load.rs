@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use mysql_warm_pool::{Pool, mysql_async::{prelude::Queryable, self}};
+use mysql_warm_pool::{
+    Pool,
+    mysql_async::{self, prelude::Queryable},
+};
 use serde_json::{Value, json};
 use tokio::{
     task::JoinSet,

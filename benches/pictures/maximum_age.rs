@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use mysql_warm_pool::{Pool, PoolConfig, mysql_async::{OptsBuilder, PoolConstraints, PoolOpts, self}};
+use mysql_warm_pool::{
+    Pool, PoolConfig,
+    mysql_async::{self, OptsBuilder, PoolConstraints, PoolOpts},
+};
 use serde_json::{Value, json};
 use test_support::{Proxy, Server};
 

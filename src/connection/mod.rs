@@ -15,7 +15,7 @@ use mysql_async::{Conn, ToConnectionResult, TxOpts, prelude::ToConnection};
 use crate::{
     engine::slots::Lease,
     lifecycle::{discard, give_back},
-    report::discard::DiscardReason,
+    report::DiscardReason,
     session::follow::Follow,
     shared::Shared,
 };

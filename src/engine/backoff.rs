@@ -41,7 +41,7 @@ pub(crate) struct Attempt {
 /// A point in the record of attempts, to ask what happened [since](Backoff::since).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
-    pub(crate) ended: u64,
+    ended: u64,
     failed: u64,
 }
 

@@ -114,7 +114,7 @@ impl Drop for Unresponsive<'_> {
 
 /// What readiness depends on besides the connections now. Pure: takes `now` as an argument.
 #[derive(Debug)]
-pub(crate) struct Health {
+pub(crate) struct HealthRecord {
     /// The pool has begun to open connections.
     pub(crate) has_begun: bool,
     /// Since when fewer than `ready_at` connections work.
@@ -137,7 +137,7 @@ struct Silence {
     answers: u32,
 }
 
-impl Default for Health {
+impl Default for HealthRecord {
     fn default() -> Self {
         Self {
             has_begun: false,
@@ -150,7 +150,7 @@ impl Default for Health {
     }
 }
 
-impl Health {
+impl HealthRecord {
     /// Records whether the pool is short of connections. Returns for how long it has been.
     pub(crate) fn record_short(&mut self, is_short: bool, now: Timestamp) -> Duration {
         if !is_short {
@@ -433,7 +433,7 @@ mod tests {
     #[test]
     fn signs_of_life_are_sought_in_growing_pauses() {
         let start = Timestamp::now();
-        let mut health = Health::default();
+        let mut health = HealthRecord::default();
         let sought: Vec<_> = (0..200_u64)
             .filter(|s| health.wants_sign_of_life(7, start.after(Duration::from_secs(*s))))
             .collect();
@@ -446,7 +446,7 @@ mod tests {
         let activities = Activities::default();
         let activity = activities.add();
         let start = Timestamp::now();
-        let mut health = Health::default();
+        let mut health = HealthRecord::default();
         let mut sample_after = |at, is_answered: bool| {
             if is_answered {
                 activity.end();
@@ -472,7 +472,7 @@ mod tests {
     #[test]
     fn a_read_only_server_causes_ever_fewer_refreshes() {
         let start = Timestamp::now();
-        let mut health = Health::default();
+        let mut health = HealthRecord::default();
         let mut refreshed = (0..240_000_u64)
             .step_by(50)
             .filter(|at| health.may_refresh_for_read_only(start.after(ms(*at))));

@@ -36,12 +36,12 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(crate) struct Opener {
     config: Arc<PoolConfig>,
     /// No other lock is taken while this one is held.
-    facts: Mutex<Facts>,
+    facts: Mutex<ServerFacts>,
 }
 
 /// What the server last reported about itself.
 #[derive(Default)]
-struct Facts {
+struct ServerFacts {
     server: Option<ServerInfo>,
     max_allowed_packet: Option<usize>,
     /// The rights of the last new connection on which they were read.
@@ -60,7 +60,7 @@ pub(crate) enum KnownRights {
     Known(Rights),
 }
 
-impl Facts {
+impl ServerFacts {
     /// Whether this opening has to read the facts: one of several does, if they are not fresh.
     fn claim(&mut self, now: Timestamp) -> bool {
         let is_fresh = self.claimed_at.is_some_and(|at| now.since(at) < FRESH);
@@ -197,7 +197,7 @@ impl Opener {
             // With a source of credentials, each connection may have a different account.
             self.validate_with_facts(session).await?;
         } else if !is_valid {
-            session.validate().await.map_err(invalid)?;
+            self.validate_with_rights(session).await?;
         }
         session.origin.autocommit = session.is_autocommit();
         session.follow.start_over();
@@ -270,11 +270,27 @@ impl Opener {
         if known.is_none() {
             session.validate().await.map_err(invalid)?;
         }
-        self.facts().rights = known
-            .clone()
-            .map_or(KnownRights::NoRoles, KnownRights::Known);
+        let mut facts = self.facts();
+        match (&known, &facts.rights) {
+            (Some(rights), _) => facts.rights = KnownRights::Known(rights.clone()),
+            (None, KnownRights::NotAsked) => facts.rights = KnownRights::NoRoles,
+            // The server refused this time, but is known to have roles.
+            (None, KnownRights::NoRoles | KnownRights::Known(_)) => {}
+        }
+        drop(facts);
         session.origin.rights = known;
         Ok(())
+    }
+
+    /// Validates a new connection. If the server is known to have roles, also reads the session's
+    /// rights in the same round trip.
+    async fn validate_with_rights(&self, session: &mut Session) -> Result<(), ConnectError> {
+        let has_roles = matches!(self.facts().rights, KnownRights::Known(_));
+        if has_roles && let Some(row) = self.ask(session, Rights::COLUMNS).await? {
+            session.origin.rights = Some(Rights::read(&row, 1));
+            return Ok(());
+        }
+        session.validate().await.map_err(invalid)
     }
 
     /// Validates a new connection and selects these columns; `None` if the server refuses them.
@@ -332,7 +348,7 @@ impl Opener {
     }
 
     /// No code panics while holding this lock, so poisoning can be ignored.
-    fn facts(&self) -> MutexGuard<'_, Facts> {
+    fn facts(&self) -> MutexGuard<'_, ServerFacts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -28,7 +28,7 @@ impl Home {
     /// Binds the pool to the current runtime, unless it still lives on another one.
     ///
     /// Returns a token if the maintenance task must be started; the task holds it while it runs. A
-    /// closed pool needs no such task.
+    /// closed pool stays on its runtime.
     pub(crate) fn enter(&self, is_closed: bool) -> Result<Option<Arc<Alive>>, Error> {
         let here = Handle::try_current().map_err(|_outside_of_any| Error::NoRuntime)?;
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);

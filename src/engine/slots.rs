@@ -302,14 +302,7 @@ impl<S: Occupant> Slots<S> {
     /// Connections that callers have held since before `then`; each is returned once.
     pub(crate) fn held_too_long(&self, then: Timestamp) -> Vec<HoldDetails> {
         let holds = self.all_holds();
-        let too_long = holds.iter().filter_map(|hold| {
-            let mut details = hold.details();
-            let details = details.as_mut().filter(|details| !details.is_reported)?;
-            let since = Timestamp::from_nanos(hold.since())?;
-            details.is_reported = since <= then;
-            details.is_reported.then_some(*details)
-        });
-        too_long.collect()
+        holds.iter().filter_map(|hold| hold.report(then)).collect()
     }
 
     /// Changes the limit. Growing adds slots; shrinking shelves vacant ones, now and as they become
@@ -628,6 +621,19 @@ pub(crate) struct HoldDetails {
 impl Hold {
     fn since(&self) -> u64 {
         self.since.load(Ordering::Relaxed)
+    }
+
+    /// Returns the caller if it has held the connection since before `then`, and only once.
+    fn report(&self, then: Timestamp) -> Option<HoldDetails> {
+        let mut details = self.details();
+        let too_long = details.as_mut();
+        let too_long = too_long.filter(|held| !held.is_reported && held.since <= then);
+        let report = too_long.map(|held| {
+            held.is_reported = true;
+            *held
+        });
+        drop(details);
+        report
     }
 
     fn details(&self) -> MutexGuard<'_, Option<HoldDetails>> {

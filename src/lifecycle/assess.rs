@@ -5,7 +5,7 @@ use tracing::info;
 use crate::{
     engine::{
         backoff::Backoff,
-        health::{Facts, Health},
+        health::{Facts, HealthRecord},
     },
     report::{self, PoolStatus, Readiness},
     session::activity::Sample,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Updates the readiness, and logs a change.
-pub(crate) fn assess(shared: &Shared) {
+pub(super) fn assess(shared: &Shared) {
     let now = Timestamp::now();
     let mut state = shared.state();
     let State { backoff, health } = &mut *state;
@@ -60,7 +60,7 @@ fn sample(shared: &Shared, status: &PoolStatus, unresponsive: usize) -> Option<S
     (sample.under_way >= status.in_use).then_some(sample)
 }
 
-pub(crate) fn log_change(
+pub(super) fn log_change(
     shared: &Shared,
     change: Option<(Readiness, Readiness)>,
     error: Option<String>,
@@ -85,7 +85,7 @@ pub(crate) fn health(shared: &Shared) -> report::Health {
 
 /// Describes what is wrong now, for people.
 fn trouble(
-    health: &Health,
+    health: &HealthRecord,
     backoff: &Backoff,
     status: &PoolStatus,
     now: Timestamp,

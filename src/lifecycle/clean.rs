@@ -13,7 +13,7 @@ use crate::{
         slots::{Cleaning, Lease},
     },
     error::{ConnectPhase, ends_connection},
-    report::discard::DiscardReason,
+    report::DiscardReason,
     session::{Invalid, Rights, Session, verdict::Needs},
     shared::Shared,
     time::Timestamp,
@@ -67,7 +67,7 @@ async fn do_all(shared: &Shared, session: &mut Session, needs: Needs) -> Result<
         shared.metrics.drains.add_one();
     }
     if needs.validation || needs.role {
-        validate(shared, session, needs).await?;
+        validate_and_compare_rights(shared, session, needs).await?;
     }
     let was_unknown = needs.drain || needs.validation;
     let rollback = needs.rollback || was_unknown && session.is_in_transaction();
@@ -109,7 +109,7 @@ async fn drain(session: &mut Session) -> Result<(), DiscardReason> {
 
 /// Validates the connection. If a role may have been set, the same round trip compares the
 /// session's rights with those it was opened with, because a reset does not clear a role.
-async fn validate(
+async fn validate_and_compare_rights(
     shared: &Shared,
     session: &mut Session,
     needs: Needs,

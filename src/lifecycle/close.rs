@@ -5,7 +5,10 @@ use std::sync::Arc;
 use tokio::time::timeout;
 use tracing::{Instrument, info, info_span};
 
-use crate::{report::CloseReport, report::discard::DiscardReason, shared::Shared};
+use crate::{
+    report::{CloseReport, DiscardReason},
+    shared::Shared,
+};
 
 use super::{assess::log_change, discard::discard};
 

@@ -1,4 +1,4 @@
-//! Takes a connection out of the pool for good: closes it, or detaches it.
+//! Takes an open connection out of the pool for good: closes it, or detaches it.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tracing::debug;
 use crate::{
     config::OnCancel,
     engine::slots::{Cleaning, Lease},
-    report::discard::DiscardReason,
+    report::DiscardReason,
     shared::Shared,
     time::Timestamp,
 };
@@ -41,7 +41,7 @@ pub(crate) fn discard(shared: &Arc<Shared>, lease: Lease, reason: DiscardReason)
 }
 
 /// Records that a connection being cleaned or validated is discarded, and closes it.
-pub(crate) async fn discard_cleaning(
+pub(super) async fn discard_cleaning(
     shared: &Arc<Shared>,
     mut cleaning: Cleaning,
     reason: DiscardReason,
@@ -69,7 +69,7 @@ pub(crate) fn detach(shared: &Arc<Shared>, lease: Lease) -> Conn {
 
 /// Counts and logs a discarded connection. If it was found dead, all others become suspect, unless
 /// `validated_at` shows that it was suspect itself.
-pub(crate) fn record(
+pub(super) fn record(
     shared: &Shared,
     id: u32,
     reason: DiscardReason,

@@ -9,7 +9,7 @@ use tracing::{info, trace, warn};
 
 use crate::{
     engine::slots::Lease,
-    report::discard::DiscardReason,
+    report::DiscardReason,
     session::{Session, verdict::Verdict},
     shared::Shared,
     time::Timestamp,

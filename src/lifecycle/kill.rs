@@ -6,16 +6,13 @@
 use std::{sync::Arc, time::Duration};
 
 use mysql_async::{Row, prelude::Queryable};
-use tokio::{
-    sync::{mpsc::UnboundedReceiver, oneshot},
-    time::timeout,
-};
+use tokio::{sync::oneshot, time::timeout};
 use tracing::debug;
 
 use crate::{
     engine::slots::{Cleaning, Lease},
-    report::discard::DiscardReason,
-    session::{Session, column},
+    report::DiscardReason,
+    session::{Identity, Session, column},
     shared::{Abandoned, Shared},
     time::Timestamp,
 };
@@ -25,14 +22,14 @@ use super::{
     open::{Demand, fill},
 };
 
-/// How long the slot of a cancelled connection stays occupied while the kill is pending. No longer,
-/// because waiting callers need the slots, and so does the worker if all callers were cancelled.
+/// How long the slot of a cancelled connection stays occupied while no connection is free to send
+/// the `KILL` on. No longer, because waiting callers need the slots.
 const HOLD_SLOT: Duration = Duration::from_millis(20);
 /// How long the worker waits for a connection to send the `KILL` on.
 const BORROW_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Asks the worker to kill the statement on a cancelled connection, and waits for it for up to
-/// [`HOLD_SLOT`].
+/// Asks the worker to kill the statement on a cancelled connection. Waits until that is done, or
+/// until no connection was free for it for [`HOLD_SLOT`].
 pub(super) async fn kill(shared: &Shared, cleaning: &mut Cleaning) {
     let Some(session) = cleaning.session() else {
         return;
@@ -40,67 +37,87 @@ pub(super) async fn kill(shared: &Shared, cleaning: &mut Cleaning) {
     let Some(identity) = session.origin.identity.clone() else {
         return;
     };
-    let (done, is_done) = oneshot::channel();
+    let ((begun, has_begun), (done, is_done)) = (oneshot::channel(), oneshot::channel());
     let abandoned = Abandoned {
         id: session.origin.id,
         identity,
         since: Timestamp::now(),
+        begun,
         done,
     };
-    if shared.abandoned.sender.send(abandoned).is_ok() {
-        drop(timeout(HOLD_SLOT, is_done).await);
+    // The worker ends when the pool closes.
+    if shared.is_closing() || shared.abandoned.sender.send(abandoned).is_err() {
+        return;
+    }
+    let status = shared.slots.status();
+    let has_other = status.idle > 0 || status.in_use > 0 || status.connecting > 0;
+    if !has_other && status.open >= status.limit() {
+        // Every slot holds a cancelled connection, so the worker needs this one.
+        return;
+    }
+    if let Ok(Ok(())) = timeout(HOLD_SLOT, has_begun).await {
+        // An error means that the kill was given up.
+        drop(is_done.await);
     }
 }
 
-/// The worker. Ends when the pool closes.
+/// The worker. Ends when the pool closes, once the queue is empty.
 pub(super) async fn work(shared: Arc<Shared>) {
-    let working = async {
-        let mut queue = shared.abandoned.receiver.lock().await;
-        while let Some(abandoned) = queue.recv().await {
-            kill_all(&shared, abandoned, &mut queue).await;
-        }
-    };
-    shared.unless_closing(working).await;
+    let mut queue = shared.abandoned.receiver.lock().await;
+    while let Some(Some(first)) = shared.unless_closing(queue.recv()).await {
+        let mut batch = vec![first];
+        batch.extend(std::iter::from_fn(|| queue.try_recv().ok()));
+        // In a new task, so that a panic of the driver ends this batch and not the worker.
+        drop(tokio::spawn(kill_all(Arc::clone(&shared), batch)).await);
+    }
 }
 
-/// Kills the statements in the queue on one connection, as long as that works.
-async fn kill_all(
-    shared: &Arc<Shared>,
-    first: Abandoned,
-    queue: &mut UnboundedReceiver<Abandoned>,
-) {
-    let Ok(lease) = timeout(BORROW_TIMEOUT, borrow(shared)).await else {
-        return;
-    };
+/// Kills the statements of a batch. Gives up the rest if no connection becomes free in time.
+async fn kill_all(shared: Arc<Shared>, batch: Vec<Abandoned>) {
+    let mut batch = batch.into_iter().peekable();
+    while batch.peek().is_some() {
+        let Ok(lease) = timeout(BORROW_TIMEOUT, borrow(&shared)).await else {
+            return;
+        };
+        let mut cleaning = shared.slots.begin_cleaning(lease);
+        if kill_on(&shared, &mut cleaning, &mut batch).await {
+            return drop(cleaning.finish());
+        }
+        // A dead connection costs one statement; the others are killed on the next connection.
+        let reason = DiscardReason::ValidationFailed;
+        discard_cleaning(&shared, cleaning, reason).await;
+    }
+}
+
+/// Kills statements over one connection. Returns false if that connection turns out to be dead.
+async fn kill_on(
+    shared: &Shared,
+    cleaning: &mut Cleaning,
+    batch: &mut impl Iterator<Item = Abandoned>,
+) -> bool {
     let limit = shared.config.connect_timeout;
     // Statements that were abandoned longer ago are given up.
     let patience = limit.saturating_add(BORROW_TIMEOUT);
-    let mut cleaning = shared.slots.begin_cleaning(lease);
-    let mut next = Some(first);
     while let Some(session) = cleaning.session()
-        && let Some(abandoned) = next.take().or_else(|| queue.try_recv().ok())
+        && let Some(abandoned) = batch.next()
     {
         if Timestamp::now().since(abandoned.since) > patience {
             continue;
         }
-        match timeout(limit, kill_if_certain(session, &abandoned)).await {
-            Ok(Ok(is_killed)) => {
-                if is_killed {
-                    let (pool, connection) = (&shared.name, abandoned.id);
-                    debug!(pool, connection, "abandoned statement killed");
-                }
-                // An error only means that the slot is not held any more.
-                _ = abandoned.done.send(());
+        // A send fails if nobody waits any more.
+        _ = abandoned.begun.send(());
+        let (id, identity) = (abandoned.id, &abandoned.identity);
+        match timeout(limit, kill_if_certain(session, id, identity)).await {
+            Ok(Ok(true)) => {
+                let (pool, connection) = (&shared.name, id);
+                debug!(pool, connection, "abandoned statement killed");
             }
-            Ok(Err(_)) | Err(_) => {
-                let reason = DiscardReason::ValidationFailed;
-                return discard_cleaning(shared, cleaning, reason).await;
-            }
+            Ok(Ok(false)) => {}
+            Ok(Err(_)) | Err(_) => return false,
         }
+        _ = abandoned.done.send(());
     }
-    if let Some(lease) = cleaning.finish() {
-        lease.release();
-    }
+    true
 }
 
 /// Takes a connection as a caller would. If dropped while it waits, it leaves the queue.
@@ -122,20 +139,20 @@ async fn borrow(shared: &Arc<Shared>) -> Lease {
 /// Returns whether the statement is gone.
 async fn kill_if_certain(
     session: &mut Session,
-    abandoned: &Abandoned,
+    id: u32,
+    identity: &Identity,
 ) -> mysql_async::Result<bool> {
-    let identity = session.origin.identity.as_ref();
-    if identity.is_none_or(|own| own.server != abandoned.identity.server) {
+    let own = session.origin.identity.as_ref();
+    if own.is_none_or(|own| own.server != identity.server) {
         return Ok(false);
     }
     session
         .command(async |conn| {
-            let id = abandoned.id;
             let question =
                 format!("SELECT HOST FROM information_schema.PROCESSLIST WHERE ID = {id}");
             let row: Option<Row> = conn.query_first(question).await?;
             let host: Option<String> = row.and_then(|row| column(&row, 0));
-            if host.as_ref() != Some(&abandoned.identity.host) {
+            if host.as_ref() != Some(&identity.host) {
                 return Ok(false);
             }
             match conn.query_drop(format!("KILL {id}")).await {

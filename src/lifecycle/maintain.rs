@@ -2,11 +2,12 @@
 //! and notices outages and connections held too long.
 
 use std::{
+    pin::pin,
     sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
         slots::Lease,
     },
     error::{ConfigError, Error},
-    report::discard::DiscardReason,
+    report::DiscardReason,
     session::Session,
     shared::Shared,
     time::Timestamp,
@@ -107,8 +108,15 @@ async fn maintain(pool: Weak<Shared>, _alive: Arc<Alive>) {
             () = sleep(next) => {}
         }
     };
-    // Connections being cleaned, validated or opened still become idle, and have to be closed.
-    close_all(&shared).await;
+    // Connections being cleaned, validated or opened still become idle, and callers may hold theirs
+    // for long.
+    let mut closing = pin!(close_all(&shared));
+    while timeout(shared.schedule.tick(true), &mut closing)
+        .await
+        .is_err()
+    {
+        log_held_too_long(&shared, Timestamp::now());
+    }
     #[cfg(feature = "metrics")]
     publish_metrics(&shared);
 }

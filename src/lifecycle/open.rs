@@ -15,7 +15,7 @@ use tracing::{Instrument, Span, debug, debug_span, field::Empty, info, warn};
 use crate::{
     engine::{backoff::Attempt, opener::NotOpened, slots::Opening},
     error::{ConnectError, ConnectPhase},
-    report::{PoolStatus, discard::DiscardReason},
+    report::{DiscardReason, PoolStatus},
     session::{Session, random},
     shared::Shared,
     time::Timestamp,
@@ -28,7 +28,7 @@ const HANGING: Duration = Duration::from_millis(300);
 
 /// What connections are opened for, besides keeping `size` open.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Demand {
+pub(super) enum Demand {
     /// Waiting callers, less the connections that are being cleaned and will soon serve them.
     Waiting,
     /// All waiting callers: cleaning takes too long.
@@ -51,7 +51,7 @@ impl Demand {
 }
 
 /// Opens what is missing, as far as the back-off allows.
-pub(crate) fn fill(shared: &Arc<Shared>, demand: Demand) {
+pub(super) fn fill(shared: &Arc<Shared>, demand: Demand) {
     let Some(runtime) = shared.home.runtime() else {
         return;
     };

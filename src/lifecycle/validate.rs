@@ -11,7 +11,7 @@ use tracing::debug;
 use crate::{
     engine::slots::{Cleaning, Lease},
     error::Brief,
-    report::discard::DiscardReason,
+    report::DiscardReason,
     shared::Shared,
     time::Timestamp,
 };
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 ///
 /// The connection is sent to the returned receiver, or becomes idle if that was dropped. If it is
 /// not valid it is discarded, and nothing is sent.
-pub(crate) fn validate_in_background(
+pub(super) fn validate_in_background(
     shared: &Arc<Shared>,
     lease: Lease,
 ) -> oneshot::Receiver<Lease> {
@@ -74,7 +74,7 @@ async fn validate(shared: &Arc<Shared>, mut cleaning: Cleaning) -> Option<Lease>
 
 /// Makes all connections suspect because one, last validated at `validated_at`, was found dead.
 /// Does nothing if that one was suspect itself: then it says nothing new about the others.
-pub(crate) fn suspect_others(shared: &Shared, validated_at: Option<Timestamp>) {
+pub(super) fn suspect_others(shared: &Shared, validated_at: Option<Timestamp>) {
     if validated_at.is_none_or(|at| !shared.liveness.is_suspect(at)) {
         shared.liveness.suspect_all(Timestamp::now());
         shared.notify_maintenance();

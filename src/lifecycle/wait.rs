@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::OptionFuture;
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
@@ -21,7 +22,7 @@ use crate::{
         slots::{Lease, Turn},
     },
     error::{Error, TimeoutCause},
-    report::{Holders, PoolStatus, discard::DiscardReason},
+    report::{DiscardReason, Holders, PoolStatus},
     shared::Shared,
     telemetry::Stopwatch,
     time::Timestamp,
@@ -47,7 +48,7 @@ pub(super) struct Waiting<'a> {
     /// Notified when an attempt to open a connection ends, and when the pool closes.
     attempts: watch::Receiver<()>,
     /// A permanent failure after this ends the wait, if no connection is open.
-    began: Mark,
+    mark: Mark,
     stopwatch: Stopwatch,
     is_counted: bool,
 }
@@ -75,7 +76,7 @@ impl<'a> Waiting<'a> {
             turn: shared.slots.turn(),
             validating: Vec::new(),
             attempts: shared.attempts.subscribe(),
-            began: shared.state().backoff.mark(),
+            mark: shared.state().backoff.mark(),
             stopwatch: Stopwatch::start(began, TimeoutCause::Exhausted),
             // A caller that found an idle connection does not count as waiting for one.
             is_counted: stale.is_some(),
@@ -123,7 +124,8 @@ impl<'a> Waiting<'a> {
         }
         // From here on the status counts this caller as waiting.
         let mut is_patient = self.begin_waiting();
-        let mut patience = pin!(sleep(PATIENCE));
+        let patience = is_patient.then(|| sleep(PATIENCE));
+        let mut patience = pin!(OptionFuture::from(patience));
         loop {
             tokio::select! {
                 biased;
@@ -132,13 +134,13 @@ impl<'a> Waiting<'a> {
                 }
                 lease = &mut take => return Ok(Next::Turn(lease)),
                 // The sender lives as long as `shared`.
-                _ = self.attempts.changed() => self.attempt_ended()?,
-                () = &mut patience, if is_patient => {
+                _ = self.attempts.changed() => {}
+                _ = &mut patience, if is_patient => {
                     is_patient = false;
                     fill(shared, Demand::Overdue);
                 }
             }
-            self.stopwatch.switch(self.cause(&shared.slots.status()));
+            self.look_again()?;
         }
     }
 
@@ -182,17 +184,21 @@ impl<'a> Waiting<'a> {
         has_room
     }
 
-    /// Ends the wait with an error if the pool is closing, or if waiting cannot help.
-    fn attempt_ended(&self) -> Result<(), Error> {
+    /// Ends the wait with an error if the pool is closing, or if waiting cannot help. Otherwise
+    /// records what this caller is waiting for.
+    fn look_again(&mut self) -> Result<(), Error> {
         let shared = self.shared;
         if shared.is_closing() {
             return Err(Error::Closed);
         }
-        if shared.slots.status().open == 0
-            && let Some(error) = shared.state().backoff.permanent_since(self.began)
-        {
-            return Err(Error::Connect(error));
+        let status = shared.slots.status();
+        if status.open == 0 {
+            let error = shared.state().backoff.permanent_since(self.mark);
+            if let Some(error) = error {
+                return Err(Error::Connect(error));
+            }
         }
+        self.stopwatch.switch(self.cause(&status));
         Ok(())
     }
 

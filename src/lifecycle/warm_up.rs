@@ -14,13 +14,14 @@ use tracing::{Instrument, info, info_span, warn};
 use crate::{
     engine::backoff::Mark,
     error::Error,
-    report::{ConnectTime, ServerInfo, WarmUpReport, Warning},
+    report::{ConnectTime, DiscardReason, ServerInfo, WarmUpReport, Warning},
     session::Session,
     shared::Shared,
 };
 
 use super::{
     assess::assess,
+    discard::discard_cleaning,
     maintain,
     open::{Demand, fill},
 };
@@ -63,7 +64,8 @@ async fn warm_up_in_span(shared: &Arc<Shared>) -> Result<WarmUpReport, Error> {
         Err(_elapsed) if report.open < shared.config.ready_threshold(report.target) => {
             shared.state().backoff.error().cloned()
         }
-        _ => {
+        Ok(Err(_)) => None,
+        Ok(Ok(())) | Err(_) => {
             log_finished(shared, &report);
             return Ok(report);
         }
@@ -123,7 +125,8 @@ async fn until_filled(
         if count.is_none() && status.idle > 0 {
             *count = Some(count_others(shared));
         }
-        if let Some(error) = shared.state().backoff.permanent_since(mark) {
+        let error = shared.state().backoff.permanent_since(mark);
+        if let Some(error) = error {
             return Err(Error::Connect(error));
         }
         // The sender lives as long as `shared`.
@@ -189,12 +192,16 @@ async fn count_threads(shared: &Arc<Shared>) -> Option<u64> {
     let runtime = lease.origin.runtime.clone();
     let mut cleaning = shared.slots.begin_cleaning(lease);
     let limit = shared.config.connect_timeout;
+    let shared = Arc::clone(shared);
     // In a new task, so that dropping the warm-up here loses no connection.
     let asking = runtime.spawn(async move {
         let answer = timeout(limit, threads_connected(cleaning.session()?)).await;
-        let count = answer.ok()?.ok()?;
-        drop(cleaning.finish());
-        count
+        if let Ok(Ok(count)) = answer {
+            drop(cleaning.finish());
+            return count;
+        }
+        discard_cleaning(&shared, cleaning, DiscardReason::ValidationFailed).await;
+        None
     });
     asking.await.ok()?
 }

@@ -17,4 +17,4 @@ pub use {
     status::PoolStatus,
     warm_up::{ConnectTime, WarmUpReport, Warning},
 };
-pub(crate) use {duration::HumanDuration, readiness::ReadinessSnapshot};
+pub(crate) use {discard::DiscardReason, duration::HumanDuration, readiness::ReadinessSnapshot};

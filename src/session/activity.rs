@@ -64,11 +64,6 @@ impl Activity {
         })
         .await
     }
-
-    fn cut(&self) {
-        self.is_cut.store(true, Ordering::Release);
-        self.waker.wake();
-    }
 }
 
 /// Clears the waker however the statement ends: a waker keeps its task's memory.
@@ -108,9 +103,12 @@ impl Activities {
 
     /// Ends all statements under way, and lets no other begin.
     pub(crate) fn cut_all(&self) {
-        let all = self.all().clone();
-        for activity in all.iter().filter_map(Weak::upgrade) {
-            activity.cut();
+        let all: Vec<_> = self.all().iter().filter_map(Weak::upgrade).collect();
+        for activity in &all {
+            activity.is_cut.store(true, Ordering::Release);
+        }
+        for activity in &all {
+            activity.waker.wake();
         }
     }
 

@@ -187,6 +187,8 @@ impl Follow {
         self.is_used = true;
         self.is_unfollowed = true;
         self.effect = Effect::UNKNOWN;
+        // The caller may reset the session, after which statement ids are reused.
+        self.forget_statements();
     }
 
     /// Lets the caller use the bare `Conn`, unless an earlier statement was not followed to its

@@ -73,14 +73,15 @@ pub(crate) struct Identity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rights {
     /// `CURRENT_USER()`
-    account: Option<String>,
+    account: Option<Vec<u8>>,
     /// `CURRENT_ROLE()`: one role, or on MySQL a list of them.
-    role: Option<String>,
+    role: Option<Vec<u8>>,
 }
 
 impl Rights {
-    /// The columns to select.
-    pub(crate) const COLUMNS: &str = "CURRENT_USER(), CURRENT_ROLE()";
+    /// The columns to select. They are in hexadecimal, so that a charset set by a caller does not
+    /// change them.
+    pub(crate) const COLUMNS: &str = "HEX(CURRENT_USER()), HEX(CURRENT_ROLE())";
 
     /// Reads them from the columns of a row, starting at `index`.
     pub(crate) fn read(row: &Row, index: usize) -> Self {

@@ -8,7 +8,7 @@ use std::{
 
 use mysql_async::{QueryResult, TextProtocol, consts::StatusFlags};
 
-use crate::{config::Reset, report::discard::DiscardReason};
+use crate::{config::Reset, report::DiscardReason};
 
 use super::Session;
 

@@ -8,7 +8,7 @@ use std::{
 #[cfg(feature = "metrics")]
 use crate::report::PoolStatus;
 use crate::{
-    report::{Readiness, discard::DiscardReason},
+    report::{DiscardReason, Readiness},
     telemetry::{
         Histogram,
         export::{self, Registry},

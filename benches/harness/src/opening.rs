@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use mysql_warm_pool::{Pool, PoolConfig, mysql_async::{Conn, Opts}};
+use mysql_warm_pool::{
+    Pool, PoolConfig,
+    mysql_async::{Conn, Opts},
+};
 
 use crate::{Error, Result};
 

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use deadpool::managed::{Metrics, RecycleResult};
-use mysql_warm_pool::{Pool, PoolConfig, mysql_async::{Conn, Opts, OptsBuilder, PoolConstraints, PoolOpts, prelude::Queryable, self}};
+use mysql_warm_pool::{
+    Pool, PoolConfig,
+    mysql_async::{self, Conn, Opts, OptsBuilder, PoolConstraints, PoolOpts, prelude::Queryable},
+};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{

@@ -8,7 +8,7 @@ use harness::{
     pools::Cloned,
     work::Caller,
 };
-use mysql_warm_pool::mysql_async::{Conn, Opts, prelude::Queryable, self};
+use mysql_warm_pool::mysql_async::{self, Conn, Opts, prelude::Queryable};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
 use tokio::task::yield_now;
 

@@ -10,7 +10,10 @@ use harness::{
     pools::OURS,
     table::{Table, Unit},
 };
-use mysql_warm_pool::{Pool, PooledConn, mysql_async::{Conn, Opts, TxOpts, prelude::Queryable}};
+use mysql_warm_pool::{
+    Pool, PooledConn,
+    mysql_async::{Conn, Opts, TxOpts, prelude::Queryable},
+};
 
 use crate::pools::{settings, warm};
 

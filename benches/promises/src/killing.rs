@@ -8,7 +8,10 @@ use harness::{
     measure::{median_of, until},
     table::Table,
 };
-use mysql_warm_pool::{OnCancel, Pool, mysql_async::{Conn, Opts, TxOpts, prelude::Queryable}};
+use mysql_warm_pool::{
+    OnCancel, Pool,
+    mysql_async::{Conn, Opts, TxOpts, prelude::Queryable},
+};
 
 use crate::pools::{settings, warm};
 

@@ -23,6 +23,9 @@ async fn server() -> &'static Server {
                 "GRANT SELECT, INSERT ON guarded.* TO warden",
                 "CREATE USER guest@'%' IDENTIFIED BY 'guest'",
                 "GRANT warden TO guest@'%'",
+                "CREATE ROLE 'wärter'",
+                "GRANT SELECT, INSERT ON guarded.* TO 'wärter'",
+                "GRANT 'wärter' TO guest@'%'",
                 "GRANT EXECUTE ON guarded.* TO guest@'%'",
                 "CREATE DATABASE open_to_all",
                 "GRANT ALL ON open_to_all.* TO guest@'%'",
@@ -200,6 +203,21 @@ fn discarded(pool: &Pool) -> u64 {
         .iter()
         .filter(|(reason, _)| reason.name() == "role_changed");
     of_roles.map(|(_, count)| count).sum()
+}
+
+/// The names of roles are compared, and the caller chooses the charset of the answer.
+#[tokio::test]
+async fn a_charset_hides_no_role() {
+    for charset in ["latin1", "ascii", "utf8mb4", "utf16"] {
+        let pool = pool_of_one(|config| config).await;
+        let mut conn = pool.get().await.expect("a connection");
+        conn.query_drop("SET ROLE 'wärter'").await.expect("a role");
+        let results = format!("SET character_set_results = {charset}");
+        conn.query_drop(results).await.expect("a charset");
+        drop(conn);
+        assert!(!next_has_the_role(&pool).await.0, "{charset}");
+        pool.close().await;
+    }
 }
 
 /// What no text shows, `Reset::Always` finds.
