@@ -5,8 +5,8 @@
 //! Twenty callers start at the same moment, as when traffic is switched to a new instance. Each
 //! then goes on, with a pause after every request. A request is a `get()`, a `SELECT` and the
 //! return; its latency counts from the call of `get()`. All pools have the same settings. Cold and
-//! warm take turns, five times each, after one rehearsal, so that neither pays for one-time costs of
-//! the server or this program. Nothing is written: `DATABASE_URL` may name any server.
+//! warm take turns, five times each, after one rehearsal, so that neither pays for one-time costs
+//! of the server or this program. Nothing is written: `DATABASE_URL` may name any server.
 
 use std::{
     sync::Arc,
@@ -19,7 +19,7 @@ use tokio::{sync::Barrier, task::JoinSet, time::sleep};
 
 const CALLERS: usize = 20;
 const REQUESTS: usize = 200;
-/// Requests after the first ones: what they cost in the long run.
+/// Requests after the first ones, which show the cost in the long run.
 const LATER: usize = 400;
 const TURNS: usize = 5;
 
@@ -70,7 +70,7 @@ async fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// The latencies of so many requests, in the order in which they were made.
+/// Returns the latencies of this many requests, in the order in which they were made.
 async fn serve(pool: &Pool, requests: usize) -> Vec<Latency> {
     let start = Arc::new(Barrier::new(CALLERS));
     let mut callers = JoinSet::new();
@@ -84,7 +84,7 @@ async fn serve(pool: &Pool, requests: usize) -> Vec<Latency> {
                 let answered = request(&pool).await.is_ok();
                 let ms = asked.elapsed().as_secs_f64() * 1000.0;
                 latencies.push((asked, answered.then_some(ms)));
-                // From 1 to 40 ms, and another one for each: they do not stay together.
+                // A different pause for each, from 1 to 40 ms, so that callers do not stay in step.
                 sleep(Duration::from_millis(1 + (caller * 7 + n * 13) % 40)).await;
             }
             latencies
@@ -100,7 +100,7 @@ async fn request(pool: &Pool) -> mysql_async::Result<Option<u64>> {
     conn.query_first("SELECT 6 * 7").await
 }
 
-/// The latency that so many percent of the answered requests do not exceed.
+/// The latency that this many percent of the answered requests do not exceed.
 fn percentile(run: &[Latency], percent: usize) -> f64 {
     let mut answered: Vec<f64> = run.iter().flatten().copied().collect();
     answered.sort_by(f64::total_cmp);
@@ -132,7 +132,7 @@ fn chart(cold: &[Vec<Latency>], warm: &[Vec<Latency>]) {
     println!("\nbars: the median of ten requests in {TURNS} turns");
 }
 
-/// A bar of that share of 24 characters, in eighths of a character.
+/// A bar as long as `share` of 24 characters, in eighths of a character.
 fn bar(share: f64) -> String {
     let eighths = (0..24 * 8)
         .take_while(|n| f64::from(*n) + 0.5 < share * 192.0)

@@ -1,4 +1,4 @@
-//! Retries with the crate `backon`: what to retry, and with which pauses.
+//! Retries with the crate `backon`: what to retry, and after which pauses.
 //!
 //! `scripts/with-database cargo run --example retry`
 //!
@@ -16,15 +16,17 @@ use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder, Retryable};
 use mysql_warm_pool::mysql_async::{self, TxOpts, prelude::*};
 use mysql_warm_pool::{Error, Pool, PoolConfig, error::is_transient};
 
-/// Three tries, two seconds apart. A fault that is over after a moment costs two seconds, one that lasts for five is not
-/// survived, and all callers that met it at the same moment come back at the same moment.
+/// Three tries, two seconds apart. A fault that is over after a moment costs two seconds, one that
+/// lasts for five is not survived, and all callers that met it at the same moment return at the
+/// same moment.
 fn by_hand() -> ConstantBuilder {
     ConstantBuilder::default()
         .with_delay(Duration::from_secs(2))
         .with_max_times(2)
 }
 
-/// Eight tries at most. The pauses between them begin at 50 ms and double, each with as much again at random.
+/// Eight tries at most. The pauses between them begin at 50 ms and double; a random part of up to
+/// the same length is added to each.
 fn better() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
@@ -35,7 +37,7 @@ fn better() -> ExponentialBuilder {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The time-out is for each try: it must leave time for the next.
+    // The timeout applies to each try, so it must leave time for the next one.
     let config = PoolConfig::from_env()?
         .size(4)
         .timeout(Duration::from_secs(2));
@@ -58,8 +60,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("try {tries:?}: {error}");
     }
 
-    // A write that must not be done twice is not tried again: a connection lost in the middle of it, or at COMMIT,
-    // leaves open whether it was done. To get the connection for it may be.
+    // A write that must not be done twice is not retried: if the connection is lost in the middle
+    // of it, or at COMMIT, nobody knows whether it was done. Getting the connection may be retried.
     println!("\na write that must not be done twice");
     let get = async || pool.get().await;
     let mut conn = get.retry(better()).when(Error::is_transient).await?;
@@ -72,8 +74,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Two reads that have to fit together. They may be done twice, and are tried again as a whole: the transaction from its
-/// start, on a connection of its own, as the last one is lost, most likely.
+/// Two reads that have to be consistent. They may be done twice, and are retried as a whole: the
+/// transaction from its start, on another connection, because the last one is most likely lost.
 async fn report<B>(pool: &Pool, pauses: B) -> mysql_async::Result<()>
 where
     B: BackoffBuilder<Backoff: Send> + Send,

@@ -5,8 +5,8 @@
 //!
 //! Ready means that enough connections for a ready pool are open and validated (`ready_at`, else
 //! `size`). Transient errors are retried; permanent ones, such as a wrong password, end the program
-//! at once. On a terminal one line shows the progress; elsewhere each change is printed on a line of
-//! its own, at most one a second.
+//! at once. On a terminal one line shows the progress; elsewhere each change is printed on a new
+//! line, at most once a second.
 
 use std::{
     env,
@@ -76,11 +76,11 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Waits as long as `warm_up()` does, and tells meanwhile how far it is.
+/// Waits as long as `warm_up()` does, and shows its progress meanwhile.
 async fn wait(pool: &Pool) -> Result<WarmUpReport, Error> {
     let give_up_at = Instant::now() + pool.config().warm_up_timeout;
     let mut progress = Progress::new();
-    // A database that is there is ready before there is anything to tell.
+    // A database that is already up is ready before there is any progress to show.
     let mut looks = interval_at(
         Instant::now() + Duration::from_millis(200),
         progress.pause(),
@@ -98,7 +98,7 @@ async fn wait(pool: &Pool) -> Result<WarmUpReport, Error> {
     outcome
 }
 
-/// What the command line asks for.
+/// The options on the command line.
 #[derive(Default)]
 struct Options {
     timeout: Option<String>,
@@ -106,7 +106,7 @@ struct Options {
 }
 
 impl Options {
-    /// `None` if help was asked for.
+    /// Returns `None` if `--help` was given.
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let mut options = Self::default();
         while let Some(argument) = arguments.next() {
@@ -119,7 +119,7 @@ impl Options {
                 "--timeout" => &mut options.timeout,
                 "--size" => &mut options.size,
                 name if name.starts_with('-') => return Err(format!("there is no option {name}")),
-                // It is not quoted: it may be a URL with a password.
+                // The argument is not quoted: it may be a URL with a password.
                 _ => return Err("options only: the URL is read from DATABASE_URL".to_owned()),
             };
             let value = value.or_else(|| arguments.next());
@@ -128,7 +128,8 @@ impl Options {
         Ok(Some(options))
     }
 
-    /// A pool with the settings of the environment, and those of the command line in their place; or all their faults.
+    /// Creates a pool from the environment's settings, overridden by the command line's. Returns
+    /// all faults of both.
     fn pool(self) -> Result<Pool, Vec<String>> {
         let size = self.size.map(|text| {
             let fault = format!("--size is {text}, allowed is a whole number");
@@ -156,8 +157,8 @@ impl Options {
     }
 }
 
-/// As many connections as make the pool ready are enough. The limit stays what it is: `warm_up()` compares it with what
-/// the server allows.
+/// Lowers `size` to `ready_at`: as many connections as make the pool ready are enough. The limit
+/// stays as it is, because `warm_up()` compares it with what the server allows.
 fn enough(config: PoolConfig) -> PoolConfig {
     let config = config.close_timeout(Duration::from_secs(1));
     match config.ready_at {
@@ -169,7 +170,7 @@ fn enough(config: PoolConfig) -> PoolConfig {
     }
 }
 
-/// Read as the pool reads its settings, so that it is written alike.
+/// Parses a duration as the pool's settings are parsed, so that both have the same format.
 fn duration(text: String) -> Result<Duration, String> {
     let query = form_urlencoded::Serializer::new(String::new())
         .append_pair("timeout", &text)
@@ -185,7 +186,7 @@ fn duration(text: String) -> Result<Duration, String> {
     }
 }
 
-/// Each fault of the settings; none of them quotes the URL.
+/// Lists each fault of the settings. None of them quotes the URL.
 fn told(error: Error) -> Vec<String> {
     match error {
         Error::Config(error) => error.faults().iter().map(ToString::to_string).collect(),
@@ -193,14 +194,14 @@ fn told(error: Error) -> Vec<String> {
     }
 }
 
-/// What of the pool is worth a line.
+/// The state of the pool that a line shows.
 #[derive(PartialEq)]
 struct State {
     open: usize,
     last_error: Option<String>,
 }
 
-/// Tells how far it is, on the standard error.
+/// Shows the progress on standard error.
 struct Progress {
     on_terminal: bool,
     told: Option<State>,
@@ -215,7 +216,7 @@ impl Progress {
         }
     }
 
-    /// How often to look.
+    /// How often to look at the pool.
     fn pause(&self) -> Duration {
         Duration::from_millis(if self.on_terminal { 100 } else { 1000 })
     }
@@ -236,8 +237,8 @@ impl Progress {
             line += &format!("; last error: {error}");
         }
         if self.on_terminal {
-            // In place of the last one, and cut off at the edge (wrapping off, on again): a line that wraps cannot be
-            // redrawn.
+            // Replaces the last line, and is cut off at the edge (wrapping is turned off and on
+            // again), because a line that wraps cannot be redrawn.
             print_error(&format!("\r\x1b[?7l{line}\x1b[K\x1b[?7h"));
         } else {
             print_error(&format!("{line}\n"));
@@ -245,7 +246,7 @@ impl Progress {
         self.told = Some(state);
     }
 
-    /// The line on the terminal makes room for what follows.
+    /// Clears the line on the terminal for what follows.
     fn end(self) {
         if self.on_terminal && self.told.is_some() {
             print_error("\r\x1b[K");
@@ -253,12 +254,13 @@ impl Progress {
     }
 }
 
-/// All at once. That nobody reads it is no reason to stop waiting.
+/// Writes the text in one call. A failure to write it is no reason to stop waiting.
 fn print_error(text: &str) {
     drop(io::stderr().write_all(text.as_bytes()));
 }
 
-/// A server can write anything into its messages: line breaks, and commands for the terminal.
+/// Replaces control characters: a server can put line breaks and terminal commands into its
+/// messages.
 fn printable(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
 }

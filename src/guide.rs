@@ -1,22 +1,22 @@
-//! Guides, text only: the files of the repository's folder `docs`.
+//! Guides: the pages of the repository's folder `docs`, as modules that hold only text.
 //!
 //! | guide | about |
 //! |---|---|
 //! | [Guarantees](guarantees) | what the pool promises, and the tests that hold it |
 //! | [Sizing](sizing) | how many connections, and how long to wait |
-//! | [What happens when ...](what_happens) | restarts, outages, failover, cancellation, leaks, the end |
+//! | [What happens when ...](what_happens) | restarts, outages, failover, cancellation, leaks, shutdown |
 //! | [Observability](observability) | metrics, log events and spans |
 //! | [Performance](performance) | measured beside other pools |
 //! | [Limits](limits) | what the pool cannot do |
 //! | [Architecture](architecture) | how the inside fits together |
 //! | [Threats](threats) | what a hostile server, caller, network or reader of logs can and cannot do |
 //! | [Coming from SQLAlchemy](coming_from_sqlalchemy) | each setting, event and habit, and its replacement |
-//! | [Coming from `mysql_async`'s pool](coming_from_mysql_async) | the same driver, another pool |
-//! | [Coming from sqlx](coming_from_sqlx) | another driver as well |
-//! | [Coming from deadpool by hand](coming_from_deadpool) | what a manager of your own has to do |
+//! | [Coming from `mysql_async`'s pool](coming_from_mysql_async) | each setting and call; the driver stays |
+//! | [Coming from sqlx](coming_from_sqlx) | each setting and call, with another driver as well |
+//! | [Coming from deadpool by hand](coming_from_deadpool) | what a hand-written manager gets wrong |
 
-/// Where the guides' links lead here: of several meanings given to a link, the first counts. The files have their
-/// own, for who reads them in the repository.
+/// Link targets for rustdoc. If a link is defined twice, the first definition counts, so these win
+/// over the URLs in the files, which serve readers of the repository.
 macro_rules! links {
     () => {
         "\

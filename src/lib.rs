@@ -1,11 +1,13 @@
 //! A warm, safe connection pool for MySQL and MariaDB: deadpool's managed pool around
-//! [`mysql_async`], with an explicit warm-up and a readiness that the pool knows.
+//! [`mysql_async`], with an explicit warm-up and a readiness that costs no I/O.
 //!
 //! - **Warm.** [`Pool::warm_up`] opens and validates all connections before the first request needs
-//!   one, and the pool replaces them before they grow old. A caller never opens a connection itself.
-//! - **Readiness.** [`Pool::readiness`] says whether the pool can serve, without asking the server.
-//! - **Safe.** A connection is handed out again only if nothing of its last caller is left on it: no
-//!   answer still on its way, no open transaction, no changed session, no other role.
+//!   one, and the pool replaces them before they grow old. A caller never opens a connection
+//!   itself.
+//! - **Readiness.** [`Pool::readiness`] tells a probe whether the pool can serve, without asking
+//!   the server.
+//! - **Safe.** A connection is handed out again only if nothing of its last caller is left on it:
+//!   no answer still on its way, no open transaction, no changed session, no other role.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -27,11 +29,11 @@
 //! # }
 //! ```
 //!
-//! Start with [`PoolConfig`] for the settings, [`Pool`] for what a pool does, [`PooledConn`] for what
-//! a caller holds, [`Readiness`] for probes, [`Error`] for what can go wrong, and [`Reset`] for what
-//! one caller may leave to the next. The [guides](guide) cover guarantees, sizing, observability,
-//! what happens when something goes wrong, threats, and migrating from SQLAlchemy, `mysql_async`'s
-//! pool, sqlx or deadpool.
+//! Start with [`PoolConfig`] for the settings, [`Pool`] for what a pool does, [`PooledConn`] for
+//! what a caller holds, [`Readiness`] for probes, [`Error`] for what can go wrong, and [`Reset`]
+//! for what one caller may leave to the next. The [guides](guide) cover guarantees, sizing,
+//! observability, what happens when something goes wrong, threats, and migrating from SQLAlchemy,
+//! `mysql_async`'s pool, sqlx or deadpool.
 //!
 //! These words have one meaning throughout:
 //!
@@ -48,7 +50,7 @@
 //! | warm up | open, initialise and validate `size` connections |
 //! | transient, permanent | an error that may go away by itself; one that will not |
 
-// Marks in the docs what needs a feature; docs.rs sets it.
+// Marks in the docs what needs a feature. docs.rs sets `docsrs`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(test),
@@ -79,7 +81,7 @@ pub mod error;
 pub mod guide;
 pub mod report;
 
-/// What has happened since a pool was created, in numbers; read by [`Pool::metrics`].
+/// Counters and histograms since a pool was created, as returned by [`Pool::metrics`].
 pub mod metrics {
     pub use crate::telemetry::{DiscardReason, Histogram, PoolMetrics};
 }
@@ -99,7 +101,7 @@ pub use crate::{
     report::Readiness,
 };
 
-/// The README's examples compile.
+/// Compiles the README's examples.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

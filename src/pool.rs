@@ -12,11 +12,12 @@ use crate::{
     telemetry::PoolMetrics,
 };
 
-/// A pool of warm connections to one MySQL or MariaDB server. Cheap to clone: clones share it.
+/// A pool of warm connections to one MySQL or MariaDB server. Cheap to clone: all clones share the
+/// same connections.
 ///
-/// When the last clone is dropped, idle connections are closed in the background with a goodbye to
-/// the server, and the pool's tasks end. Connections in use stay usable, and are closed when they
-/// are dropped. [`close`](Self::close) does the same and waits for it.
+/// When the last clone is dropped, idle connections are closed in the background with `COM_QUIT`,
+/// and the pool's tasks end. Connections in use stay usable, and are closed when they are dropped.
+/// [`close`](Self::close) does the same and waits for it.
 #[derive(Clone)]
 pub struct Pool {
     handle: Arc<LastHandle>,
@@ -37,9 +38,9 @@ impl Drop for LastHandle {
 impl Pool {
     /// Creates a pool. Does no I/O and needs no runtime, so a pool can be a `static`.
     ///
-    /// Its first use ([`warm_up`](Self::warm_up) or [`get`](Self::get)) binds it to the current tokio
-    /// runtime for as long as that lives, since connections belong to the runtime that opened them.
-    /// The runtime needs I/O and time enabled (`enable_all`).
+    /// Its first use ([`warm_up`](Self::warm_up) or [`get`](Self::get)) binds it to the current
+    /// tokio runtime for as long as that lives, since connections belong to the runtime that opened
+    /// them. The runtime needs I/O and time enabled (`enable_all`).
     ///
     /// # Errors
     ///
@@ -56,25 +57,25 @@ impl Pool {
     /// Opens, initialises and validates [`size`](field@PoolConfig::size) connections.
     ///
     /// After it returns, the first request finds its connection open. Call it when the service
-    /// starts. The report says what was opened and what is likely to cause trouble later, and prints
-    /// as one line.
+    /// starts. The report lists what was opened and which settings are likely to cause trouble
+    /// later; its `Display` is one line.
     ///
-    /// Transient errors (refused, name not found, server full or starting) are tried again, with
+    /// Transient errors (refused, name not found, server full or starting) are retried, with
     /// back-off and jitter, until [`warm_up_timeout`](field@PoolConfig::warm_up_timeout). On a warm
-    /// pool it opens nothing and returns at once. Calls at the same time share the work, and
-    /// callers of [`get`](Self::get) are served meanwhile, as connections appear.
+    /// pool it opens nothing and returns at once. Concurrent calls share the work. Callers of
+    /// [`get`](Self::get) are served meanwhile, as connections are opened.
     ///
     /// # Errors
     ///
     /// - [`Error::WarmUp`], with the report inside: at once for a permanent reason (wrong password,
-    ///   unknown database, bad `init` statement), or when the time is over and fewer connections
-    ///   than [`ready_at`](field@PoolConfig::ready_at) are open. Either way the pool goes on trying
-    ///   in the background.
+    ///   unknown database, bad `init` statement), or when the time is up and fewer connections than
+    ///   [`ready_at`](field@PoolConfig::ready_at) are open. Either way the pool keeps trying in the
+    ///   background.
     /// - [`Error::Closed`] and [`Error::NoRuntime`].
     ///
     /// # Cancel safety
     ///
-    /// Safe: what was opened stays, and attempts under way go on.
+    /// Safe: connections that were opened stay open, and attempts under way go on.
     pub async fn warm_up(&self) -> Result<WarmUpReport, Error> {
         warm_up::warm_up(self.shared()).await
     }
@@ -88,22 +89,22 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// - [`Error::Timeout`] when the time is over, with its cause;
+    /// - [`Error::Timeout`] when the time is up, with its cause;
     /// - [`Error::Connect`] when no connection is open and the server refuses for a permanent
-    ///   reason, such as a wrong password, so that waiting is of no use;
+    ///   reason, such as a wrong password, so that waiting cannot help;
     /// - [`Error::Closed`] and [`Error::NoRuntime`], at once.
     ///
     /// # Cancel safety
     ///
-    /// Safe: dropped, it leaves the queue. A connection that it was about to get, or that is being
-    /// opened for it, goes to the next caller or becomes idle.
+    /// Safe: a dropped call leaves the queue. A connection that it was about to get, or that is
+    /// being opened for it, goes to the next caller or becomes idle.
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<PooledConn, Error>> + Send + '_ {
         self.get_called_at(self.config().timeout, Location::caller())
     }
 
-    /// Gets a connection within the given time instead of the configured one. With no time at all:
-    /// an idle connection that needs no validation, or an error.
+    /// Gets a connection within the given time instead of the configured one. With a timeout of
+    /// zero it returns an idle connection that needs no validation, or an error.
     ///
     /// # Errors
     ///
@@ -148,17 +149,16 @@ impl Pool {
         self.shared().readiness.snapshot().readiness
     }
 
-    /// The readiness with what is needed to understand it: since when, the status, the last error.
-    /// Does no I/O.
+    /// The readiness with its context: since when, the status, the last error. Does no I/O.
     ///
-    /// For a readiness probe: answer by its [`is_serving`](Readiness::is_serving).
+    /// A readiness probe answers by [`is_serving`](Readiness::is_serving) of the readiness in it.
     #[must_use]
     pub fn health(&self) -> Health {
         assess::health(self.shared())
     }
 
-    /// Waits until the pool is [`Ready`](Readiness::Ready). Also resolves if the pool was Ready for a
-    /// moment after the call and is not any more.
+    /// Waits until the pool is [`Ready`](Readiness::Ready). Also resolves if the pool has become
+    /// Ready since the call but no longer is.
     ///
     /// Opens nothing by itself: a pool that is never used, by [`warm_up`](Self::warm_up) or
     /// [`get`](Self::get), never becomes Ready.
@@ -169,12 +169,13 @@ impl Pool {
     ///
     /// # Cancel safety
     ///
-    /// Safe.
+    /// Safe: nothing is lost if it is dropped.
     pub async fn wait_ready(&self) -> Result<(), Error> {
         self.shared().readiness.wait_ready().await
     }
 
-    /// Follows the readiness from now on, to await its changes.
+    /// Watches the readiness from now on; [`changed`](ReadinessWatch::changed) waits for its next
+    /// change.
     #[must_use]
     pub fn watch(&self) -> ReadinessWatch {
         self.shared().readiness.watch()
@@ -192,11 +193,12 @@ impl Pool {
         self.shared().metrics.read(self.readiness())
     }
 
-    /// Sets the gauges of the `metrics` facade to their values now. Does no I/O. Feature `metrics`.
+    /// Sets the gauges of the `metrics` facade to their current values. Does no I/O. Needs the
+    /// feature `metrics`.
     ///
     /// Call it where metrics are scraped, so that they are fresh. The pool calls it in the
     /// background as well: about once a second, ten times a second while connections are in use.
-    /// Counters and times do not need it; they are recorded as things happen. The guide to
+    /// Counters and times do not need it, because they are recorded as things happen. The guide to
     /// [observability](crate::guide::observability) lists their names.
     ///
     /// Install the recorder before the pool is created: the pool registers with it then, and only
@@ -222,21 +224,22 @@ impl Pool {
     /// Changes [`size`](field@PoolConfig::size) and [`overflow`](field@PoolConfig::overflow) while
     /// the pool is in use.
     ///
-    /// It takes effect in the background: missing connections are opened, idle ones that are too
-    /// many are closed. Where more are in use than a smaller limit allows, they are closed when they
-    /// return. [`status`](Self::status) shows the values now, [`config`](Self::config) those the
-    /// pool was created with.
+    /// It takes effect in the background: missing connections are opened, and surplus idle ones are
+    /// closed. If more are in use than a smaller limit allows, they are closed when they are
+    /// returned. [`status`](Self::status) shows the current values, [`config`](Self::config) those
+    /// the pool was created with.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if a value is out of its range; then nothing is changed. [`Error::Closed`].
+    /// [`Error::Config`] if a value is out of its range, in which case nothing changes, and
+    /// [`Error::Closed`].
     pub fn resize(&self, size: usize, overflow: usize) -> Result<(), Error> {
         maintain::resize(self.shared(), size, overflow)
     }
 
     /// Replaces every connection opened before now, in the background. An idle one is closed once
-    /// its replacement is open, one in use when it returns. A connection that was being opened is
-    /// not used either.
+    /// its replacement is open, one in use when it is returned. A connection that is being opened
+    /// at the time of the call is replaced too.
     ///
     /// Call it after the password, or the address behind the server's name, has changed. The pool
     /// does it by itself when a statement's error says that the server has become read-only, as
@@ -245,11 +248,10 @@ impl Pool {
         maintain::refresh(self.shared());
     }
 
-    /// Closes the pool for good, and waits for its connections to be closed with a goodbye to the
-    /// server (`COM_QUIT`).
+    /// Closes the pool for good, and waits for its connections to be closed with `COM_QUIT`.
     ///
-    /// As soon as the future is first polled, every [`get`](Self::get) fails with
-    /// [`Error::Closed`], also those that are waiting. Connections in use are awaited up to
+    /// From the first poll of the future on, every [`get`](Self::get) fails with [`Error::Closed`],
+    /// including those that are already waiting. Connections in use are awaited up to
     /// [`close_timeout`](field@PoolConfig::close_timeout), then cut off: a statement that runs on
     /// one of them, or is sent later, ends with an error, and the connection is closed when its
     /// handle is dropped.

@@ -1,4 +1,4 @@
-//! Names the parts that all of a pool shares. No logic: what is done with them is in `lifecycle`.
+//! Names the parts that everything in a pool shares. The logic is in `lifecycle`.
 
 use std::{
     fmt,
@@ -29,7 +29,7 @@ use crate::{
 /// What all handles, connections and tasks of a pool share.
 ///
 /// The lock of `state` is taken before those inside `slots`, `activities` and `readiness`. No other
-/// lock is taken while one is held, and none is held across an await, but that of `abandoned`.
+/// lock is taken while one is held. None is held across an await, except that of `abandoned`.
 pub(crate) struct Shared {
     pub(crate) config: Arc<PoolConfig>,
     pub(crate) name: String,
@@ -50,8 +50,8 @@ pub(crate) struct Shared {
     /// Notified when an attempt to open a connection has ended, and when the pool closes. Waiting
     /// callers and warm-ups listen.
     pub(crate) attempts: watch::Sender<()>,
-    /// Connections to replace once a replacement is open. Maintenance counts it anew in each pass;
-    /// others only raise it.
+    /// How many connections to replace once a replacement is open. Maintenance counts them anew in
+    /// each pass; others only raise the count.
     pub(crate) due: AtomicUsize,
     /// How often the pool was refreshed.
     pub(crate) generation: AtomicU64,
@@ -61,7 +61,7 @@ pub(crate) struct Shared {
     pub(crate) abandoned: AbandonedQueue,
 }
 
-/// How opening goes, and what readiness depends on besides the connections.
+/// The back-off, and what readiness depends on besides the connections.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) backoff: Backoff,
@@ -81,9 +81,9 @@ pub(crate) struct Abandoned {
     pub(crate) id: u32,
     pub(crate) identity: Identity,
     pub(crate) since: Timestamp,
-    /// Notified when there is a connection to kill it on.
+    /// Notified when the worker has a connection to send the `KILL` on.
     pub(crate) begun: oneshot::Sender<()>,
-    /// Notified when it was killed or given up.
+    /// Notified when the worker has finished with the statement; dropped if the kill was given up.
     pub(crate) done: oneshot::Sender<()>,
 }
 
@@ -129,7 +129,7 @@ impl Shared {
         self.closing.initialized()
     }
 
-    /// The outcome of `work`, or `None` if the pool closes first.
+    /// Awaits `work`; `None` if the pool closes first.
     pub(crate) async fn unless_closing<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -146,13 +146,13 @@ impl Shared {
         self.attempts.send_replace(());
     }
 
-    /// Whether the connection was opened before the last refresh.
+    /// Whether the connection's opening began before the last refresh.
     #[inline]
     pub(crate) fn is_outdated(&self, session: &Session) -> bool {
         session.origin.generation < self.generation.load(Ordering::Relaxed)
     }
 
-    /// Nothing panics while it holds this lock, so a poisoned one is as good as any.
+    /// No code panics while holding this lock, so poisoning can be ignored.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,7 +9,8 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Timestamp(u64);
 
-/// An hour before the first timestamp, so that there are earlier ones, even where a paused clock stands behind.
+/// An hour before the first timestamp, so that earlier ones exist, even if a test's paused clock
+/// lags behind.
 static EPOCH: LazyLock<Instant> = LazyLock::new(|| {
     let now = Instant::now();
     now.checked_sub(Duration::from_secs(3600)).unwrap_or(now)
@@ -42,13 +43,13 @@ impl Timestamp {
         Self(self.0.saturating_sub(nanos(time)).max(1))
     }
 
-    /// For an atomic, where 0 means none.
+    /// Converts to a number to store in an atomic, where 0 means none.
     #[inline]
     pub(crate) const fn nanos(self) -> u64 {
         self.0
     }
 
-    /// Back from an atomic.
+    /// Converts back from [`nanos`](Self::nanos).
     #[inline]
     pub(crate) const fn from_nanos(nanos: u64) -> Option<Self> {
         match nanos {

@@ -45,7 +45,7 @@ pub struct CredentialsSource {
 }
 
 impl CredentialsSource {
-    /// Creates a source that calls `ask` for each connection to open.
+    /// Creates a source that calls `ask` each time a connection is opened.
     pub fn new<F, Fut, E>(ask: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,

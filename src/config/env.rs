@@ -16,25 +16,27 @@ impl PoolConfig {
     /// | `DATABASE_POOL_<FIELD>` | every other field, except `prepare`, `init` and `credentials` |
     ///
     /// `DATABASE_POOL_OVERFLOW` works too. Durations are seconds (`1800`, `1.5`) or have units
-    /// (`30m`, `1h30m`, `500ms`). Where `None` means never, `-1` and `never` stand for it. A
-    /// variable wins over the same setting in the URL. An empty variable counts as not set.
+    /// (`30m`, `1h30m`, `500ms`). For a duration that may be `None` (never), `-1` and `never` are
+    /// accepted. A variable wins over the same setting in the URL. An empty variable counts as not
+    /// set.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] with every fault of all variables, which includes values out of range, a
-    /// `DATABASE_POOL_` variable that is no setting, and a setting given twice.
+    /// [`Error::Config`] with every fault in any of the variables: a missing URL, values that
+    /// cannot be read or are out of range, unknown `DATABASE_POOL_` variables, and settings given
+    /// twice.
     pub fn from_env() -> Result<Self, Error> {
         Self::from_env_prefixed("DATABASE")
     }
 
-    /// Reads the settings as [`from_env`](Self::from_env) does, with another word in place of
+    /// Reads the settings as [`from_env`](Self::from_env) does, with another prefix instead of
     /// `DATABASE`.
     ///
     /// `from_env_prefixed("ORDERS")` reads `ORDERS_URL`, `ORDERS_POOL_SIZE` and so on.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] with every fault of all variables.
+    /// As [`from_env`](Self::from_env).
     pub fn from_env_prefixed(prefix: &str) -> Result<Self, Error> {
         let variables = env::vars_os().map(|(name, value)| {
             let [name, value] = [name, value].map(|text| text.to_string_lossy().into_owned());
@@ -69,7 +71,7 @@ fn from_variables(
             None => {
                 let names =
                     table::one_value_names(|name| pool_prefix.clone() + &name.to_uppercase());
-                // Not the value: it may be a password that was put in the wrong place.
+                // The value is not quoted: it may be a password that was put in the wrong place.
                 let unknown = fault(&name, "not understood", format!("one of {names}"));
                 given.faults.push(unknown);
             }

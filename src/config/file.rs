@@ -17,16 +17,16 @@ use crate::error::Error;
 /// Reads a map of `url`, as in [`from_url`](PoolConfig::from_url), and the fields of
 /// [`PoolConfig`] except `credentials`.
 ///
-/// `prepare` and `init` are lists of statements, the other values text or numbers. Durations are
-/// seconds (`1800`, `1.5`) or text with units (`"30m"`, `"1h30m"`, `"500ms"`). Where `None` means
-/// never, `-1` and `"never"` stand for it. A field wins over the same setting in the URL. A null
-/// counts as not set.
+/// `prepare` and `init` are lists of statements, the other values are text or numbers. Durations
+/// are seconds (`1800`, `1.5`) or text with units (`"30m"`, `"1h30m"`, `"500ms"`). For a duration
+/// that may be `None` (never), `-1` and `"never"` are accepted. A field wins over the same setting
+/// in the URL. A null counts as not set.
 ///
 /// The error names every unknown key and every value that cannot be read.
 /// [`Pool::new`](crate::Pool::new) checks the ranges.
 ///
-/// Works with `#[serde(flatten)]`. All keys that are not fields of the outer struct are then
-/// settings, so flatten nothing else beside it.
+/// Works with `#[serde(flatten)]`. Every key that is not a field of the outer struct is then read
+/// as a setting, so no other field of that struct can be flattened.
 impl<'de> Deserialize<'de> for PoolConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // Not `deserialize_struct`, which hides unknown keys where the config is flattened.
@@ -42,7 +42,7 @@ fn read(values: BTreeMap<String, Value>) -> Result<PoolConfig, Error> {
         match (key.as_str(), value) {
             (name, Value::Null) if name == "url" || table::find(name).is_some() => {}
             ("url", Value::Text(text)) => given.url = Some(text),
-            // No URL either, and reported as one that cannot be read.
+            // Not text: read as an empty URL, which is reported as one that cannot be read.
             ("url", _) => given.url = Some(String::new()),
             ("prepare", Value::List(statements)) => prepare = statements,
             ("init", Value::List(statements)) => init = statements,
@@ -50,7 +50,7 @@ fn read(values: BTreeMap<String, Value>) -> Result<PoolConfig, Error> {
                 (Some(setting), Value::Text(text)) if setting.is_one_value() => {
                     given.add(setting, key, text);
                 }
-                // Only the kind of the value: a statement may hold a secret.
+                // The error names only the kind of the value: a statement may hold a secret.
                 (Some(setting), value) => {
                     given.faults.push(fault(&key, value.kind(), setting.form()));
                 }
@@ -66,7 +66,7 @@ fn read(values: BTreeMap<String, Value>) -> Result<PoolConfig, Error> {
     config.prepare = prepare;
     config.init = init;
     if !given.faults.is_empty() {
-        // Values out of range too, so that one attempt shows every fault.
+        // Report values out of range too, so that one attempt shows every fault.
         given.check(&config);
     }
     given.finish(config)
@@ -93,13 +93,13 @@ impl<'de> Visitor<'de> for MapVisitor {
     }
 }
 
-/// What a file has for a key.
+/// A value in a settings file.
 enum Value {
     Null,
     /// Text, a number or a bool, as text.
     Text(String),
     List(Vec<String>),
-    /// Nothing that a setting can be; says what it is.
+    /// A kind of value that no setting takes, named for the error.
     Other(&'static str),
 }
 

@@ -1,4 +1,4 @@
-//! Settings given one by one beside a URL: what environment variables and settings files share.
+//! Settings given one by one in addition to a URL, as environment variables and settings files do.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,18 @@ use super::{
 };
 use crate::error::{ConfigError, ConfigFault, Error};
 
-/// A URL and settings as a source gives them. A setting wins over the same one in the URL.
+/// A URL and separate settings, as a source gives them. A separate setting wins over the same one
+/// in the URL.
 pub(super) struct Given {
     url_name: String,
     pub(super) url: Option<String>,
-    /// By the field's name: the source's name for the setting, and its text.
+    /// Keyed by the field's name: the source's name for the setting, and its text.
     settings: BTreeMap<&'static str, (String, String)>,
     pub(super) faults: Vec<ConfigFault>,
 }
 
 impl Given {
-    /// Starts with nothing given. Faults of the URL are named `url_name`.
+    /// Starts with nothing given. Faults of the URL are reported under the name `url_name`.
     pub(super) const fn new(url_name: String) -> Self {
         Self {
             url_name,
@@ -40,9 +41,9 @@ impl Given {
         self.settings.insert(setting.name, (name, text));
     }
 
-    /// Reads URL and settings into a config, and records the faults of their form.
+    /// Reads the URL and the settings into a config, and records those that cannot be parsed.
     ///
-    /// Without a URL it reads the settings all the same, so that their faults show too.
+    /// Reads the settings even if there is no URL, so that their faults are reported too.
     pub(super) fn read(&mut self) -> PoolConfig {
         let config = match &self.url {
             Some(text) => url::read(&self.url_name, text, &mut self.faults),
@@ -66,7 +67,7 @@ impl Given {
         config
     }
 
-    /// Records the values out of range, under the names and with the values of the source.
+    /// Records values out of range, under the names and with the texts that the source uses.
     pub(super) fn check(&mut self, config: &PoolConfig) {
         for found in config.faults() {
             self.faults
@@ -77,7 +78,7 @@ impl Given {
         }
     }
 
-    /// The config, unless there are faults.
+    /// Returns the config, or all faults recorded.
     pub(super) fn finish(self, config: PoolConfig) -> Result<PoolConfig, Error> {
         if self.faults.is_empty() {
             Ok(config)

@@ -1,7 +1,8 @@
 //! The pool's settings: what they mean, which values are allowed, and where they come from.
 //!
-//! `table` has a row for each setting. `url`, `env` and `file` read settings by that table. Beside
-//! it a setting stands in [`PoolConfig`], in [`PoolConfig::from_opts`] and among the setters.
+//! `table` has a row for each setting, and `url`, `env` and `file` read settings through it. A new
+//! setting needs that row, a field of [`PoolConfig`], a default in [`PoolConfig::from_opts`] and a
+//! setter.
 
 mod credentials;
 mod env;
@@ -169,8 +170,9 @@ pub struct PoolConfig {
     ///
     /// 1 ms to 365 days; default `None`.
     ///
-    /// It logs such a connection once, and again when it is returned, but does not take it away.
-    /// Costs a timer for each `get()`.
+    /// Such a connection is logged once, and again when it is returned. It is not taken away from
+    /// its caller. If this is set, each `get()` also records its source line, and each return reads
+    /// the clock.
     pub leak_after: Option<Duration>,
 
     /// How long [`close()`](crate::Pool::close) waits for connections in use before it cuts them
@@ -191,35 +193,36 @@ pub struct PoolConfig {
 /// statements. The pool then restores the database and the charset, runs `init` and prepares the
 /// statements of `prepare`. In every mode it rolls back open transactions and drains pending rows.
 ///
-/// A reset does not clear a role (`SET ROLE`). In every mode, where a statement may have taken
-/// one, the pool compares the session's account and role with those it was opened with, in one
-/// round trip, and discards the connection if they differ.
+/// A reset does not clear a role (`SET ROLE`). In every mode, if a statement may have set one, the
+/// pool compares the session's account and role with those it was opened with, in one round trip,
+/// and discards the connection if they differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reset {
     /// Resets the session if a statement may have changed it.
     ///
-    /// The pool reads the text of each statement for that. Reads, writes and transactions leave
-    /// nothing behind and cause no reset. `SET`, `CREATE TEMPORARY TABLE`, `GET_LOCK()` and
-    /// everything the pool is not sure of do. So do statements whose text the pool does not see:
+    /// To decide, the pool reads the text of each statement. Reads, writes and transactions leave
+    /// nothing behind and cause no reset. `SET`, `CREATE TEMPORARY TABLE`, `GET_LOCK()` and every
+    /// statement that the pool cannot classify cause one. So do statements whose text the pool does
+    /// not see:
     ///
     /// - those sent on the bare [`Conn`](mysql_async::Conn), through `DerefMut` or as a
     ///   [`ToConnection`](mysql_async::prelude::ToConnection);
     /// - those that code generic over the driver's [`Queryable`](mysql_async::prelude::Queryable)
-    ///   executes with `exec*`. With the bound [`Executable`](crate::statement::Executable) the
-    ///   pool sees the text, and with `query*` always.
+    ///   executes with `exec*`. With the bound [`Executable`](crate::statement::Executable)
+    ///   instead, the pool sees the text. It always sees the text of `query*`.
     ///
     /// The text does not show what a trigger, a view or a column's default does. Use
     /// [`Always`](Self::Always) if yours set user variables, take locks, or call functions that
     /// set a role with the rights of their caller (`SQL SECURITY INVOKER`).
     ///
-    /// `LAST_INSERT_ID()`, `ROW_COUNT()`, `FOUND_ROWS()` and warnings do not count as changes.
-    /// They belong to the last statement that set them, which may be another caller's. Read them
-    /// only after a statement of your own.
+    /// `LAST_INSERT_ID()`, `ROW_COUNT()`, `FOUND_ROWS()` and warnings do not count as changes. They
+    /// belong to the last statement that set them, which may be another caller's. Read them only
+    /// after your own statement.
     #[default]
     WhenChanged,
-    /// Resets the session at every return after which something was sent, and compares account
-    /// and role each time.
+    /// Resets the session at every return of a connection on which something was sent, and compares
+    /// account and role each time.
     Always,
     /// Never resets the session. What one caller sets, the next one finds, including a handler for
     /// `LOAD DATA LOCAL INFILE`.
@@ -259,10 +262,10 @@ macro_rules! setters {
 }
 
 impl PoolConfig {
-    /// Takes the driver's options, [`Opts`] or an [`OptsBuilder`], and the default of every
-    /// setting.
+    /// Creates a config from the driver's options ([`Opts`] or an [`OptsBuilder`]), with the
+    /// default of every setting.
     ///
-    /// The pool ignores the driver's own pool options, `conn_ttl` and `prefer_socket`.
+    /// The pool ignores the driver's `PoolOpts`, `conn_ttl` and `prefer_socket`.
     pub fn from_opts(opts: impl Into<Opts>) -> Self {
         Self {
             opts: url::by_host_and_port(opts.into()),
@@ -327,7 +330,8 @@ impl PoolConfig {
         &self.opts
     }
 
-    /// The number of validated connections that make the pool ready: `ready_at`, or else `size`.
+    /// The number of validated connections that make the pool ready: `ready_at` if it is set, but
+    /// at most `size`, the pool's current one.
     pub(crate) fn ready_threshold(&self, size: usize) -> usize {
         self.ready_at.unwrap_or(size).min(size)
     }
@@ -349,9 +353,9 @@ impl PoolConfig {
         }
     }
 
-    /// The faults of a limit, as `resize()` gets it.
+    /// Checks a limit given to `resize()`.
     pub(crate) fn check_limit(size: usize, overflow: usize) -> Vec<ConfigFault> {
-        // The defaults have no faults of their own.
+        // The other settings have their defaults, which have no faults.
         let config = Self::from_opts(OptsBuilder::default());
         config.size(size).overflow(overflow).faults()
     }

@@ -1,5 +1,5 @@
 //! The table of settings: how each is read from text, which values are allowed, and how `Debug`
-//! shows it. All code that reads, checks or lists settings goes over this table.
+//! shows it. All code that reads, checks or lists settings uses this table.
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
@@ -67,13 +67,13 @@ pub(super) struct Setting {
 }
 
 enum Form {
-    /// Sets the field from text. The error is what is allowed.
+    /// Sets the field from text. The error describes what is allowed.
     OneValue(fn(&mut PoolConfig, &str) -> Result<(), String>),
-    /// Statements; not to be set from text.
+    /// A list of statements, which cannot be set from one text.
     List,
 }
 
-/// A value that is not allowed, and what is.
+/// A value that is not allowed, and a description of what is.
 struct Fault {
     value: String,
     allowed: String,
@@ -99,7 +99,7 @@ impl Setting {
             Form::OneValue(set) => {
                 set(config, text).map_err(|allowed| fault(self.name, text, allowed))
             }
-            // Not the text: a statement may hold a secret.
+            // The text is not quoted: a statement may hold a secret.
             Form::List => Err(fault(self.name, "one value", self.form())),
         }
     }
@@ -156,7 +156,7 @@ fn at_least(least: Duration, value: impl Into<Option<Duration>>) -> Vec<Fault> {
 
 fn ready_at_faults(config: &PoolConfig) -> Vec<Fault> {
     match config.ready_at {
-        // A size of 0 is a fault of its own.
+        // A `size` of 0 is reported by itself.
         Some(ready_at) if ready_at == 0 || ready_at > config.size && config.size > 0 => {
             vec![Fault {
                 value: ready_at.to_string(),
@@ -260,7 +260,7 @@ fn seconds(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }
-    // Not what else is a float to Rust: `inf`, `1e3`, `-1.5`.
+    // Rules out other texts that Rust parses as floats: `inf`, `1e3`, `-1.5`.
     let is_decimal = text.chars().all(|c| c.is_ascii_digit() || c == '.');
     let seconds = text.parse().ok().filter(|_| is_decimal)?;
     Duration::try_from_secs_f64(seconds).ok()

@@ -6,7 +6,7 @@ use url::Url;
 use super::{PoolConfig, fault, table};
 use crate::error::{ConfigError, ConfigFault, Error};
 
-/// The form of a URL, for an error's text.
+/// The form of a URL, for error texts.
 pub(super) const FORM: &str =
     "mysql://user:password@host:port/database, also mariadb:// or SQLAlchemy's mysql+driver://";
 /// Stands for a value that may hold a password.
@@ -36,19 +36,19 @@ impl PoolConfig {
     /// the fields, and the driver's ([`Opts`]). `charset=utf8mb4` is accepted too: the driver
     /// always uses it.
     ///
-    /// Durations are seconds (`1800`, `1.5`) or have units (`30m`, `1h30m`, `500ms`). Where
-    /// `None` means never, `-1` and `never` stand for it.
+    /// Durations are seconds (`1800`, `1.5`) or have units (`30m`, `1h30m`, `500ms`). For a
+    /// duration that may be `None` (never), `-1` and `never` are accepted.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] with every fault of the URL. None quotes the URL itself.
+    /// [`Error::Config`] with every fault of the URL. None of them quotes the URL itself.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         let mut faults = Vec::new();
         let config = read("url", url, &mut faults);
         match config {
             Some(config) if faults.is_empty() => Ok(config),
             config => {
-                // Together with values out of range, so that one attempt shows every fault.
+                // Report values out of range too, so that one attempt shows every fault.
                 faults.extend(config.iter().flat_map(Self::faults));
                 Err(ConfigError::new(faults).into())
             }
@@ -56,7 +56,8 @@ impl PoolConfig {
     }
 }
 
-/// Reads a URL, whose faults are named `field`. `None` if a fault leaves no server to connect to.
+/// Reads a URL. Faults of the URL as a whole are reported under the name `field`. Returns `None` if
+/// a fault leaves no server to connect to.
 pub(super) fn read(field: &str, text: &str, faults: &mut Vec<ConfigFault>) -> Option<PoolConfig> {
     let mut url = match parse(text) {
         Ok(url) => url,
@@ -83,7 +84,8 @@ pub(super) fn read(field: &str, text: &str, faults: &mut Vec<ConfigFault>) -> Op
     Some(config)
 }
 
-/// Parses a URL, its scheme replaced by the driver's. The error is what to show in its place.
+/// Parses a URL after replacing its scheme by the driver's. The error is the text to show in place
+/// of the URL.
 fn parse(text: &str) -> Result<Url, String> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(format!("{HIDDEN}, without ://"));
@@ -110,8 +112,8 @@ fn parse(text: &str) -> Result<Url, String> {
 
 /// Reads the driver's options, with `params` as the URL's query.
 ///
-/// The driver stops at the first parameter it refuses; leaving that out and asking again finds
-/// the others.
+/// The driver stops at the first parameter that it refuses, so this removes that one and tries
+/// again until it has found all of them.
 fn driver_opts(
     field: &str,
     url: &mut Url,
@@ -141,7 +143,7 @@ fn driver_opts(
                 return None;
             }
         };
-        // Not the value: an option of the driver may well be a secret.
+        // The value is not quoted: an option of the driver may be a secret.
         let name = format!("{field} parameter {param}");
         faults.push(fault(&name, "not understood", allowed));
         let before = params.len();
@@ -152,8 +154,9 @@ fn driver_opts(
     }
 }
 
-/// Changes options made from a URL so that the driver resolves the host without blocking: from a
-/// URL it does so with a blocking call, from host and port it does not. Turns off `prefer_socket`.
+/// Rebuilds options that were made from a URL as host and port. The driver resolves the host of a
+/// URL with a blocking call, but not the host of a builder. Also removes the brackets around an
+/// IPv6 address, and turns off `prefer_socket`.
 pub(super) fn by_host_and_port(opts: Opts) -> Opts {
     let host = opts.ip_or_hostname();
     let bare = host

@@ -1,5 +1,5 @@
-//! What callers send: the `exec*` methods and the driver's `Queryable`, each command followed to its
-//! end.
+//! The commands that callers send: the `exec*` methods and the driver's `Queryable`, each followed
+//! to its end.
 
 use std::{future::Future, pin::Pin};
 
@@ -29,18 +29,21 @@ fn refuse_foreign(statement: &impl Executable, conn: &Conn) -> mysql_async::Resu
     }
 }
 
-/// What the methods of the driver's trait return; its own name for it is private.
+/// The return type of the driver's trait methods. The driver's own alias for it is private.
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = mysql_async::Result<T>> + Send + 'a>>;
 
 /// Implements `exec*` as methods of the type itself, which see the statement's text. They take
 /// precedence over the methods of the driver's trait with the same names.
 macro_rules! execute_statements {
     ($type:ident $(<$lifetime:lifetime>)?) => {
-        /// Executing statements: the `exec*` methods of the driver's [`Queryable`], over which they
-        /// take precedence. They see the statement's text, and with it whether the session has to be
-        /// reset at the return ([`Reset`](crate::Reset)).
+        /// Methods that execute statements. They take precedence over the methods of the same names
+        /// in the driver's [`Queryable`]. Unlike those they see the statement's text, so that the
+        /// pool knows whether to reset the session at the return ([`Reset`](crate::Reset)).
         ///
-        /// If one is cancelled, its statement may have been executed or not.
+        /// If a call is cancelled, its statement may or may not have been executed. After that, and
+        /// after the connection was lost, each of them returns an I/O error and sends nothing. A
+        /// statement that was prepared on another connection is refused with
+        /// [`Error::ForeignStatement`], inside a [`mysql_async::Error::Other`].
         impl $(<$lifetime>)? $type $(<$lifetime>)? {
             /// Executes a statement, and returns its result, to be read row by row.
             ///
@@ -50,7 +53,7 @@ macro_rules! execute_statements {
             ///
             /// # Cancel safety
             ///
-            /// Dropped midway, the connection is discarded when it is returned.
+            /// If the future is dropped midway, the connection is discarded when it is returned.
             pub async fn exec_iter<Q, P>(
                 &mut self,
                 statement: Q,
@@ -78,7 +81,7 @@ macro_rules! execute_statements {
             ///
             /// # Cancel safety
             ///
-            /// Dropped midway, the connection is discarded when it is returned.
+            /// If the future is dropped midway, the connection is discarded when it is returned.
             pub async fn exec_batch<S, P, I>(&mut self, statement: S, params_iter: I) -> mysql_async::Result<()>
             where
                 S: Executable,
@@ -103,7 +106,11 @@ macro_rules! execute_statements {
             ///
             /// # Cancel safety
             ///
-            /// Dropped midway, the connection is discarded when it is returned.
+            /// If the future is dropped midway, the connection is discarded when it is returned.
+            ///
+            /// # Panics
+            ///
+            /// If a row does not convert to `T`, as in the driver's method.
             pub async fn exec<T, S, P>(&mut self, statement: S, params: P) -> mysql_async::Result<Vec<T>>
             where
                 S: Executable,
@@ -113,7 +120,7 @@ macro_rules! execute_statements {
                 self.exec_iter(statement, params).await?.collect_and_drop().await
             }
 
-            /// Executes a statement, and returns the first row of its first result set, if there is one.
+            /// Executes a statement, and returns the first row of its first result set, if any.
             ///
             /// # Errors
             ///
@@ -121,7 +128,11 @@ macro_rules! execute_statements {
             ///
             /// # Cancel safety
             ///
-            /// Dropped midway, the connection is discarded when it is returned.
+            /// If the future is dropped midway, the connection is discarded when it is returned.
+            ///
+            /// # Panics
+            ///
+            /// If a row does not convert to `T`, as in the driver's method.
             pub async fn exec_first<T, S, P>(&mut self, statement: S, params: P) -> mysql_async::Result<Option<T>>
             where
                 S: Executable,
@@ -142,7 +153,11 @@ macro_rules! execute_statements {
             ///
             /// # Cancel safety
             ///
-            /// Dropped midway, the connection is discarded when it is returned.
+            /// If the future is dropped midway, the connection is discarded when it is returned.
+            ///
+            /// # Panics
+            ///
+            /// If a row does not convert to `T`, as in the driver's method.
             pub async fn exec_map<T, S, P, U, F>(
                 &mut self,
                 statement: S,
@@ -171,7 +186,11 @@ macro_rules! execute_statements {
             ///
             /// # Cancel safety
             ///
-            /// Dropped midway, the connection is discarded when it is returned.
+            /// If the future is dropped midway, the connection is discarded when it is returned.
+            ///
+            /// # Panics
+            ///
+            /// If a row does not convert to `T`, as in the driver's method.
             pub async fn exec_fold<T, S, P, U, F>(
                 &mut self,
                 statement: S,
@@ -197,7 +216,7 @@ macro_rules! execute_statements {
             ///
             /// # Cancel safety
             ///
-            /// Dropped midway, the connection is discarded when it is returned.
+            /// If the future is dropped midway, the connection is discarded when it is returned.
             pub async fn exec_drop<S, P>(&mut self, statement: S, params: P) -> mysql_async::Result<()>
             where
                 S: Executable,
@@ -210,15 +229,19 @@ macro_rules! execute_statements {
             ///
             /// # Errors
             ///
-            /// As [`Queryable::exec_stream`], and [`Error::NoResultSet`], inside a
-            /// [`mysql_async::Error::Other`], where the statement has no result set: the driver's
-            /// method panics there.
+            /// As [`Queryable::exec_stream`]. Also [`Error::NoResultSet`], inside a
+            /// [`mysql_async::Error::Other`], if the statement has no result set, for which the
+            /// driver's method panics.
             ///
             /// # Cancel safety
             ///
-            /// Dropped midway, the connection is discarded when it is returned. The stream itself may
-            /// be dropped at any time: at the return the pool reads the rest of it, or closes the
-            /// connection if that is much.
+            /// If the future is dropped midway, the connection is discarded when it is returned.
+            /// The stream itself may be dropped at any time: at the return the pool reads the
+            /// remaining rows, or closes the connection if there are too many.
+            ///
+            /// # Panics
+            ///
+            /// The stream panics if a row does not convert to `T`, as the driver's does.
             pub async fn exec_stream<T, Q, P>(
                 &mut self,
                 statement: Q,

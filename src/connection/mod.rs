@@ -1,4 +1,5 @@
-//! What a caller holds: a connection that follows what is sent on it, and returns when it is dropped.
+//! `PooledConn`, which a caller holds: it follows each command to its end, and dropping it returns
+//! the connection.
 
 mod commands;
 mod transaction;
@@ -23,33 +24,33 @@ pub use self::transaction::Transaction;
 
 /// A connection from the pool. Dropping it returns it.
 ///
-/// Use it as the driver's [`Conn`]: it is a [`Queryable`](mysql_async::prelude::Queryable). `exec*`
-/// are methods of its own; for `query*`, `prep` and `ping` import [`mysql_async::prelude`]. Where a
-/// function takes `&mut impl Queryable`, pass `&mut conn`; `&mut *conn` is the driver's bare
-/// [`Conn`], see below.
+/// Use it like the driver's [`Conn`]: it implements [`Queryable`](mysql_async::prelude::Queryable).
+/// `exec*` are inherent methods; for `query*`, `prep` and `ping` import [`mysql_async::prelude`].
+/// Where a function takes `&mut impl Queryable`, pass `&mut conn`; `&mut *conn` is the driver's
+/// bare [`Conn`], see below.
 ///
 /// # Cancelling
 ///
-/// The pool follows every statement that is sent by these methods until its answer is there. If the
+/// The pool follows every statement sent by these methods until its answer has arrived. If the
 /// future of one is dropped before that (a time-out, `select!`, a client that has gone), the old
 /// answer is still on its way, and would be taken for the answer to the next statement. So this
-/// handle then refuses further statements, with an I/O error of kind `ConnectionAborted` and without
-/// sending anything, and dropping it closes the connection instead of returning it. If the answer
-/// has begun, the next statement or the return reads the rest of its rows.
+/// handle then refuses further statements, with an I/O error of kind `ConnectionAborted` and
+/// without sending anything, and dropping it closes the connection instead of returning it. If the
+/// answer has begun, the next statement or the return reads the rest of its rows.
 ///
 /// # The bare `Conn`
 ///
 /// It dereferences to [`Conn`], and `&mut PooledConn` is a
 /// [`ToConnection`](mysql_async::prelude::ToConnection). What is sent on the bare `Conn` is not
-/// followed. The next caller is safe from it: such a connection is validated by a round trip and
-/// reset before it is idle again. But after a statement that you cancel there yourself, your own
-/// next one may get the old answer.
+/// followed. The next caller is safe: such a connection is validated by a round trip and reset
+/// before it is idle again. But if you cancel a statement there yourself, your own next statement
+/// may get the old answer.
 ///
 /// # Dropping
 ///
-/// Returns the connection. That never blocks and never panics, and works outside a runtime. Whatever
-/// is left on it is cleaned in the background: pending rows, an open transaction, a changed session.
-/// Only then is it idle.
+/// Returns the connection. That never blocks and never panics, and works outside a runtime. Pending
+/// rows, an open transaction or a changed session are cleaned in the background, before the
+/// connection becomes idle.
 pub struct PooledConn {
     /// Taken by `drop` and by the associated functions that consume the handle.
     lease: Option<Lease>,
@@ -72,7 +73,7 @@ impl PooledConn {
     ///
     /// # Cancel safety
     ///
-    /// Safe: dropped midway, the connection is discarded when it is returned.
+    /// If the future is dropped midway, the connection is discarded when it is returned.
     pub async fn start_transaction(
         &mut self,
         options: TxOpts,
@@ -83,9 +84,9 @@ impl PooledConn {
 
     /// Takes the connection out of the pool for good. The pool opens another in its place.
     ///
-    /// It is yours then, as it is: nothing is cleaned, and it does not count towards the limit any
-    /// more. Do not detach a connection after a statement on it was cancelled: the driver would take
-    /// the old answer for that of the next one.
+    /// The connection is handed over as it is: nothing is cleaned, and it no longer counts towards
+    /// the limit. Do not detach a connection after cancelling a statement on it: the driver would
+    /// take the old answer for the answer to the next statement.
     #[must_use]
     pub fn detach(mut this: Self) -> Conn {
         match this.lease.take() {
@@ -93,7 +94,7 @@ impl PooledConn {
                 give_back::let_go(&this.shared, &lease);
                 discard::detach(&this.shared, lease)
             }
-            None => unreachable!("only consuming functions take it"),
+            None => unreachable!("only consuming functions take the lease"),
         }
     }
 
@@ -111,7 +112,7 @@ impl PooledConn {
                 let session = &mut **lease;
                 (&mut session.conn, &mut session.follow)
             }
-            None => unreachable!("only consuming functions take it"),
+            None => unreachable!("only consuming functions take the lease"),
         }
     }
 }
@@ -130,7 +131,7 @@ impl Deref for PooledConn {
     fn deref(&self) -> &Conn {
         match &self.lease {
             Some(lease) => &lease.conn,
-            None => unreachable!("only consuming functions take it"),
+            None => unreachable!("only consuming functions take the lease"),
         }
     }
 }
@@ -143,7 +144,7 @@ impl DerefMut for PooledConn {
     }
 }
 
-/// Gives the driver's bare `Conn`. After a statement that was cancelled it is an error instead.
+/// Hands out the driver's bare `Conn`, or an error if a statement on it was cancelled.
 impl<'a> ToConnection<'a, 'static> for &'a mut PooledConn {
     fn to_connection(self) -> ToConnectionResult<'a, 'static> {
         let (conn, follow) = self.parts();

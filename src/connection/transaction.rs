@@ -1,4 +1,4 @@
-//! A transaction on a pooled connection.
+//! `Transaction`: a transaction on a pooled connection.
 
 use std::{
     fmt,
@@ -14,14 +14,15 @@ use crate::session::follow::Follow;
 /// A transaction on a [`PooledConn`](crate::PooledConn), started by
 /// [`start_transaction`](crate::PooledConn::start_transaction).
 ///
-/// Use it like the connection: it is a [`Queryable`](mysql_async::prelude::Queryable), with `exec*`
-/// as methods of its own. It is not the driver's type, so that its statements are followed too, and
-/// it is no [`ToConnection`](mysql_async::prelude::ToConnection).
+/// Use it like the connection: it implements [`Queryable`](mysql_async::prelude::Queryable), and
+/// `exec*` are inherent methods. It is this crate's type and not the driver's, so that its
+/// statements are followed too. It does not implement
+/// [`ToConnection`](mysql_async::prelude::ToConnection).
 ///
 /// # Dropping
 ///
-/// Without [`commit`](Self::commit) it is rolled back: with the next command on the connection, or
-/// when the connection is returned.
+/// Without [`commit`](Self::commit) it is rolled back: before the next command on the connection,
+/// or when the connection is returned.
 #[must_use = "a transaction that is not committed is rolled back"]
 pub struct Transaction<'a> {
     inner: mysql_async::Transaction<'a>,
@@ -54,11 +55,12 @@ impl<'a> Transaction<'a> {
     /// # Errors
     ///
     /// As [`mysql_async::Transaction::commit`]. If the connection is lost before the answer comes,
-    /// the transaction may have been committed or not.
+    /// the transaction may or may not have been committed.
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, the transaction may be committed or not, and the connection is discarded.
+    /// If the future is dropped midway, the transaction may or may not be committed, and the
+    /// connection is discarded.
     pub async fn commit(self) -> mysql_async::Result<()> {
         self.end_by(mysql_async::Transaction::commit).await
     }
@@ -71,7 +73,7 @@ impl<'a> Transaction<'a> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, the connection is discarded, which rolls back too.
+    /// If the future is dropped midway, the connection is discarded, which rolls back too.
     pub async fn rollback(self) -> mysql_async::Result<()> {
         self.end_by(mysql_async::Transaction::rollback).await
     }
@@ -115,8 +117,8 @@ impl fmt::Debug for Transaction<'_> {
 
 /// Marks the session for as long as the driver's own `Transaction` lives.
 ///
-/// If that is leaked (`mem::forget`), the driver believes for ever that the transaction is open, and
-/// refuses to start another. The mark stays as well then, so that the connection is discarded.
+/// If that is leaked (`mem::forget`), the driver considers the transaction open for ever and
+/// refuses to start another. The mark then stays too, so that the connection is discarded.
 struct Guard<'a>(&'a mut Follow);
 
 impl<'a> Guard<'a> {

@@ -6,16 +6,16 @@ use crate::{error::ConnectError, telemetry::RateLimit, time::Timestamp};
 
 use super::schedule;
 
-/// One back-off for all attempts of a pool. Pure: takes `now` and chance as arguments.
+/// One back-off for all attempts of a pool. Pure: takes the time and random numbers as arguments.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     /// Failures in a row.
     failures: u32,
-    /// When the first of them was.
+    /// When the first of them was recorded.
     failing_since: Option<Timestamp>,
     /// No attempt before this.
     retry_at: Option<Timestamp>,
-    /// Attempts that have not answered for long, and still have time.
+    /// Attempts that hang: without an answer for 300 ms, but not yet at `connect_timeout`.
     pub(crate) hanging: usize,
     /// The last failure, with its number among `ended`.
     last_failure: Option<(u64, ConnectError)>,
@@ -24,17 +24,17 @@ pub(crate) struct Backoff {
     failed: u64,
     /// How long the last openings took, each with its number among `ended`.
     times: VecDeque<(u64, Duration)>,
-    /// Outages that follow each other at once are logged at WARN once a second.
+    /// Limits WARN events to one a second if outages follow each other closely.
     warnings: RateLimit,
     /// The beginning of this outage was logged at WARN, so its end is logged too.
     is_logged: bool,
 }
 
-/// An attempt under way. Of attempts made side by side, the first failure is a step of the
-/// back-off, and the others are not.
+/// An attempt under way. If several attempts made at the same time fail, only the first failure is
+/// a step of the back-off.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempt {
-    /// Failures in a row when it began; `None` once it has counted as one.
+    /// Failures in a row when it began; `None` once it has been counted as a failure itself.
     failures_before: Option<u32>,
 }
 
@@ -125,7 +125,7 @@ impl Backoff {
         self.hanging = self.hanging.saturating_add(1);
         self.last_failure = Some((self.ended, error));
         let is_outage = self.step(*attempt, now, chance);
-        // How it ends, perhaps long after others have succeeded, is no further step.
+        // Its end must not be another step: others may have succeeded long before.
         attempt.failures_before = None;
         is_outage
     }
@@ -175,7 +175,7 @@ impl Backoff {
         }
     }
 
-    /// The last failure since then, if it is permanent.
+    /// The last failure since `mark`, if it is permanent.
     pub(crate) fn permanent_since(&self, mark: Mark) -> Option<ConnectError> {
         let failure = self.failure_since(mark);
         failure.filter(|error| !error.is_transient()).cloned()

@@ -1,4 +1,4 @@
-//! Whether the pool can serve, and what that is judged by.
+//! Decides whether the pool can serve, and keeps the facts that this depends on.
 
 use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -16,26 +16,26 @@ use crate::{
 
 use super::schedule::GrowingPause;
 
-/// How long there may be fewer than `ready_at` connections, while they are being replaced, before
-/// it shows.
+/// How long there may be fewer than `ready_at` working connections before the readiness changes.
 ///
-/// A cancelled statement costs a connection, and its replacement takes milliseconds: no reason to
-/// be taken out of service.
+/// A cancelled statement costs a connection, but its replacement takes milliseconds, which is no
+/// reason to change the readiness.
 pub(crate) const GRACE: Duration = Duration::from_millis(500);
 /// After this time without an answer on any connection in use, the pool looks for a sign of life.
 const QUIET: Duration = Duration::from_millis(300);
-/// Returns this close together count as one sign of life.
+/// Returns closer together than this count as one sign of life.
 const RETURNS_APART: Duration = Duration::from_millis(1);
-/// The limit is in use, callers wait, and no connection answers: not serving well after this time.
+/// If the whole limit is in use, callers wait and no connection answers for this long, the pool is
+/// no longer Ready.
 const SILENCE: Duration = Duration::from_millis(700);
-/// Samples in a row that must show answers for the silence to be over: slow queries on all
-/// connections must not change readiness over and over.
+/// The silence ends after this many samples in a row that show answers, so that slow queries on all
+/// connections do not make the readiness flap.
 const ANSWERS: u32 = 3;
-/// Between two refreshes because the server is read-only. A failover that is not over at the first
-/// is found by a later one, after about twice its own time at most.
+/// The pause between two refreshes because the server is read-only. A failover that is not over at
+/// the first refresh is caught by a later one, after at most about twice its duration.
 const REFRESH_PAUSE: GrowingPause =
     GrowingPause::new(Duration::from_millis(250), Duration::from_secs(60));
-/// Between two signs of life that the pool looks for while no connection comes back.
+/// The pause between two searches for a sign of life while no connection is returned.
 const SIGN_PAUSE: GrowingPause = GrowingPause::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// When the server last answered, and which connections are suspect. Lock-free: written at each
@@ -44,11 +44,12 @@ const SIGN_PAUSE: GrowingPause = GrowingPause::new(Duration::from_secs(1), Durat
 pub(crate) struct Liveness {
     /// Connections last validated before this are suspect; in [`Timestamp::nanos`], as all here.
     suspect_before: AtomicU64,
-    /// When the server last answered, as far as is known.
+    /// When the server last answered, as far as the pool knows.
     last_answer: AtomicU64,
-    /// When a connection that came back was last answered.
+    /// When the last statement on a returned connection was answered.
     last_return: AtomicU64,
-    /// Connections that do not answer the pool's own command, and still have time.
+    /// Connections without an answer to the pool's own command for 300 ms, but not yet at
+    /// `connect_timeout`.
     unresponsive: AtomicUsize,
 }
 
@@ -68,13 +69,13 @@ impl Liveness {
         self.last_answer.fetch_max(now.nanos(), Ordering::Relaxed);
     }
 
-    /// Records a connection that came back, and when it was last answered.
+    /// Records a returned connection, and when its last statement was answered.
     #[inline]
     pub(crate) fn record_return(&self, answered_at: Timestamp) {
         let at = answered_at.nanos();
         let known = self.last_return.load(Ordering::Relaxed);
-        // Written rarely, because all threads read it. A connection that was used without being
-        // followed comes back with an old answer, and is a sign of life all the same.
+        // Written rarely, because all threads read it. A connection whose statements were not
+        // followed has an old answer, but its return is still a sign of life.
         if at.abs_diff(known) > nanos(RETURNS_APART) {
             self.last_answer.fetch_max(at, Ordering::Relaxed);
             self.last_return.store(at, Ordering::Relaxed);
@@ -85,14 +86,13 @@ impl Liveness {
         self.last_return.load(Ordering::Relaxed)
     }
 
-    /// Whether the server has not answered for long, as far as is known.
+    /// Whether the server has not answered for longer than [`QUIET`], as far as the pool knows.
     pub(crate) fn is_quiet(&self, now: Timestamp) -> bool {
         let answered = self.last_answer.load(Ordering::Relaxed);
         now.nanos().saturating_sub(answered) > nanos(QUIET)
     }
 
-    /// A connection does not answer: it does not count as working until the returned value is
-    /// dropped.
+    /// Counts a connection as not working until the returned guard is dropped.
     pub(crate) fn unresponsive(&self) -> Unresponsive<'_> {
         self.unresponsive.fetch_add(1, Ordering::Relaxed);
         Unresponsive(self)
@@ -103,7 +103,7 @@ impl Liveness {
     }
 }
 
-/// A connection that does not answer.
+/// Counts one connection as not working while it lives.
 pub(crate) struct Unresponsive<'a>(&'a Liveness);
 
 impl Drop for Unresponsive<'_> {
@@ -115,9 +115,9 @@ impl Drop for Unresponsive<'_> {
 /// What readiness depends on besides the connections now. Pure: takes `now` as an argument.
 #[derive(Debug)]
 pub(crate) struct HealthRecord {
-    /// A first fill was asked for.
+    /// The pool has begun to open connections.
     pub(crate) has_begun: bool,
-    /// Since when fewer connections than `ready_at` work.
+    /// Since when fewer than `ready_at` connections work.
     short_since: Option<Timestamp>,
     silence: Option<Silence>,
     refresh_pause: GrowingPause,
@@ -126,12 +126,12 @@ pub(crate) struct HealthRecord {
     sign_after: u64,
 }
 
-/// All of the limit is in use, and callers wait.
+/// While the whole limit is in use and callers wait: the last sample of activity, and its age.
 #[derive(Clone, Copy, Debug)]
 struct Silence {
     last: Sample,
     since: Timestamp,
-    /// It has lasted too long.
+    /// The sample has not changed for [`SILENCE`].
     is_trouble: bool,
     /// Samples in a row that showed answers.
     answers: u32,
@@ -160,14 +160,14 @@ impl HealthRecord {
         now.since(*self.short_since.get_or_insert(now))
     }
 
-    /// When a shortage becomes trouble, if that is later than now.
+    /// When [`GRACE`] ends for a shortage, if that is later than now.
     pub(crate) fn grace_ends(&self, now: Timestamp) -> Option<Timestamp> {
         let ends = self.short_since?.after(GRACE);
         (ends > now).then_some(ends)
     }
 
-    /// Records a sample of the connections' activity, taken only where all of the limit is in use
-    /// and callers wait. Returns whether no connection has answered for too long.
+    /// Records a sample of the connections' activity, which is `None` unless the whole limit is in
+    /// use and callers wait. Returns whether no connection has answered for too long.
     pub(crate) fn record_sample(&mut self, sample: Option<Sample>, now: Timestamp) -> bool {
         let Some(sample) = sample else {
             self.silence = None;
@@ -196,7 +196,7 @@ impl HealthRecord {
         Some(now.since(silence.since))
     }
 
-    /// Whether to look for a sign of life now: at once after a return, then in growing pauses.
+    /// Whether to look for a sign of life now: at once after a return, then after growing pauses.
     pub(crate) fn wants_sign_of_life(&mut self, last_return: u64, now: Timestamp) -> bool {
         if std::mem::replace(&mut self.sign_after, last_return) != last_return {
             self.sign_pause = SIGN_PAUSE;
@@ -204,8 +204,8 @@ impl HealthRecord {
         self.sign_pause.is_over(now)
     }
 
-    /// Whether to refresh the pool now because the server is read-only: at once, then in growing
-    /// pauses while it goes on.
+    /// Whether to refresh the pool now because the server is read-only: at once, then after growing
+    /// pauses while that lasts.
     pub(crate) fn may_refresh_for_read_only(&mut self, now: Timestamp) -> bool {
         if self.refresh_pause.is_long_over(now) {
             self.refresh_pause = REFRESH_PAUSE;
@@ -214,14 +214,14 @@ impl HealthRecord {
     }
 }
 
-/// What readiness follows from.
+/// The facts that determine the readiness.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
-    /// Whether a first fill was asked for.
+    /// Whether the pool has begun to open connections.
     pub(crate) has_begun: bool,
-    /// Open connections not known to be dead or out of reach.
+    /// Open connections that are not known to be unresponsive or out of reach.
     pub(crate) working: usize,
-    /// How many of them make the pool Ready.
+    /// How many working connections make the pool Ready.
     pub(crate) ready_at: usize,
     /// Whether the last attempt to open a connection failed.
     pub(crate) is_failing: bool,
@@ -231,7 +231,7 @@ pub(crate) struct Facts {
     pub(crate) short_for: Duration,
 }
 
-/// The state that follows `was`; `was_ready` says whether the pool ever was Ready.
+/// The state that follows `was`. `was_ready`: the pool has been Ready before.
 fn next_state(was: Readiness, was_ready: bool, facts: Facts) -> Readiness {
     let trouble = facts.is_failing || facts.is_silent || facts.short_for >= GRACE;
     match was {
@@ -273,7 +273,7 @@ impl ReadinessState {
         ReadinessWatch::new(self.sender.subscribe())
     }
 
-    /// Updates the readiness. Returns the change from old to new, if it is one.
+    /// Updates the readiness. Returns the old and the new one if they differ.
     pub(crate) fn update(&self, facts: Facts) -> Option<(Readiness, Readiness)> {
         self.change(|snapshot| next_state(snapshot.readiness, snapshot.times_ready > 0, facts))
     }

@@ -1,4 +1,4 @@
-//! Passive parts: they hold state and decide. None does I/O but `opener`, which opens one connection.
+//! Passive parts that hold state and decide. Only `opener` does I/O: it opens one connection.
 
 pub(crate) mod backoff;
 pub(crate) mod health;

@@ -1,5 +1,5 @@
-//! Opens one connection: credentials, login, `init`, `prepare`, validation. Keeps the facts that the
-//! server reports about itself.
+//! Opens one connection: credentials, login, `init`, `prepare`, validation. Keeps what the server
+//! reports about itself.
 
 use std::{
     ops::RangeInclusive,
@@ -22,14 +22,14 @@ use crate::{
     time::Timestamp,
 };
 
-/// What the server is asked for when a connection is validated for the first time.
+/// Server variables that are selected while a new connection is validated.
 const FACTS: &str = "@@version, @@max_allowed_packet, @@wait_timeout, @@max_connections, \
                      @@max_user_connections, @@global.read_only";
 
-/// What `max_allowed_packet` can be on a server.
+/// The valid values of a server's `max_allowed_packet`, in bytes.
 const PACKETS_ALLOWED: RangeInclusive<usize> = 1024..=1_073_741_824;
 
-/// The server's facts are read again by an opening after this time.
+/// After this time, the next opening reads the server's facts again.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Opens connections as the settings say, one at each call.
@@ -44,9 +44,9 @@ pub(crate) struct Opener {
 struct ServerFacts {
     server: Option<ServerInfo>,
     max_allowed_packet: Option<usize>,
-    /// The rights of the last new connection that reported them.
+    /// The rights of the last new connection on which they were read.
     rights: KnownRights,
-    /// When an opening last set out to ask.
+    /// When an opening last claimed the task of reading the facts.
     claimed_at: Option<Timestamp>,
 }
 
@@ -61,7 +61,7 @@ pub(crate) enum KnownRights {
 }
 
 impl ServerFacts {
-    /// Whether this opening has to ask: one of many does, when the facts are not fresh.
+    /// Whether this opening has to read the facts: one of several does, if they are not fresh.
     fn claim(&mut self, now: Timestamp) -> bool {
         let is_fresh = self.claimed_at.is_some_and(|at| now.since(at) < FRESH);
         if !is_fresh {
@@ -70,7 +70,7 @@ impl ServerFacts {
         !is_fresh
     }
 
-    /// There was no answer: the next opening has to ask.
+    /// Lets the next opening read the facts, because there was no answer.
     fn unclaim(&mut self) {
         self.claimed_at = None;
     }
@@ -84,7 +84,7 @@ impl Opener {
         }
     }
 
-    /// The server's facts; `None` until a connection was opened.
+    /// The server's facts; `None` until a connection has been opened.
     pub(crate) fn server(&self) -> Option<ServerInfo> {
         self.facts().server.clone()
     }
@@ -97,7 +97,8 @@ impl Opener {
         }
     }
 
-    /// Whether a reset changes the charset that the handshake set: MySQL's does, MariaDB's does not.
+    /// Whether a reset changes the charset that the handshake set. MySQL's does; MariaDB's does
+    /// not.
     pub(crate) fn reset_loses_charset(&self) -> bool {
         self.facts()
             .server
@@ -105,9 +106,9 @@ impl Opener {
             .is_none_or(|server| server.flavor == Flavor::MySql)
     }
 
-    /// One attempt, from credentials to validation, within `connect_timeout`.
+    /// Makes one attempt, from credentials to validation, within `connect_timeout`.
     ///
-    /// Dropped midway, it closes the socket.
+    /// If dropped midway, it closes the socket.
     pub(crate) async fn open(
         &self,
         activities: &Activities,
@@ -130,8 +131,8 @@ impl Opener {
         generation: u64,
     ) -> Result<Session, NotOpened> {
         let (opts, asks_settings) = self.options().await?;
-        // Dropped at the deadline or by a closing pool, the socket of the half-open connection is
-        // closed before its slot is free, and the driver does not go on reading from it.
+        // If this is dropped, at the deadline or because the pool closes, the half-open socket is
+        // closed before its slot is freed, and the driver does not go on reading from it.
         Severed::new(self.open_with(opts, asks_settings, phase, activities, generation)).await
     }
 
@@ -165,7 +166,7 @@ impl Opener {
         match self.make_ready(&mut session, asks_settings, phase).await {
             Ok(()) => Ok(session),
             Err(error) => {
-                // A server that answered with an error of its own takes a goodbye.
+                // A server that answered with an error still takes a `COM_QUIT`.
                 let session = if error.code().is_some() {
                     Some(Box::new(session))
                 } else {
@@ -177,7 +178,7 @@ impl Opener {
         }
     }
 
-    /// `init`, `prepare` and the validation.
+    /// Runs `init` and `prepare`, and validates the connection.
     async fn make_ready(
         &self,
         session: &mut Session,
@@ -186,14 +187,14 @@ impl Opener {
     ) -> Result<(), ConnectError> {
         self.set_up(session, phase).await?;
         *phase = ConnectPhase::Validate;
-        // The driver's settings query, if its answer was the last thing sent, is a validation too.
+        // If the driver's settings query was the last command, its answer is validation enough.
         let is_valid =
             asks_settings && self.config.init.is_empty() && self.config.prepare.is_empty();
         if self.config.on_cancel == OnCancel::Kill {
             self.validate_with_facts(session).await?;
             session.origin.identity = self.identify(session).await?;
         } else if self.config.credentials.is_some() || self.facts().claim(Timestamp::now()) {
-            // With a source of credentials each connection may have another account.
+            // With a source of credentials, each connection may have a different account.
             self.validate_with_facts(session).await?;
         } else if !is_valid {
             self.validate_with_rights(session).await?;
@@ -211,7 +212,8 @@ impl Opener {
             .max_allowed_packet()
             .or_else(|| self.facts().max_allowed_packet);
         if known.is_some() {
-            // With both given the driver queries neither. It uses the second in its own pool only.
+            // If both are set, the driver queries neither. It uses `wait_timeout` only in its own
+            // pool.
             builder = builder
                 .max_allowed_packet(known)
                 .wait_timeout(base.wait_timeout().or(Some(28_800)));
@@ -255,7 +257,8 @@ impl Opener {
                 self.record_facts(&row);
                 Some(Rights::read(&row, 7))
             }
-            // A relative of the two servers that has fewer variables, or no roles: ask for each.
+            // A compatible server that lacks one of the variables, or roles, refused: ask for each
+            // group.
             None => {
                 if let Some(row) = self.ask(session, FACTS).await? {
                     self.record_facts(&row);
@@ -271,7 +274,7 @@ impl Opener {
         match (&known, &facts.rights) {
             (Some(rights), _) => facts.rights = KnownRights::Known(rights.clone()),
             (None, KnownRights::NotAsked) => facts.rights = KnownRights::NoRoles,
-            // A server that refuses to answer now had roles before.
+            // The server refused this time, but is known to have roles.
             (None, KnownRights::NoRoles | KnownRights::Known(_)) => {}
         }
         drop(facts);
@@ -279,8 +282,8 @@ impl Opener {
         Ok(())
     }
 
-    /// Validates a new connection, and reads the session's rights in the same round trip where the
-    /// server is known to have roles.
+    /// Validates a new connection. If the server is known to have roles, also reads the session's
+    /// rights in the same round trip.
     async fn validate_with_rights(&self, session: &mut Session) -> Result<(), ConnectError> {
         if matches!(self.facts().rights, KnownRights::Known(_)) {
             let row = session.validate_with(Rights::COLUMNS).await;
@@ -310,13 +313,14 @@ impl Opener {
     fn record_facts(&self, row: &Row) {
         let server = server_info(row);
         let mut facts = self.facts();
-        // Any other value is ignored: with 0, say, no connection could be opened any more.
+        // Other values are ignored: with 0, for example, no further connection could be opened.
         facts.max_allowed_packet = column(row, 2).filter(|bytes| PACKETS_ALLOWED.contains(bytes));
         facts.server = Some(server);
         drop(facts);
     }
 
-    /// What tells the connection from all others on all servers, where the server reports it.
+    /// Reads what distinguishes the connection from all others on all servers, if the server
+    /// reports it.
     async fn identify(&self, session: &mut Session) -> Result<Option<Identity>, ConnectError> {
         let is_mariadb = !self.reset_loses_charset();
         let variable = if is_mariadb {
@@ -330,7 +334,7 @@ impl Opener {
         let asking = session.command(async |conn| {
             let answer: mysql_async::Result<Option<Row>> = conn.query_first(question).await;
             match answer {
-                // An older server, or a proxy, without these: nothing is killed there.
+                // An older server, or a proxy, lacks these. Nothing is killed there.
                 Err(error @ mysql_async::Error::Server(_)) if !ends_connection(&error) => Ok(None),
                 answer => answer,
             }
@@ -339,12 +343,12 @@ impl Opener {
         let row = answer.map_err(|error| ConnectError::driver(ConnectPhase::Validate, error))?;
         Ok(row.and_then(|row| {
             let (server, host): (String, String) = (column(&row, 0)?, column(&row, 1)?);
-            // Without a port it may be the same for many connections.
+            // Without a port, the host may be the same for many connections.
             host.contains(':').then_some(Identity { server, host })
         }))
     }
 
-    /// Nothing panics while it holds this lock, so a poisoned one is as good as any.
+    /// No code panics while holding this lock, so poisoning can be ignored.
     fn facts(&self) -> MutexGuard<'_, ServerFacts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -353,14 +357,14 @@ impl Opener {
 /// Why a connection was not opened.
 pub(crate) struct NotOpened {
     pub(crate) error: ConnectError,
-    /// Still connected, if the server answered with an error of its own.
+    /// The session, if the server answered with an error and still takes a `COM_QUIT`.
     session: Option<Box<Session>>,
 }
 
 impl NotOpened {
-    /// Sends `COM_QUIT` to a server that answered with an error of its own.
+    /// Sends `COM_QUIT` if the server answered with an error.
     ///
-    /// Dropped midway, it closes the socket.
+    /// If dropped midway, it closes the socket.
     pub(crate) async fn quit(self) {
         if let Some(session) = self.session {
             Severed::new(session.quit()).await;

@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 
 use crate::error::Error;
 
-/// Which runtime a pool lives on: that of its first use, until it ends.
+/// The runtime that a pool lives on: that of its first use, until that runtime ends.
 #[derive(Debug, Default)]
 pub(crate) struct Home {
     /// No other lock is taken while this one is held.
@@ -25,10 +25,10 @@ struct Current {
 pub(crate) struct Alive;
 
 impl Home {
-    /// Makes sure that the pool lives on the current runtime.
+    /// Binds the pool to the current runtime, unless it still lives on another one.
     ///
-    /// Returns what the maintenance task has to hold if it is not running and must be started. A closed
-    /// pool stays where it was.
+    /// Returns a token if the maintenance task must be started; the task holds it while it runs. A
+    /// closed pool stays on its runtime.
     pub(crate) fn enter(&self, is_closed: bool) -> Result<Option<Arc<Alive>>, Error> {
         let here = Handle::try_current().map_err(|_outside_of_any| Error::NoRuntime)?;
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);

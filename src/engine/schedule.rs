@@ -1,5 +1,5 @@
-//! When things are due, and what to do with idle connections. Pure: takes `now` and chance as
-//! arguments.
+//! Decides when things are due, and what to do with idle connections. Pure: takes the time and
+//! random numbers as arguments.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::time::Timestamp;
 
 /// The first step of the back-off between attempts to open a connection.
 const FIRST_STEP: Duration = Duration::from_millis(20);
-/// The longest step while an outage is young.
+/// The longest step in the first 3 s of an outage.
 const STEP_CAP: Duration = Duration::from_millis(300);
 /// The longest step of all.
 const LONGEST_STEP: Duration = Duration::from_secs(2);
@@ -15,12 +15,12 @@ const LONGEST_STEP: Duration = Duration::from_secs(2);
 const SHORTEST_DELAY: Duration = Duration::from_millis(5);
 /// How long maintenance sleeps at most while nothing wakes it.
 const LONGEST_TICK: Duration = Duration::from_secs(1);
-/// The same while connections are in use: a server that falls silent must be noticed soon.
+/// The same while connections are in use, so that a silent server is noticed soon.
 const LONGEST_BUSY_TICK: Duration = Duration::from_millis(100);
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
 
-/// When a connection opened at `opened` reaches its maximum age: up to 10 % before `recycle`, by
-/// `chance`.
+/// When a connection opened at `opened` reaches its maximum age: up to 10 % before `recycle`,
+/// spread by `chance`.
 pub(crate) fn expires_at(
     opened: Timestamp,
     recycle: Option<Duration>,
@@ -30,7 +30,7 @@ pub(crate) fn expires_at(
     Some(opened.after(recycle.saturating_sub(up_to(part(recycle, 10), chance))))
 }
 
-/// When the replacement of a connection is opened: a little before its deadline.
+/// When the replacement of a connection is opened: 5 % of `recycle` before its deadline.
 pub(crate) fn due_at(
     expires_at: Option<Timestamp>,
     recycle: Option<Duration>,
@@ -41,8 +41,8 @@ pub(crate) fn due_at(
 
 /// How long to wait before the next attempt, after `failures` in a row that began `outage` ago.
 ///
-/// Exponential with full jitter. The cap grows with the outage, to a tenth of it and at most to
-/// 2 s, so that what the back-off adds to an outage is short beside the outage itself.
+/// Exponential with full jitter. The cap is a tenth of the outage, between 300 ms and 2 s, so that
+/// the back-off prolongs an outage only a little.
 pub(crate) fn back_off(failures: u32, outage: Duration, chance: u64) -> Duration {
     let cap = part(outage, 10).clamp(STEP_CAP, LONGEST_STEP);
     let doublings = failures.saturating_sub(1).min(16);
@@ -50,7 +50,7 @@ pub(crate) fn back_off(failures: u32, outage: Duration, chance: u64) -> Duration
     SHORTEST_DELAY.saturating_add(up_to(step.saturating_sub(SHORTEST_DELAY), chance))
 }
 
-/// A pause that doubles each time it is over, up to the longest.
+/// A pause that doubles each time it is over, up to `longest`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GrowingPause {
     pause: Duration,
@@ -70,7 +70,7 @@ impl GrowingPause {
         }
     }
 
-    /// Whether the pause is over, or has not begun; then the next one begins.
+    /// Whether the pause is over or was never started. If so, the next one begins.
     pub(crate) fn is_over(&mut self, now: Timestamp) -> bool {
         if self.ends_at.is_some_and(|at| now < at) {
             return false;
@@ -99,8 +99,7 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// How long maintenance may sleep while nothing wakes it: a fraction of the shortest time it
-    /// has to keep.
+    /// How long maintenance may sleep while nothing wakes it: a fraction of the shortest time set.
     pub(crate) fn tick(&self, is_busy: bool) -> Duration {
         let longest = if is_busy {
             LONGEST_BUSY_TICK
@@ -117,7 +116,7 @@ impl Schedule {
         shortest.clamp(SHORTEST_TICK, longest)
     }
 
-    /// Decides what to do with the idle connections, given with the one unused for longest first.
+    /// Decides what to do with the idle connections. They are sorted, the longest unused first.
     pub(crate) fn plan(&self, now: Timestamp, pool: Occupancy, idle: &[IdleConnection]) -> Plan {
         let mut plan = Plan {
             actions: vec![Action::Keep; idle.len()],
@@ -129,16 +128,16 @@ impl Schedule {
         };
         let mut open = pool.open;
 
-        // Beyond the limit, after it was made smaller.
+        // Beyond the limit, after it was lowered.
         let most = open.saturating_sub(pool.limit());
         let closed = plan.assign(idle, Action::Close, most, |_| true);
         open = open.saturating_sub(closed);
-        // Beyond `size` a due connection's replacement is there already.
+        // With more than `size` open, the replacement of a due connection is already open.
         let most = open.saturating_sub(pool.size);
         let retired = plan.assign(idle, Action::Retire, most, is_due);
         open = open.saturating_sub(retired);
-        // No room for a replacement: one at a time is retired first, and before its deadline only
-        // while at least half of the connections are idle.
+        // If there is no room for a replacement, one connection at a time is retired first; before
+        // its deadline only while at least half of the connections are idle.
         let is_at_rest = pool.vacant == 0 && pool.connecting == 0 && pool.cleaning == 0;
         if is_at_rest && open == pool.open && open <= pool.size {
             let is_busy = idle.len().saturating_mul(2) < pool.open || idle.len() < 2;
@@ -162,7 +161,8 @@ impl Schedule {
         plan
     }
 
-    /// Each connection at its own pace, so that their validations do not stay together.
+    /// Each connection has its own interval, from half of `keepalive` to all of it, so that
+    /// validations spread over time.
     fn keepalive_is_due(&self, now: Timestamp, idle: &IdleConnection) -> bool {
         self.keepalive.is_some_and(|keepalive| {
             let pace = keepalive.saturating_sub(up_to(part(keepalive, 2), idle.chance));
@@ -217,13 +217,13 @@ pub(crate) enum Action {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) actions: Vec<Action>,
-    /// How many more are to be replaced, once a replacement is open.
+    /// How many more have to be replaced once a replacement is open.
     pub(crate) due: usize,
 }
 
 impl Plan {
-    /// Assigns an action to at most so many of the connections that fit and have none yet. Returns
-    /// how many.
+    /// Assigns an action to at most `most` connections that fit and have no action yet. Returns how
+    /// many.
     fn assign(
         &mut self,
         idle: &[IdleConnection],
@@ -252,7 +252,7 @@ fn part(time: Duration, of: u32) -> Duration {
     time.checked_div(of).unwrap_or_default()
 }
 
-/// A share of `most`, even over all values of `chance`.
+/// A share of `most`, uniform over the values of `chance`.
 fn up_to(most: Duration, chance: u64) -> Duration {
     let nanos = most.as_nanos().saturating_mul(u128::from(chance)) >> u64::BITS;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))

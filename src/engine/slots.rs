@@ -35,10 +35,10 @@ use super::schedule::Occupancy;
 /// All slots of a pool.
 pub(crate) struct Slots<S: Occupant = Session> {
     pool: Pool<SlotManager<S>>,
-    /// Where the slots are that deadpool does not have. deadpool's own lock and that of the holds
-    /// are taken while this one is held, never the other way round.
+    /// The slots that deadpool does not have. deadpool's own lock and that of the holds are taken
+    /// while this one is held, never the other way round.
     ledger: Mutex<Ledger<S>>,
-    /// Callers that have started to wait so far.
+    /// How many callers have started to wait so far.
     turns: AtomicU64,
     /// Notified when a slot becomes vacant.
     changes: watch::Sender<()>,
@@ -56,23 +56,22 @@ impl Occupant for Session {
     }
 }
 
-/// Where the slots are that are neither idle nor with a caller.
+/// The slots that are neither idle nor held by a caller.
 struct Ledger<S: Occupant> {
     size: usize,
     overflow: usize,
-    /// Slots there are, shelved ones included. deadpool may have made more, for waiting callers
-    /// that have not noticed yet.
+    /// The number of slots, shelved ones included. deadpool may have created more for waiting
+    /// callers that have not been polled since.
     known: usize,
-    /// May be filled.
+    /// Slots that may be filled.
     vacant: Vec<Object<SlotManager<S>>>,
-    /// Out of use: the limit was made smaller.
+    /// Slots out of use, because the limit was lowered.
     shelved: Vec<Object<SlotManager<S>>>,
     /// How many `Opening`s there are.
     opening: usize,
     /// How many `Cleaning`s there are.
     cleaning: usize,
-    /// Waiting callers that keep an earlier place than the one they have in deadpool's queue, by
-    /// their turn.
+    /// Waiting callers whose place is earlier than the one they have in deadpool's queue, by turn.
     ahead: BTreeMap<u64, oneshot::Sender<Lease<S>>>,
 }
 
@@ -95,7 +94,7 @@ impl<S: Occupant> Ledger<S> {
         }
     }
 
-    /// Adds a slot that deadpool has just made; new slots are vacant.
+    /// Adds a slot that deadpool has just created; new slots are vacant.
     fn add(&mut self, new: Object<SlotManager<S>>) {
         self.known = self.known.saturating_add(1);
         self.keep_vacant(new);
@@ -136,7 +135,7 @@ impl<S: Occupant> Slots<S> {
         Arc::new(slots)
     }
 
-    /// Takes an idle connection, now or never.
+    /// Takes an idle connection without waiting.
     pub(crate) fn try_take(&self) -> Option<Lease<S>> {
         loop {
             if let Some(lease) = self.lease(self.checkout()?) {
@@ -145,7 +144,7 @@ impl<S: Occupant> Slots<S> {
         }
     }
 
-    /// A caller's place in the line of all that wait.
+    /// Assigns a caller the next place in the line.
     pub(crate) fn turn(&self) -> Turn {
         Turn {
             number: self.turns.fetch_add(1, Ordering::Relaxed),
@@ -156,7 +155,8 @@ impl<S: Occupant> Slots<S> {
     /// Waits for a connection, strictly in order. A caller that keeps its place is served before
     /// all that came after it.
     ///
-    /// Dropped, it leaves the queue; a connection that it was about to get goes to the next caller.
+    /// If dropped, it leaves the queue; a connection that it was about to get goes to the next
+    /// caller.
     pub(crate) async fn take(&self, turn: Turn) -> Lease<S> {
         let mut ahead = turn.keeps_place.then(|| self.wait_ahead(turn.number));
         loop {
@@ -166,7 +166,7 @@ impl<S: Occupant> Slots<S> {
                 Some(Ahead { given, .. }) => tokio::select! {
                     biased;
                     Ok(lease) = given => {
-                        // Another caller may have come to keep an even earlier place.
+                        // Another caller may have an even earlier place by now.
                         ahead = None;
                         Ok(lease.object)
                     }
@@ -180,18 +180,18 @@ impl<S: Occupant> Slots<S> {
                     {
                         return lease;
                     }
-                    // deadpool's queue would put this caller behind all others now.
+                    // In deadpool's queue this caller would now be behind all others.
                     ahead.get_or_insert_with(|| self.wait_ahead(turn.number));
                 }
-                // The pool closes without closing deadpool's.
+                // Unreachable: this crate never closes deadpool's pool.
                 Err(PoolError::Closed) => std::future::pending().await,
                 Err(_) => unreachable!("only time-outs and hooks fail, and there are none"),
             }
         }
     }
 
-    /// Registers a caller that was handed something of no use (a slot that deadpool has just made,
-    /// a connection that turned out to be dead) and keeps its place.
+    /// Registers a caller that keeps its place after it was handed something useless: a slot that
+    /// deadpool has just created, or a connection that turned out to be dead.
     fn wait_ahead(&self, turn: u64) -> Ahead<'_, S> {
         let (give, given) = oneshot::channel();
         self.ledger().ahead.insert(turn, give);
@@ -202,7 +202,8 @@ impl<S: Occupant> Slots<S> {
         }
     }
 
-    /// Hands the lease to the first caller that keeps a place before this turn, if there is one.
+    /// Hands the lease to the first caller that keeps a place before this turn. Returns it if there
+    /// is no such caller.
     fn pass_on(&self, turn: u64, mut lease: Lease<S>) -> Option<Lease<S>> {
         loop {
             let mut ledger = self.ledger();
@@ -220,7 +221,7 @@ impl<S: Occupant> Slots<S> {
         }
     }
 
-    /// Takes a vacant slot to fill, if `wanted` decides so of the status now.
+    /// Takes a vacant slot to fill, if `wanted` returns true for the current status.
     pub(crate) fn begin_opening(
         self: &Arc<Self>,
         wanted: impl FnOnce(&PoolStatus) -> bool,
@@ -275,7 +276,7 @@ impl<S: Occupant> Slots<S> {
             vacant: ledger.vacant.len(),
         };
         let sorted = sort(occupancy, &mut idle);
-        // Before the lock is released: no status shows them as in use.
+        // Released under the lock, so that no status shows them as in use.
         idle.into_iter().for_each(Lease::release);
         drop(ledger);
         for object in new {
@@ -288,7 +289,7 @@ impl<S: Occupant> Slots<S> {
         self.status_of(&self.ledger())
     }
 
-    /// Since when callers hold connections, and the lines that got them where they are recorded.
+    /// Since when each caller has held its connection, and the line that got it if it was recorded.
     pub(crate) fn holds(&self) -> Vec<(Timestamp, Option<&'static Location<'static>>)> {
         let holds = self.all_holds();
         let held = holds.iter().filter_map(|hold| {
@@ -325,7 +326,7 @@ impl<S: Occupant> Slots<S> {
                 None => break,
             }
         }
-        // deadpool's own limit only grows: slots beyond the pool's are on the shelf.
+        // deadpool's own limit only grows. Slots beyond the pool's limit are shelved.
         if limit > self.pool.status().max_size {
             self.pool.resize(limit);
             self.collect_new(&mut ledger);
@@ -334,7 +335,7 @@ impl<S: Occupant> Slots<S> {
         self.notify();
     }
 
-    /// Makes deadpool create the slots that it may. Waiting callers create those they wait for.
+    /// Makes deadpool create all slots up to its limit. Waiting callers create those they wait for.
     fn collect_new(&self, ledger: &mut Ledger<S>) {
         let mut idle = Vec::new();
         while self.pool.status().size < self.pool.status().max_size
@@ -347,13 +348,13 @@ impl<S: Occupant> Slots<S> {
                 ledger.add(object);
             }
         }
-        // In their order.
+        // Back in their order.
         while let Some(object) = idle.pop() {
             drop(object);
         }
     }
 
-    /// A slot from deadpool, now or never.
+    /// Takes a slot from deadpool without waiting.
     fn checkout(&self) -> Option<Object<SlotManager<S>>> {
         // A checkout that neither waits nor does I/O is ready at its first poll.
         let checkout = pin!(self.pool.timeout_get(&WITHOUT_WAITING));
@@ -363,7 +364,8 @@ impl<S: Occupant> Slots<S> {
         }
     }
 
-    /// The lease of a filled slot. A vacant one has just been created, and goes to the ledger.
+    /// Turns a filled slot into a lease. A vacant one has just been created, and goes to the
+    /// ledger.
     fn lease(&self, object: Object<SlotManager<S>>) -> Option<Lease<S>> {
         if object.0.session.is_some() {
             return Some(Lease { object });
@@ -400,7 +402,7 @@ impl<S: Occupant> Slots<S> {
         holds.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Nothing panics while it holds this lock, so a poisoned one is as good as any.
+    /// No code panics while holding this lock, so poisoning can be ignored.
     fn ledger(&self) -> MutexGuard<'_, Ledger<S>> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -416,11 +418,11 @@ impl<S: Occupant> fmt::Debug for Slots<S> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turn {
     number: u64,
-    /// It was handed something of no use, and is to be served before all that came after it.
+    /// It was handed something useless, and is served before all callers that came after it.
     pub(crate) keeps_place: bool,
 }
 
-/// Registered among the callers that keep their place; dropping it leaves them.
+/// The registration of a caller that keeps its place. Dropping it unregisters the caller.
 struct Ahead<'a, S: Occupant> {
     slots: &'a Slots<S>,
     turn: u64,
@@ -444,21 +446,21 @@ impl<S: Occupant> Lease<S> {
         drop(self);
     }
 
-    /// A caller holds the connection from now on.
+    /// Records that a caller holds the connection from now on.
     #[inline]
     pub(crate) fn hold(&self, since: Timestamp) {
         let hold = &self.object.0.hold;
         hold.since.store(since.nanos(), Ordering::Relaxed);
     }
 
-    /// The same, recording who it is.
+    /// Like [`hold`](Self::hold), and records which caller it is.
     pub(crate) fn hold_by(&self, details: HoldDetails) {
         let hold = &self.object.0.hold;
         *hold.details() = Some(details);
         self.hold(details.since);
     }
 
-    /// The caller does not hold it any more. Returns since when it has.
+    /// Records that no caller holds the connection any more. Returns since when one has.
     #[inline]
     pub(crate) fn let_go(&self) -> Option<Timestamp> {
         let since = &self.object.0.hold.since;
@@ -526,7 +528,7 @@ impl<S: Occupant> Drop for Opening<S> {
     }
 }
 
-/// A connection in the pool's own hands. Dropping it closes the connection and makes the slot
+/// A connection that the pool itself works on. Dropping it closes the connection and makes the slot
 /// vacant.
 pub(crate) struct Cleaning<S: Occupant = Session> {
     object: Option<Object<SlotManager<S>>>,
@@ -543,7 +545,7 @@ impl<S: Occupant> Cleaning<S> {
         self.object.as_mut()?.0.session.take()
     }
 
-    /// The connection is as good as new.
+    /// Ends the cleaning: the connection is as good as new. `None` if it was taken out.
     pub(crate) fn finish(mut self) -> Option<Lease<S>> {
         let object = self.object.take_if(|object| object.0.session.is_some())?;
         let mut ledger = self.slots.ledger();
@@ -612,7 +614,7 @@ pub(crate) struct HoldDetails {
     pub(crate) got_at: &'static Location<'static>,
     /// The server's connection id.
     pub(crate) connection: u32,
-    /// It was logged that the caller has held it for too long.
+    /// It was logged that the caller has held the connection for too long.
     pub(crate) is_reported: bool,
 }
 
@@ -621,7 +623,7 @@ impl Hold {
         self.since.load(Ordering::Relaxed)
     }
 
-    /// The caller, once, if it has held the connection since before `then`.
+    /// Returns the caller if it has held the connection since before `then`, and only once.
     fn report(&self, then: Timestamp) -> Option<HoldDetails> {
         let mut details = self.details();
         let too_long = details.as_mut();
@@ -641,7 +643,7 @@ impl Hold {
 
 /// Creates vacant slots. deadpool never recycles: connections are validated by the pool itself.
 struct SlotManager<S> {
-    /// Of all slots there are.
+    /// The holds of all slots.
     holds: Mutex<Vec<Arc<Hold>>>,
     occupants: PhantomData<fn() -> S>,
 }

@@ -1,5 +1,5 @@
-//! The accounting as a model: callers polled by hand, stand-ins for connections, and sequences of
-//! whatever can happen in any order.
+//! Property tests of the slots' accounting: callers are polled by hand, stand-ins replace
+//! connections, and events come in random order.
 
 use std::{
     pin::Pin,
@@ -26,7 +26,7 @@ impl Occupant for StandIn {
     fn sever(self) {}
 }
 
-/// What happens; a number chooses one among those it can happen to.
+/// An event. A number chooses one among the objects it can happen to.
 #[derive(Clone, Debug)]
 enum Step {
     /// A caller gets a connection, or waits.
@@ -105,7 +105,7 @@ struct World {
     slots: Arc<Slots<StandIn>>,
     size: usize,
     overflow: usize,
-    /// The most that may be open or opening: the limit, and what was there when it was made smaller.
+    /// The most that may be open or opening: the limit, or what existed when it was lowered.
     most: usize,
     /// Connections that are not closed.
     open: Arc<AtomicUsize>,
@@ -212,8 +212,8 @@ impl World {
             }
             Step::Sweep(taken) => {
                 let status = self.slots.status();
-                // With the permit for a slot that does not exist yet it may get one that a caller was
-                // woken for.
+                // With the permit of a slot that does not exist yet, it may get a connection that a
+                // caller was woken for.
                 let has_grown = self.has_grown;
                 let taken = self.slots.sweep(|_, idle| {
                     assert!(idle.len() == status.idle || has_grown);
@@ -281,7 +281,7 @@ impl World {
         assert_eq!(vacated.has_changed().ok(), Some(is_one));
     }
 
-    /// All that came earlier are woken, and served as soon as they are polled.
+    /// All callers that came earlier are woken, and served as soon as they are polled.
     fn is_served(&self, number: usize) {
         let mut earlier = self.waiting.iter().filter(|caller| caller.number < number);
         assert!(
@@ -299,9 +299,9 @@ impl World {
         self.waiting.iter().filter(|c| c.is_woken()).count()
     }
 
-    /// The status that the slots must have. A connection that lies ready for a caller that has not been
-    /// polled yet is in use; `given` of those went to callers that kept their place, which still count
-    /// as waiting.
+    /// The status that the slots must have. A connection that is ready for a caller that has not
+    /// been polled yet is in use; `given` of those went to callers that kept their place and still
+    /// count as waiting.
     fn status(&self, given: usize) -> PoolStatus {
         let (idle, waiting) = (self.idle().saturating_sub(given), self.waiting.len());
         PoolStatus {

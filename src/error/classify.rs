@@ -1,4 +1,5 @@
-//! What an error of the driver means: for a retry, for its connection, and for the other ones.
+//! Classifies the driver's errors: may a retry help, is the connection lost, may others be lost
+//! too.
 
 use std::io;
 
@@ -6,10 +7,10 @@ use mysql_async::{DriverError, IoError};
 
 use super::Error;
 
-/// Whether the work that met this error of the driver may succeed when it is tried again.
+/// Whether work that failed with this error of the driver may succeed if it is tried again.
 ///
 /// True for lost and refused connections, for a server that is full, starting or stopping, and for
-/// transactions that lost against another one. It does not say whether the work was done: after a
+/// transactions that lost a conflict over locks. It does not say whether the work was done: after a
 /// connection is lost at `COMMIT`, or at a write outside a transaction, it may have been. So retry
 /// only work that may be done twice or was certainly not done. A transaction may be retried as a
 /// whole, from its start and on another connection; `examples/retry.rs` shows how.
@@ -139,8 +140,8 @@ pub(crate) fn means_loss(error: &mysql_async::Error) -> bool {
 
 /// Whether the server has become read-only, or has left its Galera cluster.
 ///
-/// `asked_read_only` says that the caller had asked for a read-only transaction, which returns
-/// error 1792 by itself.
+/// `asked_read_only`: the caller asked for a read-only transaction or session, where error 1792 is
+/// expected.
 pub(crate) fn means_read_only(error: &mysql_async::Error, asked_read_only: bool) -> bool {
     match error {
         mysql_async::Error::Server(error) => match error.code {

@@ -13,7 +13,8 @@ impl ConfigError {
         Self { faults }
     }
 
-    /// All faults, in the order of the fields.
+    /// All faults. Those of values out of range are in the order of the fields of
+    /// [`PoolConfig`](crate::PoolConfig).
     #[must_use]
     pub fn faults(&self) -> &[ConfigFault] {
         &self.faults
@@ -39,7 +40,8 @@ impl StdError for ConfigError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConfigFault {
-    /// The setting as it was given: a field, or an environment variable.
+    /// The setting by the name that its source uses: a field, a URL parameter or an environment
+    /// variable.
     pub field: String,
     /// The value that was given; "(hidden)" if it may hold a password.
     pub value: String,

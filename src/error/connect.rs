@@ -110,7 +110,8 @@ impl ConnectError {
         }
     }
 
-    /// Whether another attempt may succeed without a change by anyone. If so, the pool retries.
+    /// Whether another attempt may succeed although nobody changes anything. The pool keeps trying
+    /// either way.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match &self.inner.cause {

@@ -59,7 +59,7 @@ pub enum Error {
     /// A warm-up ended with fewer connections than `ready_at`.
     #[error("warm-up incomplete: {report}{}", Suffix("; last error: ", .source.as_ref()))]
     WarmUp {
-        /// How far it came.
+        /// What the warm-up did and found.
         report: Box<WarmUpReport>,
         /// Why connections could not be opened.
         source: Option<ConnectError>,
@@ -147,7 +147,7 @@ impl fmt::Display for TimeoutCause {
     }
 }
 
-/// Displays an introduction and a value, or nothing if there is no value.
+/// Displays a prefix and a value, or nothing if there is no value.
 struct Suffix<'a, T>(&'static str, Option<&'a T>);
 
 impl<T: fmt::Display> fmt::Display for Suffix<'_, T> {

@@ -1,4 +1,4 @@
-//! Assesses whether the pool can serve, from what its parts know now.
+//! Updates the readiness from the current state of the pool's parts.
 
 use tracing::info;
 
@@ -20,7 +20,7 @@ pub(super) fn assess(shared: &Shared) {
     let State { backoff, health } = &mut *state;
     let status = shared.slots.status();
     let ready_at = shared.config.ready_threshold(status.size);
-    // Nothing has come back for long, and new connections hang: those in use hang as well.
+    // The server has been quiet and new connections hang, so those in use count as hanging too.
     let out_of_reach = if backoff.hanging > 0 && shared.liveness.is_quiet(now) {
         status.in_use
     } else {
@@ -47,9 +47,9 @@ pub(super) fn assess(shared: &Shared) {
     log_change(shared, change, error);
 }
 
-/// The connections' activity, if all of the limit is in use with statements under way and callers
-/// wait: then no connection can be validated and no other opened, and their answers are all there
-/// is to go by.
+/// Samples the connections' activity if the whole limit is in use with statements under way and
+/// callers wait. Then no connection can be validated or opened, so the answers to callers'
+/// statements are the only sign of life.
 fn sample(shared: &Shared, status: &PoolStatus, unresponsive: usize) -> Option<Sample> {
     let is_full = status.open >= status.limit() && status.connecting == 0;
     let none_to_validate = status.idle == 0 && status.cleaning <= unresponsive;
@@ -70,7 +70,7 @@ pub(super) fn log_change(
     }
 }
 
-/// The readiness with what is needed to understand it.
+/// The readiness with its context: since when, the status, the last error.
 pub(crate) fn health(shared: &Shared) -> report::Health {
     let state = shared.state();
     let snapshot = shared.readiness.snapshot();
@@ -83,7 +83,7 @@ pub(crate) fn health(shared: &Shared) -> report::Health {
     }
 }
 
-/// What is wrong now, in words.
+/// Describes what is wrong now, for people.
 fn trouble(
     health: &HealthRecord,
     backoff: &Backoff,

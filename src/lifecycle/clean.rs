@@ -1,4 +1,4 @@
-//! Makes a returned connection as good as new: drain, validate, roll back, reset, restore. Always in
+//! Makes a returned connection as good as new: drain, validate, roll back, reset, restore. Runs in
 //! the background, never in a caller's `get()`.
 
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -21,10 +21,10 @@ use crate::{
 
 use super::{discard::discard_cleaning, give_back::make_idle, validate::with_patience};
 
-/// Pending rows are read for this long; a connection with more of them is closed instead.
+/// How long pending rows are read. A connection that has more of them is closed instead.
 const DRAIN_TIME: Duration = Duration::from_millis(50);
 
-/// Cleans a connection in a task of its own.
+/// Cleans a connection in a new task.
 pub(super) fn clean_in_background(shared: &Arc<Shared>, lease: Lease, needs: Needs) {
     let runtime = lease.origin.runtime.clone();
     let cleaning = shared.slots.begin_cleaning(lease);
@@ -60,7 +60,7 @@ async fn clean(shared: Arc<Shared>, mut cleaning: Cleaning, needs: Needs) {
     Box::pin(discard_cleaning(&shared, cleaning, reason)).await;
 }
 
-/// Does what the connection needs, in the order in which one step relies on another.
+/// Does everything the connection needs. Later steps rely on earlier ones.
 async fn do_all(shared: &Shared, session: &mut Session, needs: Needs) -> Result<(), DiscardReason> {
     if needs.drain {
         Box::pin(drain(session)).await?;
@@ -72,7 +72,7 @@ async fn do_all(shared: &Shared, session: &mut Session, needs: Needs) -> Result<
     let was_unknown = needs.drain || needs.validation;
     let rollback = needs.rollback || was_unknown && session.is_in_transaction();
     if needs.reset {
-        // Rolls back as well.
+        // A reset rolls back as well.
         return reset(shared, session, needs.database).await;
     }
     if rollback {
@@ -99,7 +99,7 @@ async fn drain(session: &mut Session) -> Result<(), DiscardReason> {
             }
             match result.drop_result().await {
                 Err(error) if ends_connection(&error) => return Err(DiscardReason::Lost),
-                // The error of a later result set was the caller's, who did not read that far.
+                // An error in a later result set belongs to the caller that left it unread.
                 _ => {}
             }
         }
@@ -107,8 +107,8 @@ async fn drain(session: &mut Session) -> Result<(), DiscardReason> {
     drained.await.unwrap_or(Err(DiscardReason::TooManyRows))
 }
 
-/// Validates the connection, and in the same round trip compares its rights with those it was
-/// opened with: a reset keeps a role that was set, and the next caller would have its rights.
+/// Validates the connection. If a role may have been set, the same round trip compares the
+/// session's rights with those it was opened with, because a reset does not clear a role.
 async fn validate_and_compare_rights(
     shared: &Shared,
     session: &mut Session,
@@ -140,7 +140,7 @@ async fn reset(
 ) -> Result<(), DiscardReason> {
     let has_database = shared.config.opts().db_name().is_some();
     if restores_database && !has_database {
-        // Only a change of user goes back to having no database.
+        // Only a change of user restores having no database.
         change_user(session).await?;
         shared.metrics.databases.add_one();
     } else {
@@ -154,7 +154,7 @@ async fn reset(
                 Box::pin(restore_database(shared, session)).await?;
             }
         } else {
-            // A server older than COM_RESET_CONNECTION.
+            // The server does not know `COM_RESET_CONNECTION`.
             change_user(session).await?;
         }
     }

@@ -12,8 +12,8 @@ use crate::{
 
 use super::{assess::log_change, discard::discard};
 
-/// Closes the pool for good. Dropped midway, the pool stays closed and idle connections still say
-/// goodbye, but those in use are not cut off.
+/// Closes the pool for good. If this is dropped midway, the pool stays closed and idle connections
+/// are still closed with `COM_QUIT`, but those in use are not cut off.
 pub(crate) async fn close(shared: &Arc<Shared>) -> CloseReport {
     let span = info_span!("close", pool = shared.name);
     close_in_span(shared).instrument(span).await
@@ -38,7 +38,7 @@ async fn close_in_span(shared: &Arc<Shared>) -> CloseReport {
     report
 }
 
-/// Closes the pool without waiting: the last handle was dropped.
+/// Closes the pool without waiting, because its last handle was dropped.
 pub(crate) fn abandon(shared: &Arc<Shared>) {
     if begin_closing(shared) {
         while let Some(lease) = shared.slots.try_take() {
@@ -58,7 +58,7 @@ fn begin_closing(shared: &Shared) -> bool {
     is_first
 }
 
-/// Discards each connection as it becomes idle, until there is none.
+/// Discards each connection as it becomes idle, until none is open or being opened.
 pub(super) async fn close_all(shared: &Arc<Shared>) {
     let mut changes = shared.changes.subscribe();
     loop {

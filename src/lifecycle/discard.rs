@@ -1,4 +1,4 @@
-//! Ends an open connection, whatever the reason.
+//! Takes an open connection out of the pool for good: closes it, or detaches it.
 
 use std::sync::Arc;
 
@@ -67,8 +67,8 @@ pub(crate) fn detach(shared: &Arc<Shared>, lease: Lease) -> Conn {
     }
 }
 
-/// Counts and logs a discarded connection, last validated at that time. If it was found dead, all
-/// others become suspect.
+/// Counts and logs a discarded connection. If it was found dead, all others become suspect, unless
+/// `validated_at` shows that it was suspect itself.
 pub(super) fn record(
     shared: &Shared,
     id: u32,
@@ -90,7 +90,7 @@ pub(super) fn record(
     }
 }
 
-/// Closes a connection, with a goodbye where it can take one, and makes its slot vacant.
+/// Closes a connection, with `COM_QUIT` if it is in a state to take one, and makes its slot vacant.
 async fn close(shared: &Arc<Shared>, mut cleaning: Cleaning, reason: DiscardReason) {
     if let Some(session) = cleaning.take_session() {
         match reason {

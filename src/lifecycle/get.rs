@@ -1,5 +1,4 @@
-//! Gets an idle connection at once. If there is none that can be handed out, [`wait`](super::wait)
-//! goes on.
+//! Gets an idle connection at once. If none can be handed out, [`wait`](super::wait) takes over.
 
 use std::{panic::Location, sync::Arc, time::Duration};
 
@@ -21,7 +20,7 @@ pub(crate) type CalledAt = &'static Location<'static>;
 
 /// Gets a connection within `limit`.
 ///
-/// Dropped at any await, it leaves the queue; what was opened or validated for it becomes idle.
+/// If dropped at any await, it leaves the queue; what was opened or validated for it becomes idle.
 pub(crate) async fn get(
     shared: &Arc<Shared>,
     limit: Duration,
@@ -49,7 +48,7 @@ pub(crate) async fn get(
     }
 }
 
-/// Gets an idle connection that needs no validation, now or never.
+/// Gets an idle connection that needs no validation, without waiting.
 pub(crate) fn try_get(shared: &Arc<Shared>, called_at: CalledAt) -> Option<Lease> {
     match take_idle(shared) {
         Ok(Idle::Fresh(lease, now)) => {
@@ -59,7 +58,7 @@ pub(crate) fn try_get(shared: &Arc<Shared>, called_at: CalledAt) -> Option<Lease
             Some(lease)
         }
         Ok(Idle::Stale(lease)) => {
-            // For the next caller.
+            // Validated for the next caller.
             drop(validate_in_background(shared, lease));
             None
         }
@@ -86,7 +85,7 @@ fn take_idle(shared: &Arc<Shared>) -> Result<Idle, Error> {
     };
     let here = Handle::try_current().map_err(|_outside_of_any| Error::NoRuntime)?;
     if lease.origin.runtime.id() != here.id() {
-        // Idle again before the pool checks whether it may move to this runtime.
+        // Released before the pool checks whether it may move to this runtime.
         lease.release();
         maintain::enter(shared)?;
         return Ok(Idle::None);
@@ -107,7 +106,7 @@ pub(super) fn needs_validation(shared: &Shared, session: &Session, now: Timestam
         || shared.liveness.is_suspect(validated_at)
 }
 
-/// The caller holds the connection from now on.
+/// Records that the caller holds the connection from now on.
 #[inline]
 pub(super) fn hand_out(shared: &Shared, lease: &Lease, now: Timestamp, called_at: CalledAt) {
     if shared.config.leak_after.is_none() {

@@ -42,7 +42,7 @@ pub(crate) fn give_back(shared: &Arc<Shared>, mut lease: Lease) {
     }
 }
 
-/// The caller does not hold the connection any more.
+/// Records that the caller no longer holds the connection, and for how long it did.
 #[inline]
 pub(crate) fn let_go(shared: &Shared, lease: &Lease) {
     let since = lease.let_go();
@@ -67,8 +67,8 @@ fn log_long_held(shared: &Shared, lease: &Lease, held_for: Duration) {
     }
 }
 
-/// Makes a connection idle that is as good as new, or hands it to the first waiting caller, if the
-/// pool still wants it.
+/// Releases a connection that is as good as new: it becomes idle, or goes to the first waiting
+/// caller. If the pool is closing, has too many or is to replace it, it is discarded instead.
 pub(super) fn make_idle(shared: &Arc<Shared>, lease: Lease) {
     if shared.is_closing() {
         return discard(shared, lease, DiscardReason::Closing);
@@ -91,7 +91,7 @@ fn is_surplus(shared: &Shared) -> bool {
 /// Whether to replace the connection, because of its age or a refresh.
 #[inline]
 fn is_due(shared: &Shared, session: &Session) -> bool {
-    // Compared with its last answer, which is close enough to now and needs no clock.
+    // Compared with the time of its last answer, which is close to now and saves reading the clock.
     let used_at = session.follow.used_at;
     shared.is_outdated(session) || session.origin.due_at.is_some_and(|at| used_at >= at)
 }
@@ -103,17 +103,18 @@ fn retire(shared: &Arc<Shared>, lease: Lease) {
     if status.open > status.size || is_at_rest && status.open >= status.limit() {
         return discard(shared, lease, DiscardReason::Retired);
     }
-    // It stays in use until there is one, which notifies maintenance.
+    // The connection is kept until its replacement is open, which notifies maintenance.
     lease.release();
-    // After that: a sweep that begins in between sees either the connection or this. Only the first
-    // one opens a replacement at once: the back-off paces further attempts, not the returns.
+    // Raised after the release, so that a sweep in between sees either the connection or this
+    // count. Only the first due connection opens a replacement here: further attempts are paced by
+    // the back-off, not by returns.
     if shared.due.fetch_max(1, Ordering::Relaxed) == 0 {
         fill(shared, Demand::Waiting);
     }
 }
 
-/// The server said on this connection that it is read-only. Returns whether to replace the
-/// connection, with all others.
+/// Refreshes the pool, if the pauses between refreshes allow it, because this connection met a
+/// read-only error. Returns whether the connection is to be replaced.
 fn refresh_for_read_only(shared: &Shared, session: &Session) -> bool {
     if !shared.is_outdated(session)
         && shared

@@ -1,7 +1,7 @@
-//! Kills on the server the statement of a cancelled caller (`OnCancel::Kill`).
+//! Kills the statement of a cancelled caller on the server (`OnCancel::Kill`).
 //!
-//! One worker kills one statement after another, on a connection that the pool has anyway: many
-//! cancellations at once open no more connections than one waiting caller would.
+//! One worker kills one statement after another, on a connection of the pool, so many cancellations
+//! at once open no more connections than one waiting caller would.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,14 +22,14 @@ use super::{
     open::{Demand, fill},
 };
 
-/// How long the slot of a cancelled connection stays occupied while there is no connection to kill
-/// its statement on. Not longer, as waiting callers need the slots.
+/// How long the slot of a cancelled connection stays occupied while no connection is free to send
+/// the `KILL` on. No longer, because waiting callers need the slots.
 const HOLD_SLOT: Duration = Duration::from_millis(20);
-/// How long the worker looks for a connection to kill on.
+/// How long the worker waits for a connection to send the `KILL` on.
 const BORROW_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Has the statement on a cancelled connection killed. Waits until that is done, or until there was
-/// no connection to do it on for a moment.
+/// Asks the worker to kill the statement on a cancelled connection. Waits until that is done, or
+/// until no connection was free for it for [`HOLD_SLOT`].
 pub(super) async fn kill(shared: &Shared, cleaning: &mut Cleaning) {
     let Some(session) = cleaning.session() else {
         return;
@@ -52,11 +52,11 @@ pub(super) async fn kill(shared: &Shared, cleaning: &mut Cleaning) {
     let status = shared.slots.status();
     let has_other = status.idle > 0 || status.in_use > 0 || status.connecting > 0;
     if !has_other && status.open >= status.limit() {
-        // Every slot holds a cancelled connection: the worker needs this one.
+        // Every slot holds a cancelled connection, so the worker needs this one.
         return;
     }
     if let Ok(Ok(())) = timeout(HOLD_SLOT, has_begun).await {
-        // An error means that it was given up.
+        // An error means that the kill was given up.
         drop(is_done.await);
     }
 }
@@ -67,12 +67,12 @@ pub(super) async fn work(shared: Arc<Shared>) {
     while let Some(Some(first)) = shared.unless_closing(queue.recv()).await {
         let mut batch = vec![first];
         batch.extend(std::iter::from_fn(|| queue.try_recv().ok()));
-        // In a task of its own: if the driver panics, that ends this batch, and not the worker.
+        // In a new task, so that a panic of the driver ends this batch and not the worker.
         drop(tokio::spawn(kill_all(Arc::clone(&shared), batch)).await);
     }
 }
 
-/// Kills the statements of a batch, as long as a connection for that can be had.
+/// Kills the statements of a batch. Gives up the rest if no connection becomes free in time.
 async fn kill_all(shared: Arc<Shared>, batch: Vec<Abandoned>) {
     let mut batch = batch.into_iter().peekable();
     while batch.peek().is_some() {
@@ -83,20 +83,20 @@ async fn kill_all(shared: Arc<Shared>, batch: Vec<Abandoned>) {
         if kill_on(&shared, &mut cleaning, &mut batch).await {
             return drop(cleaning.finish());
         }
-        // A dead connection costs one of them; the others are killed on the next.
+        // A dead connection costs one statement; the others are killed on the next connection.
         let reason = DiscardReason::ValidationFailed;
         discard_cleaning(&shared, cleaning, reason).await;
     }
 }
 
-/// Kills statements on one connection. Returns false if that turns out to be dead.
+/// Kills statements over one connection. Returns false if that connection turns out to be dead.
 async fn kill_on(
     shared: &Shared,
     cleaning: &mut Cleaning,
     batch: &mut impl Iterator<Item = Abandoned>,
 ) -> bool {
     let limit = shared.config.connect_timeout;
-    // A statement that was abandoned longer ago is given up.
+    // Statements that were abandoned longer ago are given up.
     let patience = limit.saturating_add(BORROW_TIMEOUT);
     while let Some(session) = cleaning.session()
         && let Some(abandoned) = batch.next()
@@ -104,7 +104,7 @@ async fn kill_on(
         if Timestamp::now().since(abandoned.since) > patience {
             continue;
         }
-        // Nobody may wait for either any more.
+        // A send fails if nobody waits any more.
         _ = abandoned.begun.send(());
         let (id, identity) = (abandoned.id, &abandoned.identity);
         match timeout(limit, kill_if_certain(session, id, identity)).await {
@@ -120,7 +120,7 @@ async fn kill_on(
     true
 }
 
-/// Takes a connection as a caller would. Dropped while it waits, it leaves the queue.
+/// Takes a connection as a caller would. If dropped while it waits, it leaves the queue.
 async fn borrow(shared: &Arc<Shared>) -> Lease {
     if let Some(lease) = shared.slots.try_take() {
         return lease;
@@ -134,9 +134,9 @@ async fn borrow(shared: &Arc<Shared>) -> Lease {
     take.await
 }
 
-/// Kills only if it is certain that the id means that connection here: on the same server, with the
-/// same client address and port. Nodes of a cluster give the same ids, and so does a server after a
-/// restart. Returns whether it did.
+/// Kills only if the id certainly belongs to the abandoned connection: same server, same client
+/// address and port. Nodes of a cluster use the same ids, and so does a server after a restart.
+/// Returns whether the statement is gone.
 async fn kill_if_certain(
     session: &mut Session,
     id: u32,
@@ -156,7 +156,7 @@ async fn kill_if_certain(
                 return Ok(false);
             }
             match conn.query_drop(format!("KILL {id}")).await {
-                // It has ended by itself.
+                // The connection has ended by itself.
                 Err(mysql_async::Error::Server(error)) if error.code == 1094 => Ok(true),
                 outcome => outcome.map(|()| true),
             }

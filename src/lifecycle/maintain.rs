@@ -1,5 +1,5 @@
-//! The pool's background task: opens what is missing, retires, validates, closes what is surplus, and
-//! notices outages and connections held too long.
+//! The pool's background task: opens what is missing, retires, validates, closes what is surplus,
+//! and notices outages and connections held too long.
 
 use std::{
     pin::pin,
@@ -33,7 +33,7 @@ use super::{
     validate::validate_in_background,
 };
 
-/// Makes sure that the pool lives on the current runtime, and is maintained there.
+/// Binds the pool to the current runtime and starts its maintenance there, unless that is done.
 pub(crate) fn enter(shared: &Arc<Shared>) -> Result<(), Error> {
     let Some(alive) = shared.home.enter(shared.is_closing())? else {
         return Ok(());
@@ -46,7 +46,7 @@ pub(crate) fn enter(shared: &Arc<Shared>) -> Result<(), Error> {
     Ok(())
 }
 
-/// The sockets of a runtime that has ended are of no use on this one.
+/// Discards connections whose runtime has ended, because their sockets do not work on this one.
 fn discard_foreign(shared: &Arc<Shared>) {
     let Some(runtime) = shared.home.runtime() else {
         return;
@@ -62,7 +62,7 @@ fn discard_foreign(shared: &Arc<Shared>) {
     own.into_iter().for_each(Lease::release);
 }
 
-/// Changes the limit. The next pass closes connections that are too many.
+/// Changes the limit. The next pass closes surplus connections.
 pub(crate) fn resize(shared: &Shared, size: usize, overflow: usize) -> Result<(), Error> {
     if shared.is_closing() {
         return Err(Error::Closed);
@@ -85,7 +85,7 @@ pub(crate) fn refresh(shared: &Shared) {
     shared.notify_maintenance();
 }
 
-/// Ends with the pool's last handle, or with its runtime.
+/// The maintenance task. Ends when the pool closes, or with its runtime.
 async fn maintain(pool: Weak<Shared>, _alive: Arc<Alive>) {
     let Some(mut changes) = pool.upgrade().map(|shared| shared.changes.subscribe()) else {
         return;
@@ -102,14 +102,14 @@ async fn maintain(pool: Weak<Shared>, _alive: Arc<Alive>) {
             changes.mark_unchanged();
             pass(&shared)
         };
-        // Dropped here, nothing is lost: both only say that it is time for another pass.
+        // If this is dropped, nothing is lost: both only start another pass.
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             () = sleep(next) => {}
         }
     };
-    // What is being cleaned, validated or opened still becomes idle, and callers may hold
-    // connections for long.
+    // Connections being cleaned, validated or opened still become idle, and callers may hold theirs
+    // for long.
     let mut closing = pin!(close_all(&shared));
     while timeout(shared.schedule.tick(true), &mut closing)
         .await
@@ -148,8 +148,8 @@ fn pass(shared: &Arc<Shared>) -> Duration {
 
 /// Retires, closes and validates idle connections as planned. Returns whether any are in use.
 fn sweep(shared: &Arc<Shared>, now: Timestamp) -> bool {
-    // Counted anew from nothing, and from here on only raised: a connection that returns during the
-    // sweep and is due raises it itself, which must not be overwritten.
+    // Reset first, and from here on only raised: a due connection that is returned during the sweep
+    // raises it too, which must not be overwritten.
     shared.due.store(0, Ordering::Relaxed);
     let (planned, in_use) = shared
         .slots
@@ -185,8 +185,8 @@ fn plan(
     }
     let in_use = pool.open.saturating_sub(views.len());
     let in_use = in_use.saturating_sub(pool.cleaning);
-    // While the slots are locked: an attempt that ends after the sweep sees that it is a
-    // replacement.
+    // Raised while the slots are locked, so that an attempt that ends after the sweep sees that it
+    // is a replacement.
     shared.due.fetch_max(plan.due, Ordering::Relaxed);
     (planned, in_use)
 }
@@ -202,8 +202,8 @@ fn view(shared: &Shared, session: &Session) -> IdleConnection {
     }
 }
 
-/// Connections are in use, and none has come back for long: finds out whether the server is busy or
-/// gone, by an idle connection or a new one.
+/// If connections are in use and none has been returned for long, finds out whether the server is
+/// busy or gone, with an idle connection or a new one.
 fn find_sign_of_life(shared: &Arc<Shared>, now: Timestamp) {
     let last_return = shared.liveness.last_return();
     if !shared.liveness.is_quiet(now) || !shared.state().health.wants_sign_of_life(last_return, now)
@@ -212,7 +212,7 @@ fn find_sign_of_life(shared: &Arc<Shared>, now: Timestamp) {
     }
     let status = shared.slots.status();
     if status.connecting > 0 || status.cleaning > 0 {
-        // Those will show it.
+        // Those will show whether the server answers.
         return;
     }
     match shared.slots.try_take() {

@@ -1,6 +1,6 @@
 //! Opens connections into vacant slots: for waiting callers, and up to `size`.
 //!
-//! Every attempt runs in a task of its own, in a slot that is occupied from before the TCP connect.
+//! Every attempt runs in its own task and in a slot that is occupied from before the TCP connect.
 //! So a caller that gives up wastes nothing, and waiting callers never multiply attempts.
 
 use std::{
@@ -23,7 +23,7 @@ use crate::{
 
 use super::{assess::assess, discard};
 
-/// An attempt that takes longer is not waited for: another is made beside it.
+/// An attempt that takes longer counts as hanging, and another is made beside it.
 const HANGING: Duration = Duration::from_millis(300);
 
 /// What connections are opened for, besides keeping `size` open.
@@ -60,7 +60,8 @@ pub(super) fn fill(shared: &Arc<Shared>, demand: Demand) {
         let span = debug_span!(parent: None, "connect", pool = shared.name, connection = Empty);
         let task = runtime.spawn(task.run().instrument(span));
         if task.is_finished() {
-            // The runtime has ended and dropped it at once, as it would the next, endlessly.
+            // The runtime has ended and dropped the task at once. It would drop all further ones
+            // too.
             return;
         }
     }
@@ -100,14 +101,14 @@ struct Task {
     started: Timestamp,
     attempt: Attempt,
     generation: u64,
-    /// It has not answered for long, and the back-off knows.
+    /// It has had no answer for [`HANGING`], and the back-off counts it as hanging.
     is_hanging: bool,
 }
 
 impl Task {
     async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        // Dropped here by a closing pool, the slot becomes vacant.
+        // If the pool closes first, dropping the task makes the slot vacant.
         let Some(outcome) = shared.unless_closing(self.open()).await else {
             return;
         };
@@ -123,7 +124,8 @@ impl Task {
         fill(&shared, Demand::Waiting);
     }
 
-    /// Opens, and meanwhile lets the back-off know if another attempt should be made beside this.
+    /// Opens the connection. If that hangs, records it in the back-off, so that another attempt can
+    /// be made beside this one.
     async fn open(&mut self) -> Result<Session, NotOpened> {
         let shared = Arc::clone(&self.shared);
         let mut opening = pin!(shared.opener.open(&shared.activities, self.generation));
@@ -169,7 +171,7 @@ impl Task {
             );
         }
         if shared.is_outdated(&session) {
-            // Begun before a refresh, perhaps with the credentials or the address of before.
+            // Begun before a refresh, perhaps with the old credentials or the old address.
             discard::record(shared, id, DiscardReason::Retired, None);
             session.quit().await;
             drop(opening);
@@ -188,8 +190,8 @@ impl Task {
     async fn failed(&self, opening: Opening, not_opened: NotOpened) {
         let shared = &self.shared;
         record_failure(shared, self.attempt, &not_opened.error);
-        // Waiters are notified before the goodbye, which a server may be slow to take. The slot
-        // stays occupied until the socket is closed.
+        // Waiters are notified before `COM_QUIT` is sent, because the server may be slow to take
+        // it. The slot stays occupied until the socket is closed.
         self.end();
         let _closing = shared.unless_closing(not_opened.quit()).await;
         drop(opening);
@@ -208,7 +210,7 @@ impl Drop for Task {
             let backoff = &mut self.shared.state().backoff;
             backoff.hanging = backoff.hanging.saturating_sub(1);
         }
-        // The driver panicked. Without the back-off it would do so again at once, endlessly.
+        // The driver panicked. Without the back-off, it would do so again and again at once.
         if std::thread::panicking() {
             record_failure(&self.shared, self.attempt, &ConnectError::panicked());
         }

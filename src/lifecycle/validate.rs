@@ -18,11 +18,11 @@ use crate::{
 
 use super::{assess::assess, discard, give_back};
 
-/// A connection that does not answer the pool for longer does not count as working, and all others
-/// are validated too.
+/// A connection that does not answer the pool for longer than this does not count as working, and
+/// all others become suspect.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// Validates a connection in a task of its own, so that a caller that gives up wastes nothing.
+/// Validates a connection in a new task, so that a caller that gives up wastes nothing.
 ///
 /// The connection is sent to the returned receiver, or becomes idle if that was dropped. If it is
 /// not valid it is discarded, and nothing is sent.
@@ -72,8 +72,8 @@ async fn validate(shared: &Arc<Shared>, mut cleaning: Cleaning) -> Option<Lease>
     None
 }
 
-/// Makes all connections suspect that have not been validated since now, unless the one that was
-/// found dead was suspect itself: that says nothing new about the others.
+/// Makes all connections suspect because one, last validated at `validated_at`, was found dead.
+/// Does nothing if that one was suspect itself: then it says nothing new about the others.
 pub(super) fn suspect_others(shared: &Shared, validated_at: Option<Timestamp>) {
     if validated_at.is_none_or(|at| !shared.liveness.is_suspect(at)) {
         shared.liveness.suspect_all(Timestamp::now());
@@ -81,8 +81,8 @@ pub(super) fn suspect_others(shared: &Shared, validated_at: Option<Timestamp>) {
     }
 }
 
-/// The outcome of the pool's own work on a connection, or `None` after `connect_timeout`. If it
-/// takes long, the connection does not count as working meanwhile, and all others become suspect.
+/// Awaits the pool's own work on a connection; `None` after `connect_timeout`. After [`PATIENCE`]
+/// the connection does not count as working until the work ends, and all others become suspect.
 pub(super) async fn with_patience<T>(
     shared: &Shared,
     id: u32,

@@ -1,5 +1,5 @@
-//! Waits for a connection: one deadline over whichever comes first, a connection returned, opened or
-//! validated.
+//! Waits for a connection that is returned, opened or validated, whichever comes first, under one
+//! deadline.
 
 use std::{
     future::{Future, poll_fn},
@@ -35,8 +35,8 @@ use super::{
     validate::validate_in_background,
 };
 
-/// A connection that is being cleaned or validated usually serves a caller sooner than a new one;
-/// not after this time.
+/// A connection that is being cleaned or validated usually serves a caller sooner than a new one.
+/// After this time, that is no longer expected.
 const PATIENCE: Duration = Duration::from_millis(5);
 
 /// A caller that found no usable idle connection.
@@ -53,7 +53,7 @@ pub(super) struct Waiting<'a> {
     is_counted: bool,
 }
 
-/// What a caller in the queue comes out with.
+/// What ends a caller's wait in the queue.
 enum Next {
     /// It is its turn. The connection may have to be validated.
     Turn(Lease),
@@ -78,7 +78,7 @@ impl<'a> Waiting<'a> {
             attempts: shared.attempts.subscribe(),
             mark: shared.state().backoff.mark(),
             stopwatch: Stopwatch::start(began, TimeoutCause::Exhausted),
-            // A caller that met an idle connection has not waited for one.
+            // A caller that found an idle connection does not count as waiting for one.
             is_counted: stale.is_some(),
         };
         let outcome = match timeout(limit, waiting.wait(stale)).await {
@@ -108,10 +108,10 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// Waits in the queue, and beside it for the connections being validated.
+    /// Waits in the queue, and at the same time for the connections being validated.
     ///
-    /// Dropped at any await, it leaves the queue; a connection that it was about to get goes to the
-    /// next caller.
+    /// If dropped at any await, it leaves the queue; a connection that it was about to get goes to
+    /// the next caller.
     async fn queue(&mut self) -> Result<Next, Error> {
         let shared = self.shared;
         // A caller that still waits for a validation has no precedence in the queue: it would
@@ -144,7 +144,7 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// The connection if it can be handed out, perhaps after a short validation.
+    /// Returns the connection if it can be handed out, at once or after a short validation.
     async fn use_or_validate(&mut self, lease: Lease) -> Option<Lease> {
         let shared = self.shared;
         if lease.origin.runtime.id() != Handle::current().id() {
@@ -157,14 +157,14 @@ impl<'a> Waiting<'a> {
         }
         self.stopwatch.switch(TimeoutCause::Validating);
         self.validating.push(validate_in_background(shared, lease));
-        // Usually the answer is there in a moment. If not, the connection may be dead: another is
-        // tried beside it.
+        // Usually the answer arrives within a millisecond. If not, the connection may be dead, and
+        // another is tried beside it.
         let validated = timeout(PATIENCE, first_of(&mut self.validating));
         validated.await.ok().flatten()
     }
 
-    /// Counts this caller as waiting, and opens connections where there is room. Returns whether
-    /// there is.
+    /// Counts this caller as waiting, and opens connections if the limit has room. Returns whether
+    /// it has.
     fn begin_waiting(&mut self) -> bool {
         let shared = self.shared;
         let status = shared.slots.status();
@@ -184,7 +184,8 @@ impl<'a> Waiting<'a> {
         has_room
     }
 
-    /// Ends the wait where waiting is of no use; else records what this caller is waiting for.
+    /// Ends the wait with an error if the pool is closing, or if waiting cannot help. Otherwise
+    /// records what this caller is waiting for.
     fn look_again(&mut self) -> Result<(), Error> {
         let shared = self.shared;
         if shared.is_closing() {
@@ -257,7 +258,7 @@ impl<'a> Waiting<'a> {
     }
 }
 
-/// The first connection found valid; `None` if none of them was.
+/// Waits for the first connection found valid; `None` if none of them was.
 async fn first_of(validating: &mut Vec<oneshot::Receiver<Lease>>) -> Option<Lease> {
     poll_fn(|cx| {
         let mut valid = None;

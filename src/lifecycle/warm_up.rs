@@ -28,7 +28,7 @@ use super::{
 
 /// Opens, initialises and validates `size` connections.
 ///
-/// Dropped at any await, it loses nothing: what was opened stays, and attempts go on.
+/// If dropped at any await, nothing is lost: what was opened stays, and attempts go on.
 pub(crate) async fn warm_up(shared: &Arc<Shared>) -> Result<WarmUpReport, Error> {
     let span = info_span!("warm_up", pool = shared.name);
     warm_up_in_span(shared).instrument(span).await
@@ -163,8 +163,8 @@ fn report(
     }
 }
 
-/// Whether the server certainly has room for the whole limit, by a count made while connections were
-/// opened. If so, the exact count, one more round trip after the last opening, is not needed.
+/// Whether the server certainly has room for the whole limit, by a count made while connections
+/// were opened. If so, an exact count, which costs one more round trip at the end, is not needed.
 async fn has_room(shared: &Shared, count: Option<JoinHandle<Option<u64>>>) -> bool {
     let Some(count) = count else {
         return false;
@@ -176,23 +176,24 @@ async fn has_room(shared: &Shared, count: Option<JoinHandle<Option<u64>>>) -> bo
     limit.saturating_add(others) <= server.max_connections
 }
 
-/// Counts the server's connections that may not be this pool's; those being opened are among them.
+/// Counts the server's connections other than this pool's open ones. Those that it is opening are
+/// counted.
 ///
-/// In a task of its own beside the openings: a warm-up that is dropped loses no connection.
+/// Runs in a new task beside the openings, so that dropping the warm-up loses no connection.
 fn count_others(shared: &Arc<Shared>) -> JoinHandle<Option<u64>> {
     let own = u64::try_from(shared.slots.status().open).unwrap_or(u64::MAX);
     let shared = Arc::clone(shared);
     Handle::current().spawn(async move { Some(count_threads(&shared).await?.saturating_sub(own)) })
 }
 
-/// How many connections the server has in all, asked on one that is idle.
+/// Asks the server, on an idle connection, how many connections it has in total.
 async fn count_threads(shared: &Arc<Shared>) -> Option<u64> {
     let lease = shared.slots.try_take()?;
     let runtime = lease.origin.runtime.clone();
     let mut cleaning = shared.slots.begin_cleaning(lease);
     let limit = shared.config.connect_timeout;
     let shared = Arc::clone(shared);
-    // In a task of its own: a warm-up that is dropped here loses no connection.
+    // In a new task, so that dropping the warm-up here loses no connection.
     let asking = runtime.spawn(async move {
         let answer = timeout(limit, threads_connected(cleaning.session()?)).await;
         if let Ok(Ok(count)) = answer {
@@ -241,7 +242,7 @@ fn warnings(shared: &Shared, server: &ServerInfo, threads_connected: Option<u64>
     let too_long = |time: Option<Duration>| {
         !wait_timeout.is_zero() && time.is_none_or(|time| time >= wait_timeout)
     };
-    // A connection that is kept alive may grow old: a `recycle` of never is no problem then.
+    // A `recycle` of never is no problem if connections are kept alive.
     if too_long(config.recycle) && (config.recycle.is_some() || too_long(config.keepalive)) {
         warnings.push(Warning::RecycleNotBelowWaitTimeout {
             recycle: config.recycle,

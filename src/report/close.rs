@@ -7,8 +7,7 @@ use std::fmt;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CloseReport {
-    /// Connections closed with a goodbye to the server (`COM_QUIT`): those that were idle or
-    /// returned in time.
+    /// Connections closed with `COM_QUIT`: those that were idle or were returned in time.
     pub drained: usize,
     /// Connections still in use after `close_timeout`; their commands fail.
     pub cut: usize,

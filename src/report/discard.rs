@@ -30,7 +30,7 @@ pub enum DiscardReason {
     Closing,
     /// It reached its maximum age, or was opened before a refresh.
     Retired,
-    /// It was overflow that lingered, or beyond a limit made smaller.
+    /// It was overflow that had idled for `overflow_linger`, or was beyond a lowered limit.
     Surplus,
     /// It met an error saying that its server is read-only.
     ReadOnly,

@@ -1,12 +1,13 @@
-//! `Holders`: who holds a pool's connections, how long, and where they called `get()`.
+//! `Holders`: how many connections callers hold, for how long, and where they called `get()`.
 
 use std::{cmp::Reverse, fmt, panic::Location, time::Duration};
 
 use super::HumanDuration;
 
-/// Who holds a pool's connections now; part of [`Error::Timeout`](crate::Error::Timeout).
+/// The callers that hold a pool's connections, at the time of an
+/// [`Error::Timeout`](crate::Error::Timeout).
 ///
-/// Its `Display` is the part of that error's message about them.
+/// Its `Display` is a part of that error's message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holders {

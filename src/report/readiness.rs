@@ -135,12 +135,13 @@ impl ReadinessWatch {
     /// Waits for the next change and returns the new readiness. Returns at once if it has changed
     /// since the last call, or since the watch was created.
     ///
-    /// Of several changes only the last is returned, so the state may be the same as before. Once
-    /// the pool is dropped, every call returns `Closed` at once.
+    /// Of several changes only the last is returned, so the state may be the same as before.
+    /// `Closed` is the last change: end a loop there. Calls after it wait until the pool and its
+    /// connections are dropped, and then return `Closed` at once.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a change that was not returned is returned by the next call.
+    /// Safe: a change that was not returned is returned by the next call.
     pub async fn changed(&mut self) -> Readiness {
         match self.receiver.changed().await {
             Ok(()) => self.receiver.borrow_and_update().readiness,

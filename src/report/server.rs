@@ -2,7 +2,8 @@
 
 use std::{fmt, time::Duration};
 
-/// The server's version and the settings that matter to a pool, read on the connection opened last.
+/// The server's version and the settings that matter to a pool. Read while connections are opened,
+/// usually at most once a second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

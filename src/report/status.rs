@@ -5,9 +5,9 @@ use std::fmt;
 /// The pool's connections now, in one consistent snapshot; returned by
 /// [`Pool::status`](crate::Pool::status).
 ///
-/// In every snapshot `open == idle + in_use + cleaning`, and
-/// `open + connecting <= size + overflow`. Only after [`resize()`](crate::Pool::resize) to a
-/// smaller limit there may be more, until those in use are returned.
+/// In every snapshot `open == idle + in_use + cleaning`, and `open + connecting <= size +
+/// overflow`. Only after a [`resize()`](crate::Pool::resize) to a smaller limit may there be more,
+/// until those in use are returned.
 ///
 /// Its `Display` is the sentence that errors contain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

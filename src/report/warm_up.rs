@@ -6,8 +6,8 @@ use super::{HumanDuration, ServerInfo};
 
 /// What a [`warm_up()`](crate::Pool::warm_up) did and found.
 ///
-/// Its `Display` is one line, which also names failed attempts and warnings if there are any:
-/// `20 of 20 connections ready in 41 ms (each 0.9 ms to 2.4 ms), MariaDB 10.11.6`.
+/// Its `Display` is one line, which also names failed attempts and warnings if there are any: `20
+/// of 20 connections ready in 41 ms (each 0.9 ms to 2.4 ms), MariaDB 10.11.6-MariaDB`.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -28,7 +28,7 @@ pub struct WarmUpReport {
     pub connect_time: Option<ConnectTime>,
     /// Why the last failed attempt during the warm-up failed.
     pub last_error: Option<String>,
-    /// The server's version and limits; `None` until a connection was opened.
+    /// The server's version and limits; `None` until a connection has been opened.
     pub server: Option<ServerInfo>,
     /// Settings that are likely to cause trouble later.
     pub warnings: Vec<Warning>,

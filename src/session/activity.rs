@@ -38,13 +38,13 @@ impl Activity {
         self.steps.store(even, Ordering::Relaxed);
     }
 
-    /// Whether the connection may not be used any more, because the pool is closed.
+    /// Whether `close()` has cut the connection off, so that it may not be used any more.
     #[inline]
     pub(crate) fn is_cut(&self) -> bool {
         self.is_cut.load(Ordering::Acquire)
     }
 
-    /// Runs a statement to its end, or to the cut: then the result is `None`.
+    /// Runs a statement to its end. Returns `None` if the connection is cut off first.
     pub(crate) async fn unless_cut<T>(
         &self,
         mut statement: impl Future<Output = T> + Unpin,
@@ -82,7 +82,7 @@ pub(crate) struct Activities {
     all: Mutex<Vec<Weak<Activity>>>,
 }
 
-/// All activities at one moment. No answer came between two samples that are equal.
+/// All activities at one moment. If two samples are equal, no answer came in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sample {
     /// Connections with a statement under way.

@@ -15,7 +15,7 @@ use super::{
     statement::Text,
 };
 
-/// Prepared statements remembered at most, far more than the driver's cache holds.
+/// The most prepared statements to remember: far more than the driver's cache holds.
 const STATEMENTS_REMEMBERED: usize = 1024;
 
 /// What was sent on a connection since its caller got it.
@@ -30,13 +30,14 @@ pub(crate) struct Follow {
     pub(super) is_misused: bool,
     /// Something was sent.
     pub(super) is_used: bool,
-    /// The caller had the driver's bare `Conn`.
+    /// The caller was given the driver's bare `Conn`.
     pub(super) is_unfollowed: bool,
     /// A [`Transaction`](crate::Transaction) was started and not ended.
     pub(super) in_transaction: bool,
     /// The driver's `Transaction` has not been dropped. If it was leaked, it never will be.
     pub(super) is_guarded: bool,
-    /// The status that the driver keeps may come from preparing a statement, which carries none.
+    /// The status that the driver keeps may come from preparing a statement, whose answer carries
+    /// none.
     pub(super) status_is_stale: bool,
     /// What the statements may have left behind.
     pub(super) effect: Effect,
@@ -103,7 +104,7 @@ impl Follow {
         self.activity.end();
         match result {
             Err(error) if means_loss(error) => self.is_lost = true,
-            // If the driver closed the connection, its own flag is up.
+            // If the driver closed the connection, its own flag shows that.
             Err(mysql_async::Error::Driver(_)) => self.is_misused = true,
             _ => {
                 self.validated_at = Timestamp::now();
@@ -146,7 +147,7 @@ impl Follow {
     }
 
     /// Records that a statement may be prepared: until the next answer that carries the server's
-    /// status, what the driver keeps of it means nothing.
+    /// status, the status that the driver keeps means nothing.
     pub(crate) fn record_prepare(&mut self) {
         self.status_is_stale = true;
     }
@@ -159,7 +160,7 @@ impl Follow {
         self.statements.insert(statement.id(), effect);
     }
 
-    /// A reset ended all prepared statements, and their ids may be given again.
+    /// Forgets all prepared statements: a reset has ended them, and their ids may be reused.
     pub(crate) fn forget_statements(&mut self) {
         self.statements.clear();
     }
@@ -186,11 +187,11 @@ impl Follow {
         self.is_used = true;
         self.is_unfollowed = true;
         self.effect = Effect::UNKNOWN;
-        // The caller may reset the session, after which ids are given again.
+        // The caller may reset the session, after which statement ids are reused.
         self.forget_statements();
     }
 
-    /// Lets the caller have the bare `Conn`, unless an earlier statement was not followed to its
+    /// Lets the caller use the bare `Conn`, unless an earlier statement was not followed to its
     /// end.
     pub(crate) fn unfollow(&mut self, conn: &Conn) -> mysql_async::Result<()> {
         self.begin(conn)?;

@@ -26,10 +26,10 @@ use crate::time::Timestamp;
 
 use self::{activity::Activity, follow::Follow};
 
-/// How long saying goodbye may take before the socket is closed without it.
+/// How long `COM_QUIT` may take before the socket is closed without it.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection with all the pool knows of it.
+/// A connection with everything the pool knows about it.
 pub(crate) struct Session {
     pub(crate) conn: Conn,
     pub(crate) follow: Follow,
@@ -54,13 +54,13 @@ pub(crate) struct Origin {
     pub(crate) generation: u64,
     /// Spreads the connections' validations over time.
     pub(crate) chance: u64,
-    /// Known only where statements are to be killed.
+    /// Read only with `OnCancel::Kill`; `None` if the server does not report it.
     pub(crate) identity: Option<Identity>,
-    /// Known where they were asked for on this connection.
+    /// `None` if they were not read on this connection.
     pub(crate) rights: Option<Rights>,
 }
 
-/// What tells a connection from all others on all servers.
+/// What distinguishes a connection from all others on all servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     /// `@@server_uuid`, or MariaDB's `@@server_uid`.
@@ -79,10 +79,11 @@ pub(crate) struct Rights {
 }
 
 impl Rights {
-    /// The columns to select. In hexadecimal, the charset that a caller has set changes nothing.
+    /// The columns to select. They are in hexadecimal, so that a charset set by a caller does not
+    /// change them.
     pub(crate) const COLUMNS: &str = "HEX(CURRENT_USER()), HEX(CURRENT_ROLE())";
 
-    /// Reads them from a row in which they begin at this index.
+    /// Reads them from the columns of a row, starting at `index`.
     pub(crate) fn read(row: &Row, index: usize) -> Self {
         Self {
             account: column(row, index),
@@ -112,7 +113,7 @@ impl Session {
     /// Asks for a fresh random number and compares the answer: one round trip, after which the
     /// connection is known to be alive and its answers to be in step.
     ///
-    /// Dropped midway, the connection counts as in flight.
+    /// If dropped midway, the connection counts as in flight.
     pub(crate) async fn validate(&mut self) -> Result<(), Invalid> {
         let nonce = random();
         self.select_and_compare(nonce, format!("SELECT {nonce}"))
@@ -132,7 +133,7 @@ impl Session {
         let answer: Option<Row> = self.conn.query_first(query).await?;
         self.follow.in_flight = false;
         match answer {
-            // The answer to another question may be no number at all, which must not panic.
+            // The answer to another query may not be a number, which must not panic.
             Some(row) if column(&row, 0) == Some(nonce) => {
                 self.follow.validated_at = Timestamp::now();
                 Ok(row)
@@ -143,7 +144,7 @@ impl Session {
 
     /// Sends the pool's own commands on an idle connection.
     ///
-    /// Dropped midway or failed, the connection counts as in flight.
+    /// If this fails or is dropped midway, the connection counts as in flight.
     pub(crate) async fn command<T>(
         &mut self,
         work: impl AsyncFnOnce(&mut Conn) -> mysql_async::Result<T>,
@@ -155,7 +156,7 @@ impl Session {
         Ok(outcome)
     }
 
-    /// The server's status after the last answer, where the driver knows it.
+    /// The server's status after the last answer, if the driver knows it.
     pub(crate) fn status_flags(&self) -> Option<StatusFlags> {
         self.conn
             .last_ok_packet()
@@ -177,7 +178,7 @@ impl Session {
             .is_some_and(|flags| flags.contains(StatusFlags::SERVER_STATUS_AUTOCOMMIT))
     }
 
-    /// Sends `COM_QUIT`, where the connection is in a state to, and closes the socket.
+    /// Sends `COM_QUIT`, if the connection is in a state to take one, and closes the socket.
     pub(crate) async fn quit(self) {
         if self.follow.in_flight || self.follow.is_lost {
             return self.sever();
@@ -186,7 +187,7 @@ impl Session {
         drop(timeout(GOODBYE_TIMEOUT, self.conn.disconnect()).await);
     }
 
-    /// Closes the socket now, whatever the server still has to say.
+    /// Closes the socket now, without reading what the server still sends.
     pub(crate) fn sever(self) {
         sever::sever(self);
     }
@@ -200,7 +201,7 @@ impl fmt::Debug for Session {
     }
 }
 
-/// The value in this column, if there is one of that type.
+/// The value in this column, if it has that type.
 pub(crate) fn column<T: FromValue>(row: &Row, index: usize) -> Option<T> {
     row.as_ref(index)
         .cloned()

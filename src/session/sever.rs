@@ -1,8 +1,8 @@
 //! Closes a connection's socket at once, without reading from it or sending anything.
 //!
 //! The driver's `Conn` does not do that when it is dropped: it spawns a task that reads all pending
-//! rows first, however many they are. It spawns on the current runtime, so here the current runtime
-//! is one that has ended.
+//! rows first, however many they are. It spawns on the current runtime, so this module drops it
+//! while a runtime that has ended is the current one.
 
 use std::{
     future::Future,

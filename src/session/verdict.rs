@@ -1,4 +1,4 @@
-//! What a returned connection needs before it is as good as new. Sends and reads nothing.
+//! Decides what a returned connection needs before it is as good as new. Sends and reads nothing.
 
 use std::{
     future::Future,
@@ -50,7 +50,7 @@ impl Session {
             return Verdict::Discard(DiscardReason::Misused);
         }
         // A statement that was followed to its end leaves the driver's flag up only if it failed.
-        // Otherwise reading a result was cancelled or failed, which nobody followed.
+        // Otherwise reading a result was cancelled or failed, which is not followed.
         if is_disconnected || follow.is_lost {
             return Verdict::Discard(DiscardReason::Lost);
         }
@@ -75,8 +75,9 @@ impl Session {
         }
     }
 
-    /// After an error, that of a later result set may still wait to be raised by the next
-    /// statement, which may be another caller's: takes it out, without reading. False if it cannot.
+    /// The driver may hold back the error of a later result set until the next statement, which may
+    /// be another caller's. Takes that error out, without reading. Returns false if that is not
+    /// possible.
     fn take_late_error(&mut self) -> bool {
         if self.conn.last_ok_packet().is_some() {
             return true;

@@ -133,7 +133,7 @@ pub(super) type Label = (&'static str, &'static str);
 pub(super) const IDLE: Label = ("db.client.connection.state", "idle");
 pub(super) const USED: Label = ("db.client.connection.state", "used");
 
-/// Makes the instruments of one pool, labelled with its name.
+/// Creates the instruments of one pool, labelled with its name.
 #[derive(Debug)]
 pub(super) struct Registry {
     #[cfg(feature = "metrics")]
@@ -205,7 +205,7 @@ impl Metric {
     }
 }
 
-/// An exported value of now.
+/// An exported gauge.
 #[cfg(feature = "metrics")]
 #[derive(Debug)]
 pub(super) struct Gauge(::metrics::Gauge);

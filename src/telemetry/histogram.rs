@@ -129,7 +129,7 @@ impl Histogram {
     }
 }
 
-/// Count, mean, median and 99th percentile: `1204 times, mean 210 µs, median 180 µs, p99 940 µs`.
+/// Count, mean, median and 99th percentile: `1204 times, mean 210µs, median 180µs, p99 940µs`.
 impl fmt::Display for Histogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} times", self.count())?;
@@ -192,7 +192,7 @@ impl Recording {
         self.exported.record(time);
     }
 
-    /// Records a duration of 0, for what is too short to read the clock for.
+    /// Records a duration of 0, for what is too short to be worth reading the clock.
     #[inline]
     pub(crate) fn record_none(&self) {
         let [first, ..] = &self.counts;

@@ -210,7 +210,7 @@ impl Metrics {
     }
 }
 
-/// The exported gauges: the state now, where counters are since creation.
+/// The exported gauges, which show the state now. Counters are since creation.
 #[cfg(feature = "metrics")]
 #[derive(Debug)]
 struct Gauges {

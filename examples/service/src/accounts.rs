@@ -1,4 +1,4 @@
-//! The accounts in the database: SQL, and nothing of HTTP.
+//! The accounts in the database: SQL, without HTTP.
 
 use mysql_warm_pool::{
     PooledConn,
@@ -6,7 +6,8 @@ use mysql_warm_pool::{
 };
 use serde::Serialize;
 
-/// No balance grows beyond it, so that no sum of two overflows, and JavaScript can still count it.
+/// The largest balance, so that the sum of two does not overflow and JavaScript represents it
+/// exactly.
 pub(crate) const MOST: u64 = 1_000_000_000_000;
 
 #[derive(Debug, Serialize)]
@@ -17,23 +18,23 @@ pub(crate) struct Account {
     pub(crate) balance: u64,
 }
 
-/// What became of a transfer.
+/// The outcome of a transfer.
 pub(crate) enum Transfer {
-    /// Both accounts as they are now.
+    /// The transfer was made. Both accounts as they are now.
     Done { from: Account, to: Account },
-    /// There is no account of that number.
+    /// There is no account with this id.
     NoAccount(u64),
-    /// The first has less than that.
+    /// The first account has less than the amount.
     NotEnough { balance: u64 },
-    /// The second would have more than [`MOST`].
+    /// The second account would have more than [`MOST`].
     TooMuch,
 }
 
 /// Why a transfer failed.
 pub(crate) enum TransferError {
-    /// For certain, nothing was done.
+    /// Nothing was done, for certain.
     NotDone(mysql_async::Error),
-    /// The answer to `COMMIT` was lost: it may be done or not.
+    /// The answer to `COMMIT` was lost: the transfer may or may not have been made.
     Unknown(mysql_async::Error),
 }
 
@@ -49,7 +50,7 @@ fn account((id, owner, balance): Row) -> Account {
     Account { id, owner, balance }
 }
 
-/// Makes the table, unless it is there: then the right to make one is not needed.
+/// Creates the table if it does not exist. If it does, the privilege to create it is not needed.
 pub(crate) async fn make_table(conn: &mut PooledConn) -> mysql_async::Result<()> {
     const NO_SUCH_TABLE: u16 = 1146;
     match conn.query_drop("SELECT 1 FROM account LIMIT 0").await {
@@ -67,7 +68,7 @@ pub(crate) async fn make_table(conn: &mut PooledConn) -> mysql_async::Result<()>
     }
 }
 
-/// The accounts after that number, in order.
+/// Lists up to `limit` accounts with ids above `after`, in order.
 pub(crate) async fn list(
     conn: &mut PooledConn,
     after: u64,
@@ -102,7 +103,7 @@ pub(crate) async fn create(
     Ok(Account { id, owner, balance })
 }
 
-/// Moves an amount from one account to another one, or does nothing.
+/// Moves an amount from one account to another, or does nothing.
 ///
 /// A transaction that is dropped before its end is rolled back by the pool.
 pub(crate) async fn transfer(
@@ -112,7 +113,7 @@ pub(crate) async fn transfer(
     amount: u64,
 ) -> Result<Transfer, TransferError> {
     let mut transaction = conn.start_transaction(TxOpts::default()).await?;
-    // Locked in one order by all, two transfers between the same accounts cannot wait for each other.
+    // All transfers lock accounts in the same order, so two of them cannot deadlock.
     let mut locked = transaction
         .exec_map(
             "SELECT id, owner, balance FROM account WHERE id IN (?, ?) ORDER BY id FOR UPDATE",

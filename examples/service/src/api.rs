@@ -36,10 +36,10 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
-/// Holds a request until the service has started, and ends it when its time is over.
+/// Holds a request until the service has started, and ends it when its time is up.
 ///
-/// If the client goes away meanwhile, all of it is dropped: the request leaves the pool's queue, and a connection
-/// whose statement was cut off is not lent again.
+/// If the client disconnects meanwhile, this future is dropped: the request leaves the pool's
+/// queue, and a connection whose statement was cut off is not handed out again.
 async fn in_time(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let deadlines = Deadlines::after(app.request_timeout);
     let _early = (!app.is_open()).then(|| app.life.count_early());

@@ -28,7 +28,8 @@ pub(crate) struct App {
 impl App {
     /// Does no I/O.
     pub(crate) fn new(config: Config) -> Result<(Self, Board), Error> {
-        // The recorder is this service's own, not the process's: the pool registers with it as it is made.
+        // The recorder belongs to this service and not to the process. The pool registers with it
+        // when it is created.
         let recorder = PrometheusBuilder::new()
             .set_buckets(&Histogram::BOUNDS)
             .map_err(|error| Error::Metrics(error.to_string()))?
@@ -47,18 +48,18 @@ impl App {
         Ok((app, board))
     }
 
-    /// Whether the database can be used now, without regard to those who wait.
+    /// Whether the database can be used now, regardless of requests that are held.
     pub(crate) fn is_open(&self) -> bool {
         self.life.stage() == Stage::Serving && self.pool.readiness().is_serving()
     }
 
-    /// Whether new requests should be sent here: the pool serves, and those who came before it did have
-    /// their answers, so that nobody new has to queue behind them. Costs no I/O.
+    /// Whether new requests should be sent here: the pool serves, and all requests that came before
+    /// it did have been answered, so that new ones do not queue behind them. Costs no I/O.
     pub(crate) fn is_ready(&self) -> bool {
         self.is_open() && self.life.early() == 0
     }
 
-    /// A connection, within what is left of the request's time.
+    /// Gets a connection within what is left of the request's time.
     pub(crate) async fn connection(&self, deadlines: Deadlines) -> Result<PooledConn, Problem> {
         let left = deadlines
             .connection

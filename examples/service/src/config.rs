@@ -14,10 +14,10 @@ use mysql_warm_pool::PoolConfig;
 pub struct Config {
     /// `LISTEN`: address and port, by default `0.0.0.0:8080`.
     pub listen: SocketAddr,
-    /// `REQUEST_TIMEOUT`: the whole of one request, by default 10 s.
+    /// `REQUEST_TIMEOUT`: the time limit for one whole request, by default 10 s.
     pub request_timeout: Duration,
-    /// `SHUTDOWN_DELAY`: how long requests are still taken after SIGTERM, while readiness already says 503; by default
-    /// 5 s. Not a guess at how long something takes to start, but the time a load balancer takes to notice.
+    /// `SHUTDOWN_DELAY`: how long requests are still accepted after SIGTERM while readiness already
+    /// returns 503; by default 5 s. It is the time that a load balancer takes to notice.
     pub shutdown_delay: Duration,
     /// `DATABASE_URL`, `DATABASE_POOL_SIZE` and the like: see [`PoolConfig::from_env`].
     pub pool: PoolConfig,
@@ -85,7 +85,7 @@ impl Config {
     }
 }
 
-/// What a variable was set to; a fault goes to the others.
+/// The value of a variable, if it is set and valid. A fault is added to `faults`.
 fn taken<T>(
     name: &str,
     given: Option<Result<T, (String, &str)>>,
@@ -100,7 +100,7 @@ fn taken<T>(
     }
 }
 
-/// Variables that cannot work, each named.
+/// Variables with invalid values, each named.
 #[derive(Debug)]
 pub struct BadSettings {
     faults: Vec<String>,

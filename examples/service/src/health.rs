@@ -64,7 +64,7 @@ struct Everything {
     readiness: Readiness,
 }
 
-/// For people: the same judgement, with what else helps.
+/// For people: the same readiness, with the version and the uptime.
 async fn health(State(app): State<Arc<App>>) -> impl IntoResponse {
     let (status, readiness) = Readiness::of(&app);
     let body = Everything {
@@ -81,7 +81,7 @@ struct Alive {
     alive: bool,
 }
 
-/// That it answers is all: a restart mends no database.
+/// Alive if it answers at all: restarting the service would not repair the database.
 async fn liveness() -> impl IntoResponse {
     Json(Alive { alive: true })
 }

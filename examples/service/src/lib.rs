@@ -44,7 +44,8 @@ pub use crate::{
     shutdown::asked_to_stop,
 };
 
-/// How often the recorder sorts what was recorded since, lest it grow where nobody asks for `/metrics`.
+/// How often the recorder aggregates what was recorded, so that it does not grow if nobody scrapes
+/// `/metrics`.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The service before it runs.
@@ -54,24 +55,24 @@ pub struct Service {
 }
 
 impl Service {
-    /// Makes it; does no I/O.
+    /// Creates the service. Does no I/O.
     ///
     /// # Errors
     ///
-    /// [`Error::Pool`], if the pool's settings cannot work.
+    /// [`Error::Pool`], if the pool's settings are invalid; [`Error::Metrics`].
     pub fn new(config: Config) -> Result<Self, Error> {
         let (app, board) = App::new(config)?;
         let app = Arc::new(app);
         Ok(Self { app, board })
     }
 
-    /// The pool it works with.
+    /// The pool that the service uses.
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.app.pool
     }
 
-    /// All routes, to be served or to be called.
+    /// All routes, to be served, or called by tests.
     pub fn router(&self) -> Router {
         Router::new()
             .merge(api::routes(&self.app))
@@ -86,11 +87,12 @@ impl Service {
             .with_state(Arc::clone(&self.app))
     }
 
-    /// Serves from the first moment, warms up meanwhile, and ends in order when `stop` resolves.
+    /// Serves at once, warms up in the background, and shuts down in order when `stop` resolves.
     ///
     /// # Errors
     ///
-    /// A fault that lasts and keeps it from starting, once the requests that waited have their answers.
+    /// A permanent error that prevents the start. It is returned after the requests that are held
+    /// have been answered.
     pub async fn run(
         self,
         listener: TcpListener,
@@ -109,7 +111,7 @@ impl Service {
         };
         let report = shutdown::in_order(&app, server, app.shutdown_delay).await;
         upkeep.abort();
-        // It ends with the stage; only a panic is lost here, and it was printed.
+        // The task ends with the last stage. Only a panic is ignored here, and it has been printed.
         sampling.await.ok();
         outcome.map(|()| report)
     }
@@ -123,8 +125,9 @@ impl fmt::Debug for Service {
     }
 }
 
-/// Near the end, asks clients that keep connections open to let go of them: what they send next comes on a new one, to
-/// whoever is ready. A connection that is closed while it idles could meet a request under way.
+/// While draining, asks clients to close their connections, so that their next requests go to an
+/// instance that is ready. Closing an idle connection here could hit a request that is already on
+/// its way.
 async fn let_go(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if app.life.stage() >= Stage::Draining {
@@ -142,17 +145,17 @@ async fn keep_up(app: Arc<App>) {
     }
 }
 
-/// Why the service does not start, or does not go on.
+/// Why the service cannot start or go on.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// Settings that cannot work, or a server that will never take them.
+    /// The pool's settings are invalid, or the server permanently refuses them.
     Pool(mysql_warm_pool::Error),
-    /// The table is not there, and cannot be made.
+    /// The table does not exist and cannot be created.
     Table(mysql_async::Error),
-    /// The recorder of metrics could not be made.
+    /// The metrics recorder could not be created.
     Metrics(String),
-    /// The address cannot be listened on, or signals cannot be had.
+    /// The address cannot be listened on, or signals cannot be received.
     System(io::Error),
 }
 

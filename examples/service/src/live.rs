@@ -16,12 +16,12 @@ use tokio::{
 use crate::{app::App, stage::Stage};
 
 const EVERY: Duration = Duration::from_millis(500);
-/// Times to get are those of so many last seconds, gets per second those of the last one.
+/// The period for the times of gets. Gets per second are those of the last second.
 const WINDOW: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
 const TROUBLES: usize = 8;
 
-/// Shows samples to whoever holds the receiver. Dropping it ends every stream.
+/// Publishes samples to the receivers. Dropping it ends every stream.
 pub(crate) struct Board {
     sender: watch::Sender<Arc<str>>,
 }
@@ -32,7 +32,8 @@ impl Board {
         (Self { sender }, receiver)
     }
 
-    /// Samples until the service ends; then the streams end too, which an orderly end would wait for otherwise.
+    /// Takes samples until the service ends. Then the streams end too; otherwise an orderly
+    /// shutdown would wait for them.
     pub(crate) async fn follow(self, app: Arc<App>) {
         let mut past = Past::default();
         let mut readiness = app.pool.watch();
@@ -40,13 +41,13 @@ impl Board {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let sample = past.sample(&app);
-            // A sample has no maps with odd keys: it can be written.
+            // A sample can always be serialised: it has no maps with keys other than strings.
             if let Ok(json) = serde_json::to_string(&sample) {
                 self.sender.send_replace(json.into());
             }
             tokio::select! {
                 _ = ticks.tick() => {}
-                // Not later than the half second: a short outage is to be seen.
+                // Do not wait for the next tick, so that a short outage is seen.
                 _ = readiness.changed(), if app.life.stage() < Stage::Ending => {}
                 () = app.life.until(Stage::Ending) => return,
             }
@@ -62,7 +63,7 @@ struct Sample {
     ready: bool,
     health: Health,
     gets_per_second: f64,
-    /// Seconds; none if nobody got a connection in the window.
+    /// In seconds; `None` if nobody got a connection in the window.
     get_p50: Option<f64>,
     get_p99: Option<f64>,
     gets: u64,
@@ -129,7 +130,7 @@ impl Past {
     }
 }
 
-/// The times of gets, as they were at each of the last samples.
+/// The times of gets at each of the last samples.
 #[derive(Default)]
 struct Gets(VecDeque<(Instant, Histogram)>);
 
@@ -142,7 +143,7 @@ impl Gets {
         }
     }
 
-    /// Those within the last so many seconds, and how long that is exactly.
+    /// The gets within the last `window`, and the exact length of that period.
     fn within(&self, window: Duration) -> (Duration, Histogram) {
         let Some((now, times)) = self.0.back() else {
             return Default::default();

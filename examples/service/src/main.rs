@@ -27,7 +27,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(config: Config) -> Result<(), Error> {
-    // First: a signal that comes while the rest is set up is not lost.
+    // Done first, so that a signal during the rest of the set-up is not lost.
     let stop = asked_to_stop()?;
     let listener = TcpListener::bind(config.listen).await?;
     info!(address = %listener.local_addr()?, "listening");
@@ -36,7 +36,7 @@ async fn serve(config: Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// To standard output, by `RUST_LOG` such as `info` or `warn,mysql_warm_pool=debug`.
+/// Logs to standard output, filtered by `RUST_LOG`, such as `info` or `warn,mysql_warm_pool=debug`.
 fn log() {
     let told = env::var("RUST_LOG").unwrap_or_default();
     let wanted = if told.trim().is_empty() {

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::app::App;
 
-/// What a browser waits before it asks again for a stream that broke off.
+/// How long a browser waits before it reconnects to a stream that broke off.
 const RETRY: Duration = Duration::from_secs(1);
 
 pub(crate) fn routes() -> Router<Arc<App>> {
@@ -40,7 +40,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/events", get(events))
 }
 
-/// Nothing from elsewhere is loaded, and no script that slipped in would run.
+/// The policy loads nothing from other sites, and runs no injected script.
 fn file(form: &'static str, text: &'static str) -> Response {
     let policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
                   img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -54,10 +54,10 @@ fn file(form: &'static str, text: &'static str) -> Response {
     (headers, text).into_response()
 }
 
-/// Every sample from now on, the last one at once. Ends when the service ends.
+/// Streams every sample from now on, beginning with the last one. Ends when the service ends.
 async fn events(State(app): State<Arc<App>>) -> impl IntoResponse {
     let samples = stream::unfold((app.live.clone(), true), next);
-    // Proxies that collect answers before they pass them on would hold it back.
+    // Proxies that buffer responses would delay the stream.
     ([("x-accel-buffering", "no")], Sse::new(samples))
 }
 

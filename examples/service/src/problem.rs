@@ -35,7 +35,7 @@ impl Problem {
         }
     }
 
-    /// Nothing was done, and it may be in a moment.
+    /// Nothing was done, and a retry may succeed soon.
     fn later(code: &'static str, message: &'static str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
     }
@@ -44,7 +44,7 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", what)
     }
 
-    /// What was sent is understood and not allowed.
+    /// The request is understood, but not allowed.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message)
     }
@@ -53,7 +53,7 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, code, message)
     }
 
-    /// The request's time was over while it was at work, most likely in the database.
+    /// The request's time was up while it was being processed, most likely in the database.
     pub(crate) fn out_of_time() -> Self {
         Self::new(
             StatusCode::GATEWAY_TIMEOUT,
@@ -62,8 +62,8 @@ impl Problem {
         )
     }
 
-    /// For a change of which each statement counts at once, or a `COMMIT`: where the connection was lost, nobody
-    /// knows whether it was made. It must not be tried again blindly, so there is no `Retry-After`.
+    /// For a change outside a transaction, or a `COMMIT`. If the connection was lost, nobody knows
+    /// whether the change was made. It must not be retried blindly, so there is no `Retry-After`.
     pub(crate) fn perhaps_done(error: mysql_async::Error) -> Self {
         let lost = matches!(
             error,
@@ -111,10 +111,10 @@ impl From<Refused> for Problem {
     }
 }
 
-/// No connection was had, so nothing was done.
+/// No connection was obtained, so nothing was done.
 impl From<PoolError> for Problem {
     fn from(error: PoolError) -> Self {
-        // The pool tells of outages itself, once each.
+        // The pool itself logs each outage once.
         debug!(%error, "no connection");
         match error {
             PoolError::Timeout { .. } | PoolError::Connect(_) => Self::later(
@@ -130,10 +130,10 @@ impl From<PoolError> for Problem {
     }
 }
 
-/// For reads, and for changes in a transaction that has not come to its `COMMIT`: nothing was done.
+/// For reads, and for changes in a transaction before its `COMMIT`: nothing was done.
 impl From<mysql_async::Error> for Problem {
     fn from(error: mysql_async::Error) -> Self {
-        /// The server has become read-only: the pool is looking for the one that is not.
+        /// The server has become read-only, and the pool is replacing its connections.
         const READ_ONLY: [u16; 3] = [1290, 1836, 1874];
         let read_only =
             matches!(&error, mysql_async::Error::Server(e) if READ_ONLY.contains(&e.code));
@@ -155,7 +155,7 @@ impl From<TransferError> for Problem {
     }
 }
 
-/// A body that is no JSON, or not of the form that is asked for; axum knows which status each deserves.
+/// The body is not JSON, or does not have the expected form. axum chooses the status.
 impl From<JsonRejection> for Problem {
     fn from(rejection: JsonRejection) -> Self {
         Self::new(rejection.status(), "bad_body", rejection.body_text())

@@ -12,10 +12,10 @@ use tracing::{info, warn};
 
 use crate::{app::App, stage::Stage};
 
-/// What is left after the last request's time for its answer to go out.
+/// The time for the last answer to be sent after its request's time is up.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// Resolves at SIGTERM, as Kubernetes and systemd send it, or at Ctrl-C.
+/// Resolves at SIGTERM, which Kubernetes and systemd send, or at Ctrl-C.
 ///
 /// # Errors
 ///
@@ -31,19 +31,20 @@ pub fn asked_to_stop() -> io::Result<impl Future<Output = ()> + Send> {
     })
 }
 
-/// Ends the service; each step has its own limit: `SHUTDOWN_DELAY`, `REQUEST_TIMEOUT` and a second, `close_timeout`.
+/// Shuts the service down. Each step has its own limit: `SHUTDOWN_DELAY`, then `REQUEST_TIMEOUT`
+/// plus 1 s, then `close_timeout`.
 pub(crate) async fn in_order(
     app: &App,
     server: JoinHandle<io::Result<()>>,
     delay: Duration,
 ) -> CloseReport {
-    // Readiness says 503 from here on. Whoever sends requests needs a moment to notice, and until then is served.
-    // A service that was never ready is sent none.
+    // Readiness returns 503 from here on. Load balancers need a moment to notice, and their
+    // requests are served until then. A service that was never ready gets none.
     if app.life.stage() == Stage::Serving {
         app.life.enter(Stage::Draining);
         sleep(delay).await;
     }
-    // Nothing is accepted any more, streams end, and what has begun is finished.
+    // Nothing more is accepted, streams end, and requests under way are finished.
     app.life.enter(Stage::Ending);
     let abort = server.abort_handle();
     match timeout(app.request_timeout + MARGIN, server).await {
@@ -55,11 +56,11 @@ pub(crate) async fn in_order(
             abort.abort();
         }
     }
-    // Only now: the last requests needed the pool. It logs what became of its connections.
+    // The pool is closed last, because requests needed it. It logs what became of its connections.
     app.pool.close().await
 }
 
-/// Resolves when nothing is to be accepted any more.
+/// Resolves when no more requests are to be accepted.
 pub(crate) async fn ending(app: Arc<App>) {
     app.life.until(Stage::Ending).await;
 }

@@ -11,15 +11,15 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// From start to end; it never goes back.
+/// The stages from start to end. The service never goes back to an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Stage {
-    /// The pool is warmed up; requests are held.
+    /// The pool is warming up; requests are held.
     Starting,
     /// Requests are answered.
     Serving,
-    /// About to end: requests are answered, and no new ones should come.
+    /// About to end: requests are answered, but no new ones should be sent.
     Draining,
     /// Nothing new is accepted.
     Ending,
@@ -31,11 +31,11 @@ pub(crate) struct Life {
     early: AtomicUsize,
 }
 
-/// Why a request is not let in.
+/// Why a request is refused.
 pub(crate) enum Refused {
-    /// Its time was over before the service was ready.
+    /// Its time was up before the service was ready.
     NotReady,
-    /// The service ends.
+    /// The service is ending.
     Ending,
 }
 
@@ -62,7 +62,7 @@ impl Life {
     /// Resolves when the service is at that stage, or past it.
     pub(crate) async fn until(&self, stage: Stage) {
         let mut stages = self.stage.subscribe();
-        // It cannot fail: the sender lives as long as this.
+        // This cannot fail: the sender lives as long as `self`.
         stages.wait_for(|now| *now >= stage).await.ok();
     }
 
@@ -75,7 +75,8 @@ impl Life {
         }
     }
 
-    /// Counts a request that came before the service was ready, until what is returned is dropped.
+    /// Counts a request that came before the service was ready, until the returned guard is
+    /// dropped.
     pub(crate) fn count_early(&self) -> Early<'_> {
         self.early.fetch_add(1, Ordering::Relaxed);
         Early { life: self }
@@ -98,10 +99,10 @@ impl Drop for Early<'_> {
     }
 }
 
-/// When a request that began now has to have its connection, and when its answer.
+/// The times by which a request must have its connection and its answer.
 ///
-/// What has no connection after four fifths of its time would hardly be done in the rest: it is told so while it
-/// is certain that nothing was done.
+/// A request without a connection after four fifths of its time would hardly finish in the rest. It
+/// is refused then, while it is certain that nothing was done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadlines {
     pub(crate) connection: Instant,

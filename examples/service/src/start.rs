@@ -7,14 +7,16 @@ use tracing::{info, warn};
 
 use crate::{Error, accounts, app::App, stage::Stage};
 
-/// Between two tries at something that failed and may pass. The pool has pauses of its own between attempts to
-/// connect; this one only keeps a fault that is told at once from being tried in a loop.
+/// The pause between two tries after a transient error. The pool itself pauses between attempts to
+/// connect; this only prevents a busy loop on errors that are returned at once.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Enters [`Stage::Serving`] as soon as it can, and then stays.
+/// Enters [`Stage::Serving`] as soon as the pool is warm and the table exists, and then never
+/// returns.
 ///
-/// Returns only with a fault that lasts: wrong password, unknown database, no right to make the table. Whoever runs the
-/// service has to see it at once, in the log and in a process that ends, rather than in probes that never turn.
+/// Returns only a permanent error: wrong password, unknown database, no privilege to create the
+/// table. Operators should see it at once, in the log and as a process that exits, rather than as a
+/// probe that never succeeds.
 pub(crate) async fn start(app: &App) -> Result<Infallible, Error> {
     loop {
         match app.pool.warm_up().await {

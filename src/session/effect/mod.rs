@@ -8,13 +8,13 @@
 //!
 //! A statement is neutral only if it is known to leave nothing behind. Anything else counts as a
 //! change, and so does text that servers may read in different ways: where `ANSI_QUOTES`,
-//! `NO_BACKSLASH_ESCAPES`, `IGNORE_SPACE`, `ORACLE` or `MSSQL` would end a string elsewhere or
-//! call another function, the answer is [`Effect::UNKNOWN`]. The charset is assumed to be
-//! `utf8mb4`, which connections speak unless an init statement changes it; most of what another
-//! charset would read differently is unknown, too.
+//! `NO_BACKSLASH_ESCAPES`, `IGNORE_SPACE`, `ORACLE` or `MSSQL` would end a string elsewhere or call
+//! another function, the answer is [`Effect::UNKNOWN`]. The charset is assumed to be `utf8mb4`,
+//! which connections speak unless an init statement changes it; most of what another charset would
+//! read differently is unknown too.
 //!
 //! Per-statement values do not count: `LAST_INSERT_ID()` and `@@identity` (an `INSERT` sets them,
-//! and they stay until the next one or a reset, so read them only after an `INSERT` of one's own),
+//! and they stay until the next one or a reset, so read them only after your own `INSERT`),
 //! `ROW_COUNT()`, `FOUND_ROWS()`, `SHOW WARNINGS`, `@@error_count`, `@@warning_count`,
 //! `@@last_gtid`, the counters of `SHOW STATUS`, and the state of `RAND()`.
 //!
@@ -83,7 +83,7 @@ impl Effect {
         ..Self::NEUTRAL
     };
     const SESSION_AND_TRANSACTION: Self = Self::SESSION.union(Self::TRANSACTION);
-    /// A stored function with the rights of its caller may set the caller's role, too.
+    /// A stored function with the rights of its caller may set the caller's role too.
     const STORED_FUNCTION: Self = Self {
         role: true,
         read_only: true,
@@ -183,7 +183,7 @@ fn effect_of_verb(verb: &[u8], mut after: Tokens<'_>) -> Effect {
     known.unwrap_or(Effect::UNKNOWN)
 }
 
-/// Whether the statement says `READ ONLY`, or names a variable such as `transaction_read_only`.
+/// Whether the statement contains `READ ONLY`, or names a variable such as `transaction_read_only`.
 ///
 /// The value does not matter: it may be an expression.
 fn mentions_read_only(after: Tokens<'_>) -> bool {
@@ -250,7 +250,8 @@ fn effect_of_body<'a>(verb: &'a [u8], tokens: &mut Tokens<'a>) -> Effect {
         let change = match token {
             Token::Byte(b';') => break,
             Token::Ambiguous => return Effect::UNKNOWN,
-            // Also if it is only read: a change that goes to the binary log creates what it reads.
+            // Reading a user variable counts too: a statement that goes to the binary log creates
+            // the variables it reads.
             Token::UserVariable | Token::Assign => Effect::SESSION,
             // The views of `sys` set user variables of their own.
             Token::Byte(b'.') if last.is_name("SYS") => Effect::SESSION,

@@ -1,6 +1,6 @@
 //! Names that a parenthesis may follow without calling a stored function.
 //!
-//! The integration tests check each of them on the server at hand.
+//! The integration tests check each of them on the server under test.
 
 /// Keywords, types among them, that a parenthesis may follow. Unquoted, they never name a stored
 /// function.
@@ -65,8 +65,8 @@ pub(crate) const BUILT_IN: &[&str] = &[
     "UUID_SHORT", "VERSION", "WEEK", "WEEKDAY", "WEEKOFYEAR", "WEIGHT_STRING", "YEAR", "YEARWEEK",
 ];
 
-/// Functions that are built into both only if the parenthesis follows directly. With white space
-/// before it, the name may be a stored function's, unless `IGNORE_SPACE` is set.
+/// Functions that are built into both servers, but only if the parenthesis follows directly. With
+/// white space before it, the name may be a stored function's, unless `IGNORE_SPACE` is set.
 #[rustfmt::skip]
 pub(crate) const BUILT_IN_IF_ADJACENT: &[&str] = &[
     "ADDDATE", "BIT_AND", "BIT_OR", "BIT_XOR", "CAST", "COUNT", "CUME_DIST", "CURDATE", "CURTIME",

@@ -1,3 +1,5 @@
+//! Tests: which effect each kind of statement has.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -192,7 +192,7 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// The text after this line. NUL ends a line, too.
+/// The text after this line. NUL ends a line too.
 fn after_line(line: &[u8]) -> &[u8] {
     line.iter()
         .position(|&byte| byte == b'\n' || byte == 0)

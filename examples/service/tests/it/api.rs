@@ -1,4 +1,4 @@
-//! The accounts over HTTP: what is answered to what is sent.
+//! The accounts over HTTP: requests and their responses.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::driving::{ACCOUNTS, HEALTH, LIVENESS, READINESS, Running, TRANSFERS, 
 
 #[tokio::test]
 async fn accounts_are_created_read_and_listed() {
-    // Of its own: on the shared one, other tests make accounts between these two.
+    // Not the shared server: there, other tests create accounts between these two.
     let server = Server::start().await;
     let running = Running::ready(settings(&server.url())).await;
     let client = &running.client;
@@ -212,7 +212,7 @@ async fn transfers_at_the_same_time_neither_make_nor_lose_money() {
 
 #[tokio::test]
 async fn an_early_request_is_held_and_then_gets_503_and_retry_after() {
-    // Nothing is there, and nothing comes.
+    // No server listens there.
     let mut settings = settings(&format!(
         "mysql://app:S3cr3tWord@127.0.0.1:{}/shop",
         free_port()
@@ -224,7 +224,7 @@ async fn an_early_request_is_held_and_then_gets_503_and_retry_after() {
     assert_eq!(answer.problem(), (503, "not_ready".to_owned()));
     assert_eq!(answer.header("retry-after"), Some("2"));
 
-    // It is not ready, says why, and is alive all the same.
+    // It is not ready, shows why, and is still alive.
     let readiness = running.client.get(READINESS).await;
     assert_eq!(readiness.status, StatusCode::SERVICE_UNAVAILABLE);
     let health = readiness.json();
@@ -268,7 +268,7 @@ async fn while_the_database_is_away_requests_wait_with_readiness_503() {
     let account = running.client.account("Ada", 7).await;
     server.shutdown().await;
     eventually("readiness is 503", async || {
-        // A request that is cut off by the end of the server is the way to know of it soon.
+        // A request that is cut off by the server's end makes the pool notice it soon.
         running.client.get(ACCOUNTS).await;
         running.client.get(READINESS).await.status == StatusCode::SERVICE_UNAVAILABLE
     })

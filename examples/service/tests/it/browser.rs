@@ -22,7 +22,7 @@ use tokio::{
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A browser with a profile of its own; it ends with this.
+/// A browser with a new profile. It ends when this is dropped.
 pub(crate) struct Browser {
     child: Child,
     wire: Arc<Mutex<Wire>>,
@@ -30,7 +30,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Fails where there is none: a page that nobody looked at is not tested.
+    /// Fails if no browser is installed, rather than skip the test of the page.
     pub(crate) fn start() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -71,7 +71,7 @@ impl Browser {
         }
     }
 
-    /// Opens the page of the service there.
+    /// Opens the page of the service at this address.
     pub(crate) async fn open(&self, address: SocketAddr) -> Tab {
         let mut wire = self.wire.lock().await;
         let blank = json!({ "url": "about:blank" });
@@ -119,7 +119,7 @@ pub(crate) struct Tab {
 }
 
 impl Tab {
-    /// What the expression is, as text.
+    /// Evaluates an expression, and returns its value as text.
     pub(crate) async fn text(&self, expression: &str) -> String {
         let order = json!({ "expression": format!("String({expression})") });
         let answer = self.order("Runtime.evaluate", order).await;
@@ -128,7 +128,7 @@ impl Tab {
             .to_owned()
     }
 
-    /// Light or dark.
+    /// Sets the colour scheme: light or dark.
     pub(crate) async fn prefer(&self, scheme: &str) {
         let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
         self.order(
@@ -144,7 +144,7 @@ impl Tab {
         self.order("Emulation.setDeviceMetricsOverride", size).await;
     }
 
-    /// A PNG of it.
+    /// A PNG of the page.
     pub(crate) async fn picture(&self) -> Vec<u8> {
         let answer = self.order("Page.captureScreenshot", json!({})).await;
         let data = answer["data"].as_str().expect("a picture");
@@ -165,7 +165,7 @@ impl Tab {
     }
 }
 
-/// Orders and answers, each ended by a zero.
+/// Commands and responses, each ended by a zero byte.
 struct Wire {
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
@@ -217,7 +217,7 @@ impl Wire {
         let message: Value = serde_json::from_slice(&message).expect("JSON");
         let is_complaint = match message["method"].as_str() {
             Some("Runtime.exceptionThrown") => true,
-            // What the network does is told there as well, and is none.
+            // Network events are reported there too, and are not errors.
             Some("Log.entryAdded") => message["params"]["entry"]["source"] != "network",
             _ => false,
         };

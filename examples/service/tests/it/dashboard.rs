@@ -55,11 +55,11 @@ async fn every_query_of_the_dashboard_asks_for_existing_metrics() {
             asked.insert(metric);
         }
     }
-    // And it leaves out none that a name begins as the pool's do.
+    // And no metric whose name begins as the pool's do is left out.
     let whole = |name: &str| {
         let ends = ["_bucket", "_sum", "_count"];
         let stem = ends.iter().find_map(|end| name.strip_suffix(end));
-        // `..._connection_count` is a gauge, and its own.
+        // `..._connection_count` is a gauge, not part of a histogram.
         let is_histogram = |stem: &&str| printed.contains_key(&format!("{stem}_bucket"));
         stem.filter(is_histogram).unwrap_or(name).to_owned()
     };
@@ -71,7 +71,7 @@ async fn every_query_of_the_dashboard_asks_for_existing_metrics() {
     );
 }
 
-/// What is printed, line by line: `name{label="value",...} number`.
+/// Reads what is printed, line by line: `name{label="value",...} number`.
 fn printed(text: &str) -> Printed {
     let mut printed = Printed::new();
     for line in text
@@ -124,7 +124,8 @@ fn collect(value: &Value, queries: &mut Vec<String>) {
 
 type Selector = (String, Vec<(String, Option<String>)>);
 
-/// The metrics that a query asks for, with the labels it names: in braces, in `by (...)`, in `label_values(...)`.
+/// The metrics that a query uses, with the labels it names: in braces, in `by (...)` and in
+/// `label_values(...)`.
 fn selectors(query: &str) -> Vec<Selector> {
     const WORDS: [&str; 10] = [
         "by",
@@ -175,7 +176,7 @@ fn selectors(query: &str) -> Vec<Selector> {
     for (_, labels) in &mut selectors {
         labels.extend(grouped.iter().cloned());
     }
-    // What `le` groups is there in every bucket; sums over other metrics know it not.
+    // Every bucket has the label `le`; other metrics do not.
     for (metric, labels) in &mut selectors {
         labels.retain(|(label, _)| label != "le" || metric.ends_with("_bucket"));
     }

@@ -1,4 +1,4 @@
-//! Starts the service, in this process or as the program it is, and talks to it.
+//! Starts the service, in this process or as its own program, and sends it requests.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -33,7 +33,7 @@ pub(crate) const HEALTH: &str = "/api/v1/common/health";
 pub(crate) const ACCOUNTS: &str = "/api/v1/accounts";
 pub(crate) const TRANSFERS: &str = "/api/v1/transfers";
 
-/// Settings for the server behind this URL, which end at once when asked to.
+/// Settings for the server at this URL, with which the service ends at once when asked to.
 pub(crate) fn settings(url: &str) -> Config {
     let mut config = Config::new(test_support::config(url).size(5).overflow(5));
     config.shutdown_delay = Duration::ZERO;
@@ -50,7 +50,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts it, and does not wait for anything.
+    /// Starts the service without waiting for anything.
     pub(crate) async fn start(config: Config) -> Self {
         Self::start_at(config, 0).await
     }
@@ -63,7 +63,7 @@ impl Running {
         let service = Service::new(config).expect("good settings");
         let (pool, router) = (service.pool().clone(), service.router());
         let (stop, stopped) = oneshot::channel();
-        // Stopped too when this is dropped.
+        // Also stops when this is dropped.
         let stopped = async { stopped.await.unwrap_or_default() };
         let task = tokio::spawn(service.run(listener, stopped));
         Self {
@@ -75,21 +75,21 @@ impl Running {
         }
     }
 
-    /// Starts it, and waits until it says that it is ready.
+    /// Starts the service, and waits until it is ready.
     pub(crate) async fn ready(config: Config) -> Self {
         let running = Self::start(config).await;
         running.client.until_ready().await;
         running
     }
 
-    /// Ends it in order.
+    /// Shuts the service down in order.
     pub(crate) async fn stop(self) -> CloseReport {
         self.stop.send(()).expect("it runs");
         self.task.await.expect("no panic").expect("it had started")
     }
 }
 
-/// The service as the program it is.
+/// The service as its own program.
 pub(crate) struct Program {
     child: Child,
     log: JoinHandle<Vec<String>>,
@@ -136,7 +136,7 @@ impl Program {
         }
     }
 
-    /// Runs it to its end; returns its status and its log.
+    /// Runs the program to its end; returns its status and its log.
     pub(crate) async fn run(url: &str, variables: &[(&str, &str)]) -> (ExitStatus, String) {
         Self::spawn(url, free_port(), variables).end().await
     }
@@ -155,7 +155,7 @@ impl Program {
     }
 }
 
-/// Sends requests, each on a connection of its own or on one that an earlier request has left.
+/// Sends requests, each on a new connection or on one that an earlier request has left open.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
@@ -185,7 +185,7 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The code of the problem it tells of.
+    /// The status and the code of the problem in the response.
     pub(crate) fn problem(&self) -> (u16, String) {
         let code = self.json()["error"]["code"].as_str().map(str::to_owned);
         (self.status.as_u16(), code.unwrap_or_default())
@@ -209,7 +209,7 @@ impl Client {
         self.send(Method::POST, path, Some(body)).await.expect(path)
     }
 
-    /// The error is one of the connection: refused, reset, or closed without an answer.
+    /// Whether the connection failed: refused, reset, or closed without a response.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -248,7 +248,7 @@ impl Client {
         .await;
     }
 
-    /// Makes an account; returns its number.
+    /// Creates an account; returns its id.
     pub(crate) async fn account(&self, owner: &str, balance: u64) -> u64 {
         let new = serde_json::json!({ "owner": owner, "balance": balance });
         let answer = self.post(ACCOUNTS, &new).await;
@@ -274,7 +274,7 @@ impl Client {
         let stream = TcpStream::connect(self.address).await.map_err(text)?;
         stream.set_nodelay(true).map_err(text)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(text)?;
-        // Its errors are those of the requests on it.
+        // Its errors are returned by the requests on it.
         tokio::spawn(async { connection.await.ok() });
         Ok(sender)
     }

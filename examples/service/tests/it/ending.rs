@@ -26,7 +26,7 @@ async fn sigterm_under_load_fails_no_request_and_leaves_nothing_open() {
     ];
     let aborted = server.status_value("Aborted_clients").await;
 
-    // As a load balancer does it: requests go there until a probe says no, which takes it a moment to learn.
+    // Like a load balancer: sends requests until a probe fails, which takes a moment to notice.
     let not_ready = Arc::new(AtomicBool::new(false));
     let answers = Arc::new(AtomicU64::new(0));
     let mut callers = Vec::new();
@@ -54,7 +54,7 @@ async fn sigterm_under_load_fails_no_request_and_leaves_nothing_open() {
             not_ready.store(true, Ordering::Relaxed);
         })
     };
-    // Somebody looks at the page, and would go on looking.
+    // A viewer has the page open, and would keep it open.
     let mut looking = tokio::net::TcpStream::connect(client.address)
         .await
         .expect("a connection");
@@ -62,7 +62,7 @@ async fn sigterm_under_load_fails_no_request_and_leaves_nothing_open() {
         .write_all(b"GET /events HTTP/1.1\r\nHost: here\r\n\r\n")
         .await
         .expect("a request");
-    // And one transfer cannot end before the service is asked to.
+    // And one transfer cannot finish before the service is asked to end.
     server.execute("BEGIN").await;
     let lock = format!(
         "SELECT * FROM test.account WHERE id = {} FOR UPDATE",
@@ -91,7 +91,7 @@ async fn sigterm_under_load_fails_no_request_and_leaves_nothing_open() {
     let nobody_asks = Instant::now();
     let (status, log) = program.end().await;
     assert!(status.success(), "{status}: {log}");
-    // The page's stream is over, and did not keep it.
+    // The page's stream has ended, and did not delay the shutdown.
     let took = nobody_asks.max(delay_over).elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}: {log}");
     let mut rest = Vec::new();
@@ -102,7 +102,7 @@ async fn sigterm_under_load_fails_no_request_and_leaves_nothing_open() {
         server.threads_connected().await == 0
     })
     .await;
-    // Every connection said goodbye.
+    // Every connection was closed with `COM_QUIT`.
     assert_eq!(server.status_value("Aborted_clients").await, aborted);
 }
 

@@ -1,4 +1,5 @@
-//! The page in a real browser: that it lives, tells the truth, can be read, and runs nothing that it is shown.
+//! The page in a real browser: it updates, shows correct values, is readable, and runs no injected
+//! script.
 
 use std::{fs, time::Duration};
 
@@ -9,7 +10,7 @@ use crate::{
     driving::{ACCOUNTS, Running, settings},
 };
 
-/// Waits until an element says what is expected.
+/// Waits until an element has the expected text.
 async fn until(tab: &Tab, id: &str, what: &str, holds: impl (Fn(&str) -> bool) + Sync) {
     let mut said = String::new();
     let expression = format!("document.getElementById('{id}').textContent");
@@ -30,7 +31,7 @@ async fn is(tab: &Tab, id: &str, text: &str) {
     until(tab, id, text, |said| said == text).await;
 }
 
-/// The page of a service that does not wait long for a server that is away.
+/// The page of a service that does not wait long for a server that is down.
 async fn page_for_an_outage(server: &Server) -> (Running, Browser, Tab) {
     let mut settings = settings(&server.url());
     settings.request_timeout = Duration::from_secs(2);
@@ -52,7 +53,7 @@ async fn the_page_follows_what_happens_in_the_pool() {
     is(&tab, "rate", "0.0").await;
     is(&tab, "p50", "–").await;
 
-    // Connections in use, and callers who wait.
+    // Connections in use, and waiting callers.
     let mut held = Vec::new();
     for _ in 0..10 {
         held.push(running.pool.get().await.expect("a connection"));
@@ -120,7 +121,7 @@ async fn the_page_comes_back_by_itself_when_the_service_does() {
     let browser = Browser::start();
     let tab = browser.open(address).await;
     is(&tab, "link", "live").await;
-    // A page that is looked at does not keep the service from ending.
+    // An open page does not prevent the service from ending.
     let stopping = tokio::time::timeout(Duration::from_secs(5), running.stop());
     stopping.await.expect("an end in time");
     until(&tab, "link", "not live", |said| said.starts_with("no news")).await;
@@ -153,7 +154,7 @@ async fn what_the_page_shows_is_text_and_runs_nothing() {
             .await,
         "0"
     );
-    // Even what got in would not run: inline scripts are forbidden.
+    // Even an injected script would not run, because inline scripts are forbidden.
     let tried = "(() => { const script = document.createElement('script'); script.textContent = 'window.ran = 1'; \
                  document.body.append(script); return typeof window.ran; })()";
     assert_eq!(tab.text(tried).await, "undefined");
@@ -167,7 +168,7 @@ async fn the_page_is_readable_in_light_and_dark_and_loads_nothing() {
     let (running, browser, tab) = page_for_an_outage(&server).await;
     let held = [running.pool.get().await, running.pool.get().await];
     is(&tab, "in-use", "2").await;
-    // So that there is an error to be read too.
+    // So that an error is shown too.
     server.kill().await;
     running.client.get(ACCOUNTS).await;
     until(&tab, "troubles", "why", |said| said.contains("refused")).await;
@@ -180,7 +181,7 @@ async fn the_page_is_readable_in_light_and_dark_and_loads_nothing() {
             let file = format!("{}/page-{scheme}-{width}.png", env!("CARGO_TARGET_TMPDIR"));
             fs::write(&file, picture).expect("a picture");
             println!("{file}");
-            // Nothing sticks out to the side.
+            // Nothing overflows horizontally.
             let fits =
                 "document.documentElement.scrollWidth <= document.documentElement.clientWidth";
             assert_eq!(tab.text(fits).await, "true", "{scheme}, {width}");
@@ -189,7 +190,7 @@ async fn the_page_is_readable_in_light_and_dark_and_loads_nothing() {
             tab.text("getComputedStyle(document.body).backgroundColor")
                 .await,
         );
-        // WCAG's AA for text.
+        // The minimum contrast for text in WCAG AA.
         let unreadable = tab.text(UNREADABLE).await;
         assert_eq!(unreadable, "", "{scheme}");
     }
@@ -203,7 +204,7 @@ async fn the_page_is_readable_in_light_and_dark_and_loads_nothing() {
     running.stop().await;
 }
 
-/// The texts with a contrast below 4.5 to what is behind them.
+/// The texts with a contrast below 4.5 to their background.
 const UNREADABLE: &str = r"(() => {
   const numbers = (color) => color.match(/[\d.]+/g).map(Number);
   const light = (color) => {

@@ -1,4 +1,4 @@
-//! Probes, ten thousand of them: the database notices nothing, and all are answered.
+//! Ten thousand probes: all are answered, and none reaches the database.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn ten_thousand_readiness_probes_send_the_database_nothing() {
     // No validation of idle connections is due meanwhile.
     settings.pool = settings.pool.keepalive(None);
     let running = Running::ready(settings).await;
-    // Whatever is done in the background right after the start is over when two looks are alike.
+    // Background work right after the start is over once only the reading itself is counted.
     let mut before = server.status_value("Questions").await;
     eventually("it is quiet", async || {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -32,13 +32,13 @@ async fn ten_thousand_readiness_probes_send_the_database_nothing() {
         let path = if n % 2 == 0 { READINESS } else { HEALTH };
         assert_eq!(probe(&running.router, path).await, StatusCode::OK);
     }
-    // One is the question itself.
+    // One of them is the reading itself.
     assert_eq!(server.status_value("Questions").await, before + 1);
     assert_eq!(server.status_value("Connections").await, opened);
     running.stop().await;
 }
 
-/// Calls the router, as a connection's task does with a request it has read.
+/// Calls the router as the task of a connection does.
 async fn probe(router: &Router, path: &str) -> StatusCode {
     let request = Request::get(path).body(Body::empty()).expect("a request");
     let Ok(response) = router.clone().oneshot(request).await;

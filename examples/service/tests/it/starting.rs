@@ -1,4 +1,5 @@
-//! The service and its database started together, the database late, under load from the first moment.
+//! The service and its database started together, the database late, under load from the first
+//! moment.
 
 use std::{
     sync::{
@@ -43,7 +44,7 @@ async fn with_a_late_database_no_request_fails() {
     );
     proxy.accept_again().await;
     program.client.until_ready().await;
-    // The early ones, and as many again.
+    // The early requests, and as many again.
     eventually("requests are answered", async || {
         assert!(!load.is_finished(), "a request failed");
         answered.load(Ordering::Relaxed) > 2 * early
@@ -56,7 +57,8 @@ async fn with_a_late_database_no_request_fails() {
     assert!(status.success() && failed.is_none(), "{failed:?}: {log}");
 }
 
-/// Sends requests at their times, whether or not earlier ones have been answered, until it is aborted.
+/// Sends requests at fixed times, whether or not earlier ones have been answered, until it is
+/// aborted.
 async fn load(client: Client, sent: Arc<AtomicUsize>, answered: Arc<AtomicUsize>) {
     let begin = Instant::now();
     let mut requests = JoinSet::new();
