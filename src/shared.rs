@@ -17,7 +17,7 @@ use crate::{
         backoff::Backoff,
         health::{HealthRecord, Liveness, ReadinessState},
         opener::Opener,
-        runtime::Home,
+        runtime::PoolRuntime,
         schedule::Schedule,
         slots::Slots,
     },
@@ -35,7 +35,7 @@ pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) slots: Arc<Slots>,
     pub(crate) opener: Opener,
-    pub(crate) home: Home,
+    pub(crate) runtime: PoolRuntime,
     pub(crate) schedule: Schedule,
     pub(crate) activities: Activities,
     pub(crate) liveness: Liveness,
@@ -96,7 +96,7 @@ impl Shared {
         Arc::new(Self {
             slots: Slots::new(config.size, config.overflow, changes.clone()),
             opener: Opener::new(Arc::clone(&config)),
-            home: Home::default(),
+            runtime: PoolRuntime::default(),
             schedule: Schedule {
                 recycle: config.recycle,
                 keepalive: config.keepalive,

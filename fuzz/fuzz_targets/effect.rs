@@ -10,9 +10,9 @@ use libfuzzer_sys::fuzz_target;
 // Private to the crate, but it depends on nothing else there.
 #[path = "../../src/session/effect/mod.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the crate uses the rest")]
-mod sql;
+mod effect;
 
-use sql::{Effect, effect_of};
+use effect::{Effect, effect_of};
 
 fuzz_target!(|text: &[u8]| {
     let effect = effect_of(text);

@@ -91,7 +91,7 @@ impl PooledConn {
     pub fn detach(mut this: Self) -> Conn {
         match this.lease.take() {
             Some(lease) => {
-                give_back::let_go(&this.shared, &lease);
+                give_back::end_hold(&this.shared, &lease);
                 discard::detach(&this.shared, lease)
             }
             None => unreachable!("only consuming functions take the lease"),
@@ -101,7 +101,7 @@ impl PooledConn {
     /// Closes the connection instead of returning it. The pool opens another in its place.
     pub fn discard(mut this: Self) {
         if let Some(lease) = this.lease.take() {
-            give_back::let_go(&this.shared, &lease);
+            give_back::end_hold(&this.shared, &lease);
             discard::discard(&this.shared, lease, DiscardReason::Requested);
         }
     }

@@ -8,7 +8,7 @@ use crate::error::Error;
 
 /// The runtime that a pool lives on: that of its first use, until that runtime ends.
 #[derive(Debug, Default)]
-pub(crate) struct Home {
+pub(crate) struct PoolRuntime {
     /// No other lock is taken while this one is held.
     current: Mutex<Option<Current>>,
 }
@@ -24,7 +24,7 @@ struct Current {
 #[derive(Debug)]
 pub(crate) struct Alive;
 
-impl Home {
+impl PoolRuntime {
     /// Binds the pool to the current runtime, unless it still lives on another one.
     ///
     /// Returns a token if the maintenance task must be started; the task holds it while it runs. A
@@ -51,7 +51,7 @@ impl Home {
     }
 
     /// The runtime, once the pool has been used.
-    pub(crate) fn runtime(&self) -> Option<Handle> {
+    pub(crate) fn handle(&self) -> Option<Handle> {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         current.as_ref().map(|current| current.runtime.clone())
     }

@@ -462,7 +462,7 @@ impl<S: Occupant> Lease<S> {
 
     /// Records that no caller holds the connection any more. Returns since when one has.
     #[inline]
-    pub(crate) fn let_go(&self) -> Option<Timestamp> {
+    pub(crate) fn end_hold(&self) -> Option<Timestamp> {
         let since = &self.object.0.hold.since;
         let held = since.load(Ordering::Relaxed);
         // Nobody else writes while it is checked out, and a store is cheaper than a swap.

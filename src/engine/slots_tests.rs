@@ -189,7 +189,7 @@ impl World {
             }
             Step::LetGo(n) => {
                 let cleaning = pick(&mut self.cleaning, n);
-                self.is_told_of(cleaning);
+                self.is_notified(cleaning);
             }
             Step::Open => {
                 let status = self.slots.status();
@@ -208,7 +208,7 @@ impl World {
             }
             Step::FailToOpen(n) => {
                 let opening = pick(&mut self.opening, n);
-                self.is_told_of(opening);
+                self.is_notified(opening);
             }
             Step::Sweep(taken) => {
                 let status = self.slots.status();
@@ -274,7 +274,7 @@ impl World {
     }
 
     /// A slot becomes vacant, which notifies maintenance.
-    fn is_told_of<T>(&self, slot: Option<T>) {
+    fn is_notified<T>(&self, slot: Option<T>) {
         let vacated = self.slots.changes.subscribe();
         let is_one = slot.is_some();
         drop(slot);

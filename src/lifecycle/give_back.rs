@@ -24,7 +24,7 @@ use super::{
 
 /// Takes back a connection. Never blocks; works outside a runtime.
 pub(crate) fn give_back(shared: &Arc<Shared>, mut lease: Lease) {
-    let_go(shared, &lease);
+    end_hold(shared, &lease);
     trace!(
         pool = shared.name,
         connection = lease.conn.id(),
@@ -44,8 +44,8 @@ pub(crate) fn give_back(shared: &Arc<Shared>, mut lease: Lease) {
 
 /// Records that the caller no longer holds the connection, and for how long it did.
 #[inline]
-pub(crate) fn let_go(shared: &Shared, lease: &Lease) {
-    let since = lease.let_go();
+pub(crate) fn end_hold(shared: &Shared, lease: &Lease) {
+    let since = lease.end_hold();
     if let Some(since) = since
         && (cfg!(feature = "metrics") || shared.config.leak_after.is_some())
     {

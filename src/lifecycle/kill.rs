@@ -26,7 +26,7 @@ use super::{
 /// the `KILL` on. No longer, because waiting callers need the slots.
 const HOLD_SLOT: Duration = Duration::from_millis(20);
 /// How long the worker waits for a connection to send the `KILL` on.
-const BORROW_TIMEOUT: Duration = Duration::from_secs(1);
+const GET_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Asks the worker to kill the statement on a cancelled connection. Waits until that is done, or
 /// until no connection was free for it for [`HOLD_SLOT`].
@@ -76,7 +76,7 @@ pub(super) async fn work(shared: Arc<Shared>) {
 async fn kill_all(shared: Arc<Shared>, batch: Vec<Abandoned>) {
     let mut batch = batch.into_iter().peekable();
     while batch.peek().is_some() {
-        let Ok(lease) = timeout(BORROW_TIMEOUT, borrow(&shared)).await else {
+        let Ok(lease) = timeout(GET_TIMEOUT, get_connection(&shared)).await else {
             return;
         };
         let mut cleaning = shared.slots.begin_cleaning(lease);
@@ -97,7 +97,7 @@ async fn kill_on(
 ) -> bool {
     let limit = shared.config.connect_timeout;
     // Statements that were abandoned longer ago are given up.
-    let patience = limit.saturating_add(BORROW_TIMEOUT);
+    let patience = limit.saturating_add(GET_TIMEOUT);
     while let Some(session) = cleaning.session()
         && let Some(abandoned) = batch.next()
     {
@@ -121,7 +121,7 @@ async fn kill_on(
 }
 
 /// Takes a connection as a caller would. If dropped while it waits, it leaves the queue.
-async fn borrow(shared: &Arc<Shared>) -> Lease {
+async fn get_connection(shared: &Arc<Shared>) -> Lease {
     if let Some(lease) = shared.slots.try_take() {
         return lease;
     }

@@ -35,7 +35,7 @@ use super::{
 
 /// Binds the pool to the current runtime and starts its maintenance there, unless that is done.
 pub(crate) fn enter(shared: &Arc<Shared>) -> Result<(), Error> {
-    let Some(alive) = shared.home.enter(shared.is_closing())? else {
+    let Some(alive) = shared.runtime.enter(shared.is_closing())? else {
         return Ok(());
     };
     discard_foreign(shared);
@@ -48,7 +48,7 @@ pub(crate) fn enter(shared: &Arc<Shared>) -> Result<(), Error> {
 
 /// Discards connections whose runtime has ended, because their sockets do not work on this one.
 fn discard_foreign(shared: &Arc<Shared>) {
-    let Some(runtime) = shared.home.runtime() else {
+    let Some(runtime) = shared.runtime.handle() else {
         return;
     };
     let mut own = Vec::new();

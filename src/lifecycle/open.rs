@@ -52,7 +52,7 @@ impl Demand {
 
 /// Opens what is missing, as far as the back-off allows.
 pub(super) fn fill(shared: &Arc<Shared>, demand: Demand) {
-    let Some(runtime) = shared.home.runtime() else {
+    let Some(runtime) = shared.runtime.handle() else {
         return;
     };
     while let Some(task) = next_task(shared, demand) {
