@@ -90,7 +90,7 @@ async fn wait(pool: &Pool) -> Result<WarmUpReport, Error> {
         tokio::select! {
             outcome = &mut warm_up => break outcome,
             now = looks.tick() => {
-                progress.tell(&pool.health(), give_up_at.saturating_duration_since(now));
+                progress.print(&pool.health(), give_up_at.saturating_duration_since(now));
             }
         }
     };
@@ -141,13 +141,13 @@ impl Options {
             .flatten()
             .cloned()
             .collect();
-        let config = PoolConfig::from_env().map_err(told);
+        let config = PoolConfig::from_env().map_err(fault_lines);
         match (config, size, timeout) {
             (Ok(config), Ok(size), Ok(timeout)) => {
                 let size = size.unwrap_or(config.size);
                 let timeout = timeout.unwrap_or(config.warm_up_timeout);
                 let config = config.size(size).warm_up_timeout(timeout);
-                Pool::new(enough(config)).map_err(told)
+                Pool::new(enough(config)).map_err(fault_lines)
             }
             (config, ..) => {
                 faults.extend(config.err().into_iter().flatten());
@@ -187,7 +187,7 @@ fn duration(text: String) -> Result<Duration, String> {
 }
 
 /// Lists each fault of the settings. None of them quotes the URL.
-fn told(error: Error) -> Vec<String> {
+fn fault_lines(error: Error) -> Vec<String> {
     match error {
         Error::Config(error) => error.faults().iter().map(ToString::to_string).collect(),
         other => vec![other.to_string()],
@@ -204,7 +204,7 @@ struct State {
 /// Shows the progress on standard error.
 struct Progress {
     on_terminal: bool,
-    told: Option<State>,
+    printed: Option<State>,
 }
 
 impl Progress {
@@ -212,7 +212,7 @@ impl Progress {
         let is_dumb = env::var("TERM").is_ok_and(|terminal| terminal == "dumb");
         Self {
             on_terminal: io::stderr().is_terminal() && !is_dumb,
-            told: None,
+            printed: None,
         }
     }
 
@@ -221,12 +221,12 @@ impl Progress {
         Duration::from_millis(if self.on_terminal { 100 } else { 1000 })
     }
 
-    fn tell(&mut self, health: &Health, left: Duration) {
+    fn print(&mut self, health: &Health, left: Duration) {
         let state = State {
             open: health.status.open,
             last_error: health.last_error.as_deref().map(printable),
         };
-        let has_changed = self.told.as_ref() != Some(&state);
+        let has_changed = self.printed.as_ref() != Some(&state);
         if !self.on_terminal && !has_changed {
             return;
         }
@@ -243,12 +243,12 @@ impl Progress {
         } else {
             print_error(&format!("{line}\n"));
         }
-        self.told = Some(state);
+        self.printed = Some(state);
     }
 
     /// Clears the line on the terminal for what follows.
     fn end(self) {
-        if self.on_terminal && self.told.is_some() {
+        if self.on_terminal && self.printed.is_some() {
             print_error("\r\x1b[K");
         }
     }

@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     Error,
     config::Config,
-    live::Board,
+    live::LiveFeed,
     problem::Problem,
     stage::{Deadlines, Life, Stage},
 };
@@ -27,7 +27,7 @@ pub(crate) struct App {
 
 impl App {
     /// Does no I/O.
-    pub(crate) fn new(config: Config) -> Result<(Self, Board), Error> {
+    pub(crate) fn new(config: Config) -> Result<(Self, LiveFeed), Error> {
         // The recorder belongs to this service and not to the process. The pool registers with it
         // when it is created.
         let recorder = PrometheusBuilder::new()
@@ -35,7 +35,7 @@ impl App {
             .map_err(|error| Error::Metrics(error.to_string()))?
             .build_recorder();
         let pool = metrics::with_local_recorder(&recorder, || Pool::new(config.pool))?;
-        let (board, live) = Board::new();
+        let (feed, live) = LiveFeed::new();
         let app = Self {
             pool,
             life: Life::new(),
@@ -45,7 +45,7 @@ impl App {
             started: Instant::now(),
             live,
         };
-        Ok((app, board))
+        Ok((app, feed))
     }
 
     /// Whether the database can be used now, regardless of requests that are held.

@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn every_fault_is_named_at_once() {
-        let told = read(&[
+        let text = read(&[
             ("LISTEN", "here"),
             ("REQUEST_TIMEOUT", "0"),
             ("SHUTDOWN_DELAY", "NaN"),
@@ -161,7 +161,7 @@ mod tests {
             "REQUEST_TIMEOUT is 0",
             "SHUTDOWN_DELAY is NaN",
         ] {
-            assert!(told.contains(fault), "{told}");
+            assert!(text.contains(fault), "{text}");
         }
     }
 }

@@ -38,7 +38,7 @@ use axum::{
 use mysql_warm_pool::{Pool, mysql_async, report::CloseReport};
 use tokio::net::TcpListener;
 
-use crate::{app::App, live::Board, problem::Problem, stage::Stage};
+use crate::{app::App, live::LiveFeed, problem::Problem, stage::Stage};
 pub use crate::{
     config::{BadSettings, Config},
     shutdown::asked_to_stop,
@@ -51,7 +51,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// The service before it runs.
 pub struct Service {
     app: Arc<App>,
-    board: Board,
+    feed: LiveFeed,
 }
 
 impl Service {
@@ -61,9 +61,9 @@ impl Service {
     ///
     /// [`Error::Pool`], if the pool's settings are invalid; [`Error::Metrics`].
     pub fn new(config: Config) -> Result<Self, Error> {
-        let (app, board) = App::new(config)?;
+        let (app, feed) = App::new(config)?;
         let app = Arc::new(app);
-        Ok(Self { app, board })
+        Ok(Self { app, feed })
     }
 
     /// The pool that the service uses.
@@ -99,11 +99,11 @@ impl Service {
         stop: impl Future<Output = ()> + Send,
     ) -> Result<CloseReport, Error> {
         let router = self.router();
-        let Self { app, board } = self;
+        let Self { app, feed } = self;
         let ending = shutdown::ending(Arc::clone(&app));
         let serve = axum::serve(listener, router).with_graceful_shutdown(ending);
         let server = tokio::spawn(serve.into_future());
-        let sampling = tokio::spawn(board.follow(Arc::clone(&app)));
+        let sampling = tokio::spawn(feed.follow(Arc::clone(&app)));
         let upkeep = tokio::spawn(keep_up(Arc::clone(&app)));
         let outcome = tokio::select! {
             () = stop => Ok(()),

@@ -22,11 +22,11 @@ const SECOND: Duration = Duration::from_secs(1);
 const TROUBLES: usize = 8;
 
 /// Publishes samples to the receivers. Dropping it ends every stream.
-pub(crate) struct Board {
+pub(crate) struct LiveFeed {
     sender: watch::Sender<Arc<str>>,
 }
 
-impl Board {
+impl LiveFeed {
     pub(crate) fn new() -> (Self, watch::Receiver<Arc<str>>) {
         let (sender, receiver) = watch::channel(Arc::from(""));
         (Self { sender }, receiver)
@@ -180,8 +180,8 @@ mod tests {
         ] {
             past.note(at, error);
         }
-        let told: Vec<_> = past.troubles.iter().map(|trouble| trouble.at).collect();
-        assert_eq!(told, [1.0, 4.0]);
+        let times: Vec<_> = past.troubles.iter().map(|trouble| trouble.at).collect();
+        assert_eq!(times, [1.0, 4.0]);
     }
 
     #[test]

@@ -38,11 +38,11 @@ async fn serve(config: Config) -> Result<(), Error> {
 
 /// Logs to standard output, filtered by `RUST_LOG`, such as `info` or `warn,mysql_warm_pool=debug`.
 fn log() {
-    let told = env::var("RUST_LOG").unwrap_or_default();
-    let wanted = if told.trim().is_empty() {
+    let rust_log = env::var("RUST_LOG").unwrap_or_default();
+    let wanted = if rust_log.trim().is_empty() {
         Some(Targets::new().with_default(Level::INFO))
     } else {
-        Targets::from_str(&told).ok()
+        Targets::from_str(&rust_log).ok()
     };
     let is_understood = wanted.is_some();
     tracing_subscriber::registry()
@@ -50,6 +50,6 @@ fn log() {
         .with(wanted.unwrap_or_else(|| Targets::new().with_default(Level::INFO)))
         .init();
     if !is_understood {
-        warn!(RUST_LOG = told, "not understood, taken as info");
+        warn!(RUST_LOG = rust_log, "not understood, taken as info");
     }
 }
