@@ -41,7 +41,7 @@
 //! |---|---|
 //! | size, overflow | connections kept open; further ones allowed under load |
 //! | limit | `size + overflow`: all that the server may see, those being opened or closed included |
-//! | get, return; caller | obtain a connection, drop it; whoever does so |
+//! | get, return; caller | obtain a connection, drop it; the code that does so |
 //! | idle, in use | the two states of an open connection |
 //! | validate | ask a connection for a fresh random number and compare the answer: one round trip |
 //! | clean | make a returned connection as good as new, in the background |
