@@ -254,7 +254,7 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             count: AtomicU64::new(0),
             #[cfg(feature = "metrics")]
