@@ -115,8 +115,8 @@ impl Drop for Unresponsive<'_> {
 /// What readiness depends on besides the connections now. Pure: takes `now` as an argument.
 #[derive(Debug)]
 pub(crate) struct HealthRecord {
-    /// The pool has begun to open connections.
-    pub(crate) has_begun: bool,
+    /// When the pool began to open connections.
+    begun_at: Option<Timestamp>,
     /// Since when fewer than `ready_at` connections work.
     short_since: Option<Timestamp>,
     silence: Option<Silence>,
@@ -140,7 +140,7 @@ struct Silence {
 impl Default for HealthRecord {
     fn default() -> Self {
         Self {
-            has_begun: false,
+            begun_at: None,
             short_since: None,
             silence: None,
             refresh_pause: REFRESH_PAUSE,
@@ -151,6 +151,30 @@ impl Default for HealthRecord {
 }
 
 impl HealthRecord {
+    /// Records that the pool opens connections. Only the first call counts.
+    pub(crate) fn begin(&mut self, now: Timestamp) {
+        self.begun_at.get_or_insert(now);
+    }
+
+    /// How far the first fill has come in its time, `warm_up_timeout`.
+    pub(crate) fn first_fill(&self, warm_up_timeout: Duration, now: Timestamp) -> FirstFill {
+        match self.begun_at {
+            None => FirstFill::NotBegun,
+            Some(at) if now.since(at) < warm_up_timeout => FirstFill::InTime,
+            Some(_) => FirstFill::TimeOver,
+        }
+    }
+
+    /// When the time for the first fill ends, if that is later than now.
+    pub(crate) fn first_fill_ends(
+        &self,
+        warm_up_timeout: Duration,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let ends = self.begun_at?.after(warm_up_timeout);
+        (ends > now).then_some(ends)
+    }
+
     /// Records whether the pool is short of connections. Returns for how long it has been.
     pub(crate) fn record_short(&mut self, is_short: bool, now: Timestamp) -> Duration {
         if !is_short {
@@ -214,11 +238,18 @@ impl HealthRecord {
     }
 }
 
+/// The first fill of a pool: from its first use until `warm_up_timeout` is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FirstFill {
+    NotBegun,
+    InTime,
+    TimeOver,
+}
+
 /// The facts that determine the readiness.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
-    /// Whether the pool has begun to open connections.
-    pub(crate) has_begun: bool,
+    pub(crate) first_fill: FirstFill,
     /// Open connections that are not known to be unresponsive or out of reach.
     pub(crate) working: usize,
     /// How many working connections make the pool Ready.
@@ -233,13 +264,14 @@ pub(crate) struct Facts {
 
 /// The state that follows `was`. `was_ready`: the pool has been Ready before.
 fn next_state(was: Readiness, was_ready: bool, facts: Facts) -> Readiness {
+    let is_warming = !was_ready && facts.first_fill != FirstFill::TimeOver;
     let trouble = facts.is_failing || facts.is_silent || facts.short_for >= GRACE;
     match was {
         Readiness::Closed => Readiness::Closed,
-        _ if !facts.has_begun => Readiness::Cold,
+        _ if facts.first_fill == FirstFill::NotBegun => Readiness::Cold,
         _ if facts.working >= facts.ready_at && !facts.is_silent => Readiness::Ready,
-        _ if !was_ready && facts.working == 0 && facts.is_failing => Readiness::Unavailable,
-        _ if !was_ready => Readiness::Warming,
+        _ if is_warming && facts.working == 0 && facts.is_failing => Readiness::Unavailable,
+        _ if is_warming => Readiness::Warming,
         Readiness::Ready if !trouble => Readiness::Ready,
         _ if facts.working > 0 => Readiness::Degraded,
         Readiness::Degraded if !trouble => Readiness::Degraded,
@@ -331,7 +363,7 @@ mod tests {
     use crate::session::activity::Activities;
 
     const FACTS: Facts = Facts {
-        has_begun: true,
+        first_fill: FirstFill::InTime,
         working: 0,
         ready_at: 3,
         is_failing: false,
@@ -341,28 +373,46 @@ mod tests {
 
     #[test]
     fn each_state_follows_from_the_facts() {
+        use FirstFill::{InTime, NotBegun, TimeOver};
         use Readiness::{Closed, Cold, Degraded, Ready, Unavailable, Warming};
         let short = GRACE;
         let table = [
-            // was, was_ready, working, failing, short for, begun => becomes
-            (Cold, false, 0, false, Duration::ZERO, false, Cold),
-            (Cold, false, 0, false, Duration::ZERO, true, Warming),
-            (Warming, false, 0, true, Duration::ZERO, true, Unavailable),
-            (Unavailable, false, 1, false, Duration::ZERO, true, Warming),
-            (Warming, false, 3, false, Duration::ZERO, true, Ready),
-            (Ready, true, 0, false, Duration::ZERO, true, Ready),
-            (Ready, true, 2, false, short, true, Degraded),
-            (Ready, true, 2, true, Duration::ZERO, true, Degraded),
-            (Ready, true, 0, true, Duration::ZERO, true, Unavailable),
-            (Degraded, true, 2, false, Duration::ZERO, true, Degraded),
-            (Degraded, true, 0, false, short, true, Unavailable),
-            (Unavailable, true, 1, false, short, true, Degraded),
-            (Unavailable, true, 3, false, Duration::ZERO, true, Ready),
-            (Closed, true, 3, false, Duration::ZERO, true, Closed),
+            // was, was_ready, working, failing, short for, first fill => becomes
+            (Cold, false, 0, false, Duration::ZERO, NotBegun, Cold),
+            (Cold, false, 0, false, Duration::ZERO, InTime, Warming),
+            (Warming, false, 0, true, Duration::ZERO, InTime, Unavailable),
+            (
+                Unavailable,
+                false,
+                1,
+                false,
+                Duration::ZERO,
+                InTime,
+                Warming,
+            ),
+            (Warming, false, 2, true, short, InTime, Warming),
+            (Warming, false, 3, false, Duration::ZERO, InTime, Ready),
+            (Warming, false, 3, false, Duration::ZERO, TimeOver, Ready),
+            (Warming, false, 2, true, short, TimeOver, Degraded),
+            (Warming, false, 1, false, short, TimeOver, Degraded),
+            (Warming, false, 0, true, short, TimeOver, Unavailable),
+            (Warming, false, 0, false, short, TimeOver, Unavailable),
+            (Unavailable, false, 1, true, short, TimeOver, Degraded),
+            (Degraded, false, 2, false, short, TimeOver, Degraded),
+            (Degraded, false, 0, true, short, TimeOver, Unavailable),
+            (Ready, true, 0, false, Duration::ZERO, InTime, Ready),
+            (Ready, true, 2, false, short, InTime, Degraded),
+            (Ready, true, 2, true, Duration::ZERO, TimeOver, Degraded),
+            (Ready, true, 0, true, Duration::ZERO, TimeOver, Unavailable),
+            (Degraded, true, 2, false, Duration::ZERO, TimeOver, Degraded),
+            (Degraded, true, 0, false, short, TimeOver, Unavailable),
+            (Unavailable, true, 1, false, short, TimeOver, Degraded),
+            (Unavailable, true, 3, false, Duration::ZERO, TimeOver, Ready),
+            (Closed, true, 3, false, Duration::ZERO, TimeOver, Closed),
         ];
-        for (was, was_ready, working, failing, short_for, begun, becomes) in table {
+        for (was, was_ready, working, failing, short_for, first_fill, becomes) in table {
             let facts = Facts {
-                has_begun: begun,
+                first_fill,
                 working,
                 is_failing: failing,
                 short_for,

@@ -33,7 +33,7 @@ pub(super) fn assess(shared: &Shared) {
         .saturating_sub(out_of_reach);
     let sample = sample(shared, &status, unresponsive);
     let facts = Facts {
-        has_begun: health.has_begun,
+        first_fill: health.first_fill(shared.config.warm_up_timeout, now),
         working,
         ready_at,
         is_failing: backoff.is_failing(),

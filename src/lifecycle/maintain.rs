@@ -130,6 +130,9 @@ fn pass(shared: &Arc<Shared>) -> Duration {
         [
             state.backoff.next_attempt(now),
             state.health.grace_ends(now),
+            state
+                .health
+                .first_fill_ends(shared.config.warm_up_timeout, now),
         ]
     };
     let is_busy = sweep(shared, now);

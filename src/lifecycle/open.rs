@@ -82,7 +82,7 @@ fn next_task(shared: &Arc<Shared>, demand: Demand) -> Option<Task> {
         status.connecting.saturating_sub(backoff.hanging) < allowed.min(wanted)
     })?;
     let attempt = backoff.begin();
-    state.health.has_begun = true;
+    state.health.begin(Timestamp::now());
     drop(state);
     Some(Task {
         shared: Arc::clone(shared),

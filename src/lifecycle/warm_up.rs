@@ -17,6 +17,7 @@ use crate::{
     report::{ConnectTime, DiscardReason, ServerInfo, WarmUpReport, Warning},
     session::Session,
     shared::Shared,
+    time::Timestamp,
 };
 
 use super::{
@@ -41,12 +42,14 @@ async fn warm_up_in_span(shared: &Arc<Shared>) -> Result<WarmUpReport, Error> {
     maintain::enter(shared)?;
     let started = Instant::now();
     let mark = shared.state().backoff.mark();
-    shared.state().health.has_begun = true;
+    shared.state().health.begin(Timestamp::now());
     assess(shared);
     fill(shared, Demand::Waiting);
     let mut count = None;
     let filling = until_filled(shared, mark, &mut count);
     let filled = timeout(shared.config.warm_up_timeout, filling).await;
+    // If the time is over, the pool may be Degraded from now on, and the caller may ask.
+    assess(shared);
     if matches!(filled, Ok(Err(Error::Closed))) {
         return Err(Error::Closed);
     }

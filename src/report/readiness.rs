@@ -33,17 +33,26 @@ use super::PoolStatus;
 pub enum Readiness {
     /// The pool has not been used yet and has opened nothing.
     Cold,
-    /// The first connections are being opened.
+    /// The first connections are being opened, and
+    /// [`warm_up_timeout`](field@crate::PoolConfig::warm_up_timeout), counted from the pool's first
+    /// use, is not over.
     Warming,
     /// At least `ready_at` validated connections are open, idle or in use.
     Ready,
-    /// The pool was ready, and now at least one connection works but fewer than `ready_at` do; and
-    /// either the last attempt to open another failed, or this has lasted for more than 500 ms.
+    /// At least one connection works, but fewer than `ready_at` do, and
+    ///
+    /// - the pool was ready before, and either the last attempt to open another connection failed,
+    ///   or this has lasted for more than 500 ms;
+    /// - or the pool has never been ready, and
+    ///   [`warm_up_timeout`](field@crate::PoolConfig::warm_up_timeout) is over. So a new replica
+    ///   serves with the connections that the server allows it, while the old one still holds the
+    ///   others.
     ///
     /// Or all connections that the limit allows are in use, callers wait, and no connection has
     /// answered for 0.7 s: because of slow queries, or a server that hangs.
     Degraded,
-    /// No connection works, and opening one fails or takes long.
+    /// No connection works, and opening one fails or takes long: more than 500 ms after the pool
+    /// was ready, or more than `warm_up_timeout` before.
     /// [`Pool::health`](crate::Pool::health) says why. The pool keeps trying.
     Unavailable,
     /// The pool is closed.

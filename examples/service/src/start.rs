@@ -11,8 +11,8 @@ use crate::{Error, accounts, app::App, stage::Stage};
 /// connect; this only prevents a busy loop on errors that are returned at once.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Enters [`Stage::Serving`] as soon as the pool is warm and the table exists, and then never
-/// returns.
+/// Enters [`Stage::Serving`] as soon as the pool is warm, or after its `warm_up_timeout` with at least
+/// one connection, and the table exists. Then never returns.
 ///
 /// Returns only a permanent error: wrong password, unknown database, no privilege to create the
 /// table. Operators should see it at once, in the log and as a process that exits, rather than as a
@@ -21,6 +21,12 @@ pub(crate) async fn start(app: &App) -> Result<Infallible, Error> {
     loop {
         match app.pool.warm_up().await {
             Ok(_report) => break, // The pool has logged it.
+            // During a roll-out at the server's limit, the old replicas hold connections until this
+            // one serves.
+            Err(error) if error.is_transient() && app.pool.readiness().is_serving() => {
+                warn!(%error, "serving with fewer connections");
+                break;
+            }
             Err(error) if error.is_transient() => warn!(%error, "not warm yet, trying again"),
             Err(error) => return Err(error.into()),
         }

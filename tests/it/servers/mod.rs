@@ -6,5 +6,6 @@ mod failover;
 mod flavors;
 mod hostile;
 mod outage;
+mod rollout;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 mod tls;
