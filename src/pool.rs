@@ -87,6 +87,12 @@ impl Pool {
     /// for whichever comes first: a connection that another caller returns, or a new one, which the
     /// pool opens in the background. Waiting callers are served strictly in order.
     ///
+    /// Await the future, or drop it. One that was polled once and is then left alone, such as a
+    /// pinned `get()` in a `select!` whose other arm goes on to use the pool, keeps its place in
+    /// the queue. A connection that becomes idle goes to it, and no other caller gets that
+    /// connection. An [`Error::Timeout`] then says that a connection is kept by a `get()` that is
+    /// not polled.
+    ///
     /// # Errors
     ///
     /// - [`Error::Timeout`] when the time is up, with its cause;
@@ -256,10 +262,12 @@ impl Pool {
     /// one of them, or is sent later, ends with an error, and the connection is closed when its
     /// handle is dropped.
     ///
+    /// Concurrent and later calls return the same report.
+    ///
     /// # Cancel safety
     ///
     /// If this is dropped, the pool stays closed and idle connections are still closed, but
-    /// connections in use are not cut off.
+    /// connections in use are not cut off, unless `close()` is called again.
     pub async fn close(&self) -> CloseReport {
         close::close(self.shared()).await
     }

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use tokio::sync::{SetOnce, mpsc, oneshot, watch};
+use tokio::sync::{OnceCell, SetOnce, mpsc, oneshot, watch};
 
 use crate::{
     config::PoolConfig,
@@ -21,6 +21,7 @@ use crate::{
         schedule::Schedule,
         slots::Slots,
     },
+    report::CloseReport,
     session::{Identity, Session, activity::Activities},
     telemetry::{Metrics, SlowGets},
     time::Timestamp,
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Set once: the pool is closed, or its last handle was dropped.
     pub(crate) closing: SetOnce<()>,
+    /// What `close()` did, once it has ended.
+    pub(crate) closed: OnceCell<CloseReport>,
     /// Notified when there may be something for maintenance to do.
     pub(crate) changes: watch::Sender<()>,
     /// Notified when an attempt to open a connection has ended, and when the pool closes. Waiting
@@ -110,6 +113,7 @@ impl Shared {
             slow_gets: SlowGets::default(),
             state: Mutex::default(),
             closing: SetOnce::new(),
+            closed: OnceCell::new(),
             changes,
             attempts: watch::Sender::new(()),
             due: AtomicUsize::new(0),

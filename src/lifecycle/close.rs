@@ -16,11 +16,12 @@ use super::{assess::log_change, discard::discard};
 /// are still closed with `COM_QUIT`, but those in use are not cut off.
 pub(crate) async fn close(shared: &Arc<Shared>) -> CloseReport {
     let span = info_span!("close", pool = shared.name);
-    close_in_span(shared).instrument(span).await
+    // Concurrent calls wait for the one that closes. If that one is dropped, another goes on.
+    let closing = shared.closed.get_or_init(|| close_in_span(shared));
+    *closing.instrument(span).await
 }
 
 async fn close_in_span(shared: &Arc<Shared>) -> CloseReport {
-    let before = shared.metrics.discarded(DiscardReason::Closing);
     begin_closing(shared);
     let all_gone = timeout(shared.config.close_timeout, close_all(shared)).await;
     let cut = match all_gone {
@@ -29,7 +30,6 @@ async fn close_in_span(shared: &Arc<Shared>) -> CloseReport {
     };
     shared.activities.cut_all();
     let drained = shared.metrics.discarded(DiscardReason::Closing);
-    let drained = drained.saturating_sub(before);
     let report = CloseReport {
         drained: usize::try_from(drained).unwrap_or(usize::MAX),
         cut,

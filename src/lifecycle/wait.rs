@@ -227,7 +227,7 @@ impl<'a> Waiting<'a> {
         let holders = (cause == TimeoutCause::Exhausted).then(|| {
             let holds = shared.slots.holds().into_iter();
             let holds = holds.map(|(since, got_at)| (now.since(since), got_at));
-            Box::new(Holders::of(holds.collect()))
+            Box::new(Holders::of(holds.collect(), status.in_use))
         });
         Error::Timeout {
             cause,

@@ -20,6 +20,12 @@ pub struct Holders {
     /// Empty unless [`leak_after`](field@crate::PoolConfig::leak_after) is set, because recording
     /// the line costs a little at each get.
     pub lines: Vec<HolderLine>,
+    /// Connections that wait for a `get()` that has not been polled since its turn came.
+    ///
+    /// Usually none, or for a moment only. A future of `get()` that was polled once and is then
+    /// neither polled nor dropped keeps its place in the queue, and the connection that it was
+    /// given. See [`get`](crate::Pool::get).
+    pub not_polled: usize,
 }
 
 /// A source line that obtained connections which are still held.
@@ -37,8 +43,12 @@ pub struct HolderLine {
 impl Holders {
     const LINES: usize = 3;
 
-    /// Summarises all holds: how long each has lasted, and its source line.
-    pub(crate) fn of(mut holds: Vec<(Duration, Option<&'static Location<'static>>)>) -> Self {
+    /// Summarises all holds: how long each has lasted, and its source line. `in_use`: how many
+    /// connections are not idle.
+    pub(crate) fn of(
+        mut holds: Vec<(Duration, Option<&'static Location<'static>>)>,
+        in_use: usize,
+    ) -> Self {
         holds.sort_unstable_by_key(|(held_for, _)| Reverse(*held_for));
         let mut lines: Vec<HolderLine> = Vec::new();
         for (held_for, got_at) in &holds {
@@ -57,23 +67,33 @@ impl Holders {
             count: holds.len(),
             longest: holds.first().map(|(held_for, _)| *held_for),
             lines,
+            not_polled: in_use.saturating_sub(holds.len()),
         }
     }
 }
 
 impl fmt::Display for Holders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(longest) = self.longest else {
-            return f.write_str("held by no caller");
-        };
-        write!(f, "{} held by callers, the longest for ", self.count)?;
-        write!(f, "{}", HumanDuration(longest))?;
+        match self.longest {
+            Some(longest) => {
+                write!(f, "{} held by callers, the longest for ", self.count)?;
+                write!(f, "{}", HumanDuration(longest))?;
+            }
+            None => f.write_str("held by no caller")?,
+        }
         for (n, line) in (0..).zip(&self.lines) {
             f.write_str(if n == 0 { ": " } else { ", " })?;
             write!(f, "{} for {}", line.got_at, HumanDuration(line.longest))?;
             if line.count > 1 {
                 write!(f, " ({} of them)", line.count)?;
             }
+        }
+        if self.not_polled > 0 {
+            let count = self.not_polled;
+            write!(
+                f,
+                "; {count} kept by a `get()` that is not polled: poll or drop it"
+            )?;
         }
         Ok(())
     }
@@ -95,7 +115,7 @@ mod tests {
         let lines = [here(), here(), here(), here()];
         let held = |seconds, line: usize| (Duration::from_secs(seconds), Some(lines[line]));
         let holds = vec![held(1, 0), held(4, 1), held(20, 2), held(3, 1), held(2, 3)];
-        let holders = Holders::of(holds);
+        let holders = Holders::of(holds, 5);
         assert_eq!(holders.count, 5);
         assert_eq!(holders.longest, Some(Duration::from_secs(20)));
         let listed: Vec<_> = holders
@@ -116,14 +136,18 @@ mod tests {
 
     #[test]
     fn without_lines_the_count_and_the_longest_are_listed() {
-        let holders = Holders::of(vec![
-            (Duration::from_millis(40), None),
-            (Duration::ZERO, None),
-        ]);
+        let holds = vec![(Duration::from_millis(40), None), (Duration::ZERO, None)];
+        let holders = Holders::of(holds, 2);
         assert_eq!(
             holders.to_string(),
             "2 held by callers, the longest for 40 ms"
         );
-        assert_eq!(Holders::of(Vec::new()).to_string(), "held by no caller");
+        let none = Holders::of(Vec::new(), 0).to_string();
+        assert_eq!(none, "held by no caller");
+        let not_polled = Holders::of(Vec::new(), 1).to_string();
+        assert_eq!(
+            not_polled,
+            "held by no caller; 1 kept by a `get()` that is not polled: poll or drop it"
+        );
     }
 }

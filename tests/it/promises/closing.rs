@@ -20,7 +20,7 @@ async fn closing_says_goodbye_on_every_idle_connection() {
     assert_eq!(server.status_value("Aborted_clients").await, aborted);
     assert_eq!(pool.readiness(), Readiness::Closed);
     assert_eq!(pool.status().open, 0);
-    assert_eq!(pool.close().await.drained, 0);
+    assert_eq!(pool.close().await, report, "what the first call did");
 }
 
 #[tokio::test]
@@ -95,6 +95,30 @@ async fn connections_in_use_are_awaited_and_count_as_drained() {
     drop(held);
     let report = closing.await.expect("no panic");
     assert_eq!((report.drained, report.cut), (2, 0));
+}
+
+#[tokio::test]
+async fn all_calls_at_once_get_the_same_report() {
+    let server = Server::shared().await;
+    let settings = config(&server.url())
+        .size(4)
+        .close_timeout(Duration::from_millis(100));
+    let pool = warm(settings).await;
+    let held = pool.get().await.expect("a connection");
+    // The first one begins to close, and is dropped.
+    let first = tokio::time::timeout(Duration::from_millis(10), pool.close());
+    first.await.expect_err("one is in use");
+    let closing: Vec<_> = (0..5)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move { pool.close().await })
+        })
+        .collect();
+    for closing in closing {
+        let report = closing.await.expect("no panic");
+        assert_eq!((report.drained, report.cut), (3, 1));
+    }
+    drop(held);
 }
 
 #[tokio::test]

@@ -52,6 +52,29 @@ async fn exhausted_is_reported_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn a_get_that_is_not_polled_is_named_as_the_cause() {
+    let server = Server::shared().await;
+    let pool = warm(config(&server.url()).size(1).overflow(0)).await;
+    let held = pool.get().await.expect("a connection");
+    let mut first = Box::pin(pool.get());
+    assert!(futures_util::poll!(&mut first).is_pending());
+    drop(held);
+    let text = times_out(&pool, TimeoutCause::Exhausted).await;
+    assert!(
+        text.contains("1 kept by a `get()` that is not polled"),
+        "{text}"
+    );
+    // Polled on, it is served; dropped, it gives way.
+    drop(first.await.expect("its turn has come"));
+    let held = pool.get().await.expect("a connection");
+    let mut first = Box::pin(pool.get());
+    assert!(futures_util::poll!(&mut first).is_pending());
+    drop(held);
+    drop(first);
+    drop(pool.get().await.expect("a connection"));
+}
+
+#[tokio::test]
 async fn a_refusing_server_is_reported_at_the_deadline() {
     let pool = pool(config(&format!(
         "mysql://app:x@127.0.0.1:{}/test",
