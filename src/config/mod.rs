@@ -136,6 +136,24 @@ pub struct PoolConfig {
     /// Default [`OnCancel::Close`].
     pub on_cancel: OnCancel,
 
+    /// The longest that a statement may be under way: from when it is sent until its answer begins,
+    /// and again for each time its caller waits for more of the answer. A longer one is ended: its
+    /// caller gets [`Error::StatementTimeout`](crate::Error::StatementTimeout), inside a
+    /// [`mysql_async::Error::Other`], and the connection is discarded. `None` means no limit.
+    ///
+    /// 1 ms to 365 days; default `None`.
+    ///
+    /// Maintenance ends it, so a statement costs no more than without. It is ended between this
+    /// time and a tenth more (at least 10 ms more, at most 1 s more). With [`OnCancel::Kill`] the
+    /// statement is also killed on the server; otherwise it goes on there, and may still change
+    /// data: the server's own limits (`max_execution_time`, `max_statement_time`) end it. The limit
+    /// holds for `commit` and `rollback` too, after which a transaction may or may not be
+    /// committed. It does not hold for what is sent on the bare [`Conn`](mysql_async::Conn).
+    ///
+    /// Without it, a statement whose connection the network has silently dropped waits for the
+    /// kernel to give the connection up, which takes about 15 minutes.
+    pub statement_timeout: Option<Duration>,
+
     /// Statements to prepare on every connection before it is handed out, and again after each
     /// reset, so that each takes one round trip to execute from the first time on.
     ///
@@ -282,6 +300,7 @@ impl PoolConfig {
             overflow_linger: Duration::from_secs(5),
             reset: Reset::default(),
             on_cancel: OnCancel::default(),
+            statement_timeout: None,
             prepare: Vec::new(),
             init: Vec::new(),
             credentials: None,
@@ -309,6 +328,8 @@ impl PoolConfig {
         overflow_linger(duration: Duration) => duration;
         reset(reset: Reset) => reset;
         on_cancel(on_cancel: OnCancel) => on_cancel;
+        /// Takes a `Duration`, or `None` for no limit.
+        statement_timeout(duration: impl Into<Option<Duration>>) => duration.into();
         prepare(statements: impl IntoIterator<Item = impl Into<String>>) =>
             statements.into_iter().map(Into::into).collect();
         init(statements: impl IntoIterator<Item = impl Into<String>>) =>

@@ -50,6 +50,7 @@ settings! {
     overflow_linger:     duration,          |c| at_least(Duration::ZERO, c.overflow_linger);
     reset:               reset,             |_| vec![];
     on_cancel:           on_cancel,         |_| vec![];
+    statement_timeout:   duration_or_never, |c| at_least(MS, c.statement_timeout);
     prepare:             list,              prepare_faults;
     init:                list,              |c| statement_faults(&c.init);
     slow_get:            duration_or_never, |c| at_least(MS, c.slow_get);

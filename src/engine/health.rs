@@ -60,9 +60,10 @@ impl Liveness {
         validated_at.nanos() < self.suspect_before.load(Ordering::Relaxed)
     }
 
-    /// Makes every connection not validated since now suspect.
-    pub(crate) fn suspect_all(&self, now: Timestamp) {
-        self.suspect_before.store(now.nanos(), Ordering::Relaxed);
+    /// Makes every connection not validated since then suspect.
+    pub(crate) fn suspect_all(&self, then: Timestamp) {
+        self.suspect_before
+            .fetch_max(then.nanos(), Ordering::Relaxed);
     }
 
     pub(crate) fn record_answer(&self, now: Timestamp) {

@@ -95,6 +95,7 @@ pub(crate) struct Schedule {
     pub(crate) recycle: Option<Duration>,
     pub(crate) keepalive: Option<Duration>,
     pub(crate) overflow_linger: Duration,
+    pub(crate) statement_timeout: Option<Duration>,
     pub(crate) leak_after: Option<Duration>,
 }
 
@@ -109,6 +110,7 @@ impl Schedule {
         let times = [
             self.recycle.map(|time| part(time, 40)),
             self.keepalive.map(|time| part(time, 32)),
+            self.statement_timeout.map(|time| part(time, 10)),
             self.leak_after.map(|time| part(time, 8)),
             Some(part(self.overflow_linger, 4)).filter(|time| !time.is_zero()),
         ];
@@ -288,6 +290,7 @@ mod tests {
         recycle: Some(Duration::from_secs(100)),
         keepalive: Some(Duration::from_secs(10)),
         overflow_linger: Duration::from_secs(5),
+        statement_timeout: None,
         leak_after: None,
     };
 

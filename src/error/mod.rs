@@ -78,6 +78,15 @@ pub enum Error {
     #[error("the pool is closed")]
     Closed,
 
+    /// A statement was under way for longer than
+    /// [`statement_timeout`](field@crate::PoolConfig::statement_timeout), and was ended. It may or
+    /// may not have been executed, and may still be running on the server.
+    #[error("the statement was ended after {} (statement_timeout)", HumanDuration(*.after))]
+    StatementTimeout {
+        /// The `statement_timeout`.
+        after: Duration,
+    },
+
     /// A prepared statement was executed on another connection than the one that prepared it.
     /// Nothing was sent.
     #[error("the statement was prepared on another connection, prepare it on this one")]
@@ -91,13 +100,13 @@ pub enum Error {
 impl Error {
     /// Whether the same call may succeed later.
     ///
-    /// True for [`Timeout`](Self::Timeout), and for [`Connect`](Self::Connect) and
+    /// True for [`Timeout`](Self::Timeout) and [`StatementTimeout`](Self::StatementTimeout), and for [`Connect`](Self::Connect) and
     /// [`WarmUp`](Self::WarmUp) if the connect error that they contain is
     /// [transient](ConnectError::is_transient).
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Timeout { .. } => true,
+            Self::Timeout { .. } | Self::StatementTimeout { .. } => true,
             Self::Connect(error) => error.is_transient(),
             Self::WarmUp { source, .. } => source.as_ref().is_none_or(ConnectError::is_transient),
             Self::Config(_)

@@ -33,7 +33,11 @@ pub(crate) fn discard(shared: &Arc<Shared>, lease: Lease, reason: DiscardReason)
     let shared = Arc::clone(shared);
     // On a runtime that has ended the task is dropped at once, which closes the connection.
     drop(runtime.spawn(async move {
-        if reason == DiscardReason::Cancelled && shared.config.on_cancel == OnCancel::Kill {
+        let is_abandoned = matches!(
+            reason,
+            DiscardReason::Cancelled | DiscardReason::StatementTimeout
+        );
+        if is_abandoned && shared.config.on_cancel == OnCancel::Kill {
             kill::kill(&shared, &mut cleaning).await;
         }
         close(&shared, cleaning, reason).await;
@@ -87,6 +91,8 @@ pub(super) fn record(
         DiscardReason::Lost | DiscardReason::ValidationFailed
     ) {
         validate::suspect_others(shared, validated_at);
+    } else if reason == DiscardReason::StatementTimeout {
+        validate::suspect_quiet(shared);
     }
 }
 
@@ -105,7 +111,8 @@ async fn close(shared: &Arc<Shared>, mut cleaning: Cleaning, reason: DiscardReas
             | DiscardReason::Misused
             | DiscardReason::ValidationFailed
             | DiscardReason::TooManyRows
-            | DiscardReason::RuntimeGone => session.sever(),
+            | DiscardReason::RuntimeGone
+            | DiscardReason::StatementTimeout => session.sever(),
         }
     }
     drop(cleaning);

@@ -1,5 +1,5 @@
 //! The pool's background task: opens what is missing, retires, validates, closes what is surplus,
-//! and notices outages and connections held too long.
+//! ends statements that take too long, and notices outages and connections held too long.
 
 use std::{
     pin::pin,
@@ -115,7 +115,9 @@ async fn maintain(pool: Weak<Shared>, _alive: Arc<Alive>) {
         .await
         .is_err()
     {
-        log_held_too_long(&shared, Timestamp::now());
+        let now = Timestamp::now();
+        log_held_too_long(&shared, now);
+        shared.activities.cut_overdue(now);
     }
     #[cfg(feature = "metrics")]
     publish_metrics(&shared);
@@ -140,12 +142,14 @@ fn pass(shared: &Arc<Shared>) -> Duration {
         find_sign_of_life(shared, now);
     }
     log_held_too_long(shared, now);
+    let overdue_at = shared.activities.cut_overdue(now);
     fill(shared, Demand::Waiting);
     assess(shared);
     #[cfg(feature = "metrics")]
     publish_metrics(shared);
     let tick = shared.schedule.tick(is_busy);
-    let due = due.into_iter().flatten().map(|at| at.since(now));
+    let due = due.into_iter().chain([overdue_at]).flatten();
+    let due = due.map(|at| at.since(now));
     due.min().map_or(tick, |due| due.min(tick))
 }
 

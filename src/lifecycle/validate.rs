@@ -81,6 +81,14 @@ pub(super) fn suspect_others(shared: &Shared, validated_at: Option<Timestamp>) {
     }
 }
 
+/// Makes the connections suspect that have not answered since a statement began which now timed
+/// out: perhaps the network is gone. The others have shown that they work.
+pub(super) fn suspect_quiet(shared: &Shared) {
+    let limit = shared.config.statement_timeout.unwrap_or_default();
+    shared.liveness.suspect_all(Timestamp::now().before(limit));
+    shared.notify_maintenance();
+}
+
 /// Awaits the pool's own work on a connection; `None` after `connect_timeout`. After [`PATIENCE`]
 /// the connection does not count as working until the work ends, and all others become suspect.
 pub(super) async fn with_patience<T>(

@@ -36,11 +36,13 @@ pub enum DiscardReason {
     ReadOnly,
     /// It had a role set that a reset does not clear.
     RoleChanged,
+    /// A statement on it was under way for longer than `statement_timeout`.
+    StatementTimeout,
 }
 
 impl DiscardReason {
     /// Every reason, in the order of declaration.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Cancelled,
         Self::Lost,
         Self::Misused,
@@ -53,6 +55,7 @@ impl DiscardReason {
         Self::Surplus,
         Self::ReadOnly,
         Self::RoleChanged,
+        Self::StatementTimeout,
     ];
 
     /// The reason in metrics and log events: `cancelled`, `lost`, ...
@@ -71,6 +74,7 @@ impl DiscardReason {
             Self::Surplus => "surplus",
             Self::ReadOnly => "read_only",
             Self::RoleChanged => "role_changed",
+            Self::StatementTimeout => "statement_timeout",
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What the pool can see and do while a caller uses a connection: whether a statement is under way,
-//! whether answers come, and how `close()` cuts it off.
+//! whether answers come, and how `close()` and `statement_timeout` cut it off.
 
 use std::{
     future::{Future, poll_fn},
@@ -9,9 +9,12 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
+    time::Duration,
 };
 
 use futures_util::task::AtomicWaker;
+
+use crate::time::Timestamp;
 
 /// The activity on one connection.
 #[derive(Debug, Default)]
@@ -20,8 +23,23 @@ pub(crate) struct Activity {
     /// holder of the connection writes it.
     steps: AtomicU64,
     is_cut: AtomicBool,
+    /// How long a statement may be under way.
+    limit: Option<Duration>,
+    /// The step that was under way for longer, or 0: a later statement is not cut.
+    overdue: AtomicU64,
+    /// A statement was cut because it was overdue. Only the holder of the connection writes it.
+    has_timed_out: AtomicBool,
     /// Wakes the task that waits for an answer, so that it notices the cut.
     waker: AtomicWaker,
+}
+
+/// Why a statement was cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The pool was closed.
+    Closed,
+    /// It was under way for longer than `statement_timeout`.
+    TimedOut(Duration),
 }
 
 impl Activity {
@@ -44,25 +62,46 @@ impl Activity {
         self.is_cut.load(Ordering::Acquire)
     }
 
-    /// Runs a statement to its end. Returns `None` if the connection is cut off first.
+    /// Whether a statement was cut off because it was under way for too long.
+    pub(crate) fn has_timed_out(&self) -> bool {
+        self.has_timed_out.load(Ordering::Relaxed)
+    }
+
+    /// Runs a statement to its end, or until it is cut off.
+    ///
+    /// Time-outs are counted from [`begin`](Self::begin): without it, only `close()` cuts.
     pub(crate) async fn unless_cut<T>(
         &self,
         mut statement: impl Future<Output = T> + Unpin,
-    ) -> Option<T> {
+    ) -> Result<T, Cut> {
         let _guard = ClearWaker(&self.waker);
         poll_fn(|cx| {
             if let Poll::Ready(output) = Pin::new(&mut statement).poll(cx) {
-                return Poll::Ready(Some(output));
+                return Poll::Ready(Ok(output));
             }
             self.waker.register(cx.waker());
             // Read after the waker is registered: a cut in between is not missed.
             if self.is_cut() {
-                Poll::Ready(None)
+                Poll::Ready(Err(Cut::Closed))
+            } else if let Some(limit) = self.limit.filter(|_| self.is_overdue()) {
+                self.has_timed_out.store(true, Ordering::Relaxed);
+                Poll::Ready(Err(Cut::TimedOut(limit)))
             } else {
                 Poll::Pending
             }
         })
         .await
+    }
+
+    fn is_overdue(&self) -> bool {
+        let overdue = self.overdue.load(Ordering::Acquire);
+        overdue != 0 && overdue == self.steps.load(Ordering::Relaxed)
+    }
+
+    /// Cuts off the statement under way at this step. If it has ended meanwhile, nothing happens.
+    fn cut_overdue(&self, step: u64) {
+        self.overdue.store(step, Ordering::Release);
+        self.waker.wake();
     }
 }
 
@@ -78,8 +117,39 @@ impl Drop for ClearWaker<'_> {
 /// The activities of all connections of a pool.
 #[derive(Debug, Default)]
 pub(crate) struct Activities {
+    /// `statement_timeout`
+    limit: Option<Duration>,
     /// No other lock is taken while this one is held.
-    all: Mutex<Vec<Weak<Activity>>>,
+    all: Mutex<Vec<Watched>>,
+}
+
+/// An activity, and the statement last seen under way.
+#[derive(Debug)]
+struct Watched {
+    activity: Weak<Activity>,
+    step: u64,
+    seen_at: Timestamp,
+}
+
+impl Watched {
+    /// Cuts the statement under way if it was first seen too long ago. Otherwise returns when that
+    /// will be.
+    fn cut_overdue(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let activity = self.activity.upgrade()?;
+        let step = activity.steps.load(Ordering::Relaxed);
+        if step != self.step {
+            (self.step, self.seen_at) = (step, now);
+        }
+        if step & 1 == 0 || activity.overdue.load(Ordering::Relaxed) == step {
+            return None;
+        }
+        let overdue_at = self.seen_at.after(activity.limit?);
+        if now < overdue_at {
+            return Some(overdue_at);
+        }
+        activity.cut_overdue(step);
+        None
+    }
 }
 
 /// All activities at one moment. If two samples are equal, no answer came in between.
@@ -91,19 +161,33 @@ pub(crate) struct Sample {
 }
 
 impl Activities {
+    pub(crate) fn new(statement_timeout: Option<Duration>) -> Self {
+        Self {
+            limit: statement_timeout,
+            all: Mutex::default(),
+        }
+    }
+
     /// The activity of a new connection.
     pub(crate) fn add(&self) -> Arc<Activity> {
-        let activity = Arc::default();
+        let activity = Arc::new(Activity {
+            limit: self.limit,
+            ..Activity::default()
+        });
         let mut all = self.all();
-        all.retain(|activity| activity.strong_count() > 0);
-        all.push(Arc::downgrade(&activity));
+        all.retain(|watched| watched.activity.strong_count() > 0);
+        all.push(Watched {
+            activity: Arc::downgrade(&activity),
+            step: 0,
+            seen_at: Timestamp::now(),
+        });
         drop(all);
         activity
     }
 
     /// Ends all statements under way, and lets no other begin.
     pub(crate) fn cut_all(&self) {
-        let all: Vec<_> = self.all().iter().filter_map(Weak::upgrade).collect();
+        let all = self.upgraded();
         for activity in &all {
             activity.is_cut.store(true, Ordering::Release);
         }
@@ -112,12 +196,20 @@ impl Activities {
         }
     }
 
+    /// Ends the statements that were first seen under way `statement_timeout` ago. To be called
+    /// often: a statement is first seen by a call. Returns when the next one will be overdue.
+    pub(crate) fn cut_overdue(&self, now: Timestamp) -> Option<Timestamp> {
+        self.limit?;
+        let cut = |watched: &mut Watched| watched.cut_overdue(now);
+        self.all().iter_mut().filter_map(cut).min()
+    }
+
     pub(crate) fn sample(&self) -> Sample {
         let mut sample = Sample {
             under_way: 0,
             steps: 0,
         };
-        for activity in self.all().iter().filter_map(Weak::upgrade) {
+        for activity in self.upgraded() {
             let steps = activity.steps.load(Ordering::Relaxed);
             let is_under_way = usize::from(steps & 1 == 1);
             sample.under_way = sample.under_way.saturating_add(is_under_way);
@@ -126,7 +218,12 @@ impl Activities {
         sample
     }
 
-    fn all(&self) -> MutexGuard<'_, Vec<Weak<Activity>>> {
+    fn upgraded(&self) -> Vec<Arc<Activity>> {
+        let upgrade = |watched: &Watched| watched.activity.upgrade();
+        self.all().iter().filter_map(upgrade).collect()
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Watched>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -141,17 +238,46 @@ mod tests {
     async fn a_statement_ends_by_itself_or_is_cut() {
         let activities = Activities::default();
         let activity = activities.add();
-        assert_eq!(activity.unless_cut(ready(1)).await, Some(1));
+        assert_eq!(activity.unless_cut(ready(1)).await, Ok(1));
         let statement = tokio::spawn({
             let activity = Arc::clone(&activity);
             async move { activity.unless_cut(pending::<()>()).await }
         });
         tokio::task::yield_now().await;
         activities.cut_all();
-        assert_eq!(statement.await.expect("no panic"), None);
+        assert_eq!(statement.await.expect("no panic"), Err(Cut::Closed));
         assert!(activity.waker.take().is_none(), "the task is kept alive");
         assert!(activity.is_cut());
-        assert_eq!(activity.unless_cut(pending::<()>()).await, None);
+        assert_eq!(activity.unless_cut(pending::<()>()).await, Err(Cut::Closed));
+    }
+
+    #[tokio::test]
+    async fn only_the_statement_that_is_overdue_is_cut() {
+        let limit = Duration::from_secs(5);
+        let (activities, start) = (Activities::new(Some(limit)), Timestamp::now());
+        let at = |seconds| start.after(Duration::from_secs(seconds));
+        let (slow, busy) = (activities.add(), activities.add());
+        slow.begin();
+        busy.begin();
+        assert_eq!(activities.cut_overdue(at(1)), Some(at(6)));
+        busy.end();
+        busy.begin();
+        assert_eq!(activities.cut_overdue(at(5)), Some(at(6)));
+        assert_eq!(activities.cut_overdue(at(6)), Some(at(10)));
+        assert_eq!(
+            slow.unless_cut(pending::<()>()).await,
+            Err(Cut::TimedOut(limit))
+        );
+        assert!(slow.has_timed_out());
+        // One that ends at that moment has its answer, and the next one is not cut.
+        assert_eq!(activities.cut_overdue(at(10)), None);
+        assert_eq!(busy.unless_cut(ready(1)).await, Ok(1));
+        busy.end();
+        busy.begin();
+        assert!(!busy.is_overdue() && !busy.has_timed_out());
+        assert_eq!(activities.cut_overdue(at(11)), Some(at(16)));
+        busy.end();
+        assert_eq!(activities.cut_overdue(at(99)), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
 };
 
 use super::{
-    activity::Activity,
+    activity::{Activity, Cut},
     effect::{Effect, effect_of},
     statement::Text,
 };
@@ -93,9 +93,15 @@ impl Follow {
         statement: impl Future<Output = mysql_async::Result<T>> + Unpin,
     ) -> mysql_async::Result<mysql_async::Result<T>> {
         match self.activity.unless_cut(statement).await {
-            Some(outcome) => Ok(outcome),
-            None => Err(Error::Closed.into()),
+            Ok(outcome) => Ok(outcome),
+            Err(Cut::Closed) => Err(Error::Closed.into()),
+            Err(Cut::TimedOut(after)) => Err(Error::StatementTimeout { after }.into()),
         }
+    }
+
+    /// Whether a statement was cut off because it was under way for too long.
+    pub(super) fn has_timed_out(&self) -> bool {
+        self.activity.has_timed_out()
     }
 
     /// Marks the statement as followed to its end.

@@ -43,6 +43,9 @@ impl Session {
     pub(crate) fn verdict(&mut self, reset: Reset) -> Verdict {
         let follow = &self.follow;
         let is_disconnected = self.conn.is_disconnected();
+        if follow.has_timed_out() {
+            return Verdict::Discard(DiscardReason::StatementTimeout);
+        }
         if follow.in_flight {
             return Verdict::Discard(DiscardReason::Cancelled);
         }

@@ -9,4 +9,5 @@ mod killing;
 mod maintenance;
 mod runtimes;
 mod session_state;
+mod statement_timeout;
 mod warming;
