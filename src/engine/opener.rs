@@ -133,7 +133,31 @@ impl Opener {
         let (opts, asks_settings) = self.options().await?;
         // If this is dropped, at the deadline or because the pool closes, the half-open socket is
         // closed before its slot is freed, and the driver does not go on reading from it.
-        Severed::new(self.open_with(opts, asks_settings, phase, activities, generation)).await
+        Severed::new(async {
+            let session = self
+                .open_with(opts, asks_settings, phase, activities, generation)
+                .await?;
+            if self.agrees_on_packets(&session) {
+                return Ok(session);
+            }
+            // The limit that was known from earlier connections no longer holds.
+            session.quit().await;
+            let (opts, asks_settings) = self.options().await?;
+            self.open_with(opts, asks_settings, phase, activities, generation)
+                .await
+        })
+        .await
+    }
+
+    /// Whether the driver's limit for packets is the server's, or the settings' if that is smaller.
+    /// Otherwise the connection would refuse for life what the server takes, or send what ends it.
+    fn agrees_on_packets(&self, session: &Session) -> bool {
+        let known = session.conn.opts().max_allowed_packet();
+        let (Some(known), Some(allowed)) = (known, session.origin.max_allowed_packet) else {
+            return true;
+        };
+        let wanted = self.config.opts().max_allowed_packet();
+        known == wanted.map_or(allowed, |wanted| wanted.min(allowed))
     }
 
     async fn open_with(
@@ -161,6 +185,7 @@ impl Opener {
             chance: random(),
             identity: None,
             rights: None,
+            max_allowed_packet: None,
         };
         let mut session = Session::new(conn, origin, activities.add());
         match self.make_ready(&mut session, asks_settings, phase).await {
@@ -193,8 +218,12 @@ impl Opener {
         if self.config.on_cancel == OnCancel::Kill {
             self.validate_with_facts(session).await?;
             session.origin.identity = self.identify(session).await?;
-        } else if self.config.credentials.is_some() || self.facts().claim(Timestamp::now()) {
-            // With a source of credentials, each connection may have a different account.
+        } else if self.config.credentials.is_some()
+            || self.config.opts().max_allowed_packet().is_some()
+            || self.facts().claim(Timestamp::now())
+        {
+            // With a source of credentials, each connection may have a different account. With a
+            // limit for packets in the settings, the driver has not asked for the server's.
             self.validate_with_facts(session).await?;
         } else if !is_valid {
             self.validate_with_rights(session).await?;
@@ -208,9 +237,11 @@ impl Opener {
     async fn options(&self) -> Result<(Opts, bool), ConnectError> {
         let base = self.config.opts();
         let mut builder = OptsBuilder::from_opts(base.clone()).prefer_socket(false);
-        let known = base
-            .max_allowed_packet()
-            .or_else(|| self.facts().max_allowed_packet);
+        let (wanted, allowed) = (base.max_allowed_packet(), self.facts().max_allowed_packet);
+        let known = match (wanted, allowed) {
+            (Some(wanted), Some(allowed)) => Some(wanted.min(allowed)),
+            _ => wanted.or(allowed),
+        };
         if known.is_some() {
             // If both are set, the driver queries neither. It uses `wait_timeout` only in its own
             // pool.
@@ -254,14 +285,14 @@ impl Opener {
         let all = format!("{FACTS}, {}", Rights::COLUMNS);
         let known = match self.ask(session, &all).await? {
             Some(row) => {
-                self.record_facts(&row);
+                session.origin.max_allowed_packet = self.record_facts(&row);
                 Some(Rights::read(&row, 7))
             }
             // A compatible server that lacks one of the variables, or roles, refused: ask for each
             // group.
             None => {
                 if let Some(row) = self.ask(session, FACTS).await? {
-                    self.record_facts(&row);
+                    session.origin.max_allowed_packet = self.record_facts(&row);
                 }
                 let row = self.ask(session, Rights::COLUMNS).await?;
                 row.map(|row| Rights::read(&row, 1))
@@ -283,11 +314,15 @@ impl Opener {
     }
 
     /// Validates a new connection. If the server is known to have roles, also reads the session's
-    /// rights in the same round trip.
+    /// rights and its limit for packets in the same round trip.
     async fn validate_with_rights(&self, session: &mut Session) -> Result<(), ConnectError> {
         if matches!(self.facts().rights, KnownRights::Known(_)) {
-            let row = session.validate_with(Rights::COLUMNS).await;
-            session.origin.rights = Some(Rights::read(&row.map_err(invalid)?, 1));
+            let columns = format!("@@max_allowed_packet, {}", Rights::COLUMNS);
+            let row = session.validate_with(&columns).await.map_err(invalid)?;
+            let allowed = packets_allowed(&row, 1);
+            session.origin.max_allowed_packet = allowed;
+            session.origin.rights = Some(Rights::read(&row, 2));
+            self.facts().max_allowed_packet = allowed;
             Ok(())
         } else {
             session.validate().await.map_err(invalid)
@@ -310,13 +345,15 @@ impl Opener {
         }
     }
 
-    fn record_facts(&self, row: &Row) {
+    /// Records the facts. Returns the server's limit for packets.
+    fn record_facts(&self, row: &Row) -> Option<usize> {
         let server = server_info(row);
+        let allowed = packets_allowed(row, 2);
         let mut facts = self.facts();
-        // Other values are ignored: with 0, for example, no further connection could be opened.
-        facts.max_allowed_packet = column(row, 2).filter(|bytes| PACKETS_ALLOWED.contains(bytes));
+        facts.max_allowed_packet = allowed;
         facts.server = Some(server);
         drop(facts);
+        allowed
     }
 
     /// Reads what distinguishes the connection from all others on all servers, if the server
@@ -386,6 +423,12 @@ fn invalid(error: Invalid) -> ConnectError {
         Invalid::Driver(error) => ConnectError::driver(ConnectPhase::Validate, error),
         Invalid::OutOfStep => ConnectError::out_of_step(),
     }
+}
+
+/// The server's limit for packets. Values that are not valid are ignored: with 0, for example, no
+/// further connection could be opened.
+fn packets_allowed(row: &Row, index: usize) -> Option<usize> {
+    column(row, index).filter(|bytes| PACKETS_ALLOWED.contains(bytes))
 }
 
 fn server_info(row: &Row) -> ServerInfo {

@@ -126,10 +126,25 @@ pub(crate) fn ends_connection(error: &mysql_async::Error) -> bool {
     }
 }
 
+/// Whether a packet was larger than the server, or the client's own settings, allow. The caller's
+/// mistake ended the connection.
+pub(crate) fn is_too_large(error: &mysql_async::Error) -> bool {
+    match error {
+        mysql_async::Error::Server(error) => error.code == 1153,
+        // The driver's codec has no kind for it, only this text.
+        mysql_async::Error::Io(IoError::Io(error)) => {
+            error.kind() == io::ErrorKind::Other
+                && error.to_string() == "Packet is larger than max_allowed_packet"
+        }
+        _ => false,
+    }
+}
+
 /// Whether the server or the network ended the connection, so that other connections may be dead
 /// too.
 pub(crate) fn means_loss(error: &mysql_async::Error) -> bool {
     match error {
+        _ if is_too_large(error) => false,
         mysql_async::Error::Server(_) => ends_connection(error),
         mysql_async::Error::Io(_) | mysql_async::Error::Driver(DriverError::ConnectionClosed) => {
             true
@@ -231,6 +246,8 @@ mod tests {
             assert!(ends_connection(&server(code)), "{code}");
             assert!(means_loss(&server(code)), "{code}");
         }
+        // The caller's mistake.
+        assert!(ends_connection(&server(1153)) && !means_loss(&server(1153)));
         for code in [1317, 1205, 1213, 1062, 1064] {
             assert!(!ends_connection(&server(code)), "{code}");
             assert!(!means_loss(&server(code)), "{code}");

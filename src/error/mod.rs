@@ -9,7 +9,7 @@ use std::{fmt, time::Duration};
 
 pub(crate) use self::{
     brief::Brief,
-    classify::{ends_connection, means_loss, means_read_only},
+    classify::{ends_connection, is_too_large, means_loss, means_read_only},
 };
 pub use self::{
     classify::is_transient,

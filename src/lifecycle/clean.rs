@@ -115,7 +115,7 @@ async fn validate_and_compare_rights(
     needs: Needs,
 ) -> Result<(), DiscardReason> {
     let invalid = |error| match error {
-        Invalid::Driver(error) => lost_or_invalid(&error),
+        Invalid::Driver(error) => lost_or_refused(&error),
         Invalid::OutOfStep => DiscardReason::ValidationFailed,
     };
     match shared.opener.rights(&session.origin) {
@@ -187,18 +187,20 @@ async fn set_up(shared: &Shared, session: &mut Session) -> Result<(), DiscardRea
     let outcome = shared.opener.set_up(session, &mut phase).await;
     outcome.map_err(|error| {
         debug!(pool = shared.name, %error, "connection not set up again after a reset");
-        DiscardReason::ValidationFailed
+        error
+            .driver_error()
+            .map_or(DiscardReason::ValidationFailed, lost_or_refused)
     })
 }
 
 fn check<T>(outcome: mysql_async::Result<T>) -> Result<T, DiscardReason> {
-    outcome.map_err(|error| lost_or_invalid(&error))
+    outcome.map_err(|error| lost_or_refused(&error))
 }
 
-fn lost_or_invalid(error: &mysql_async::Error) -> DiscardReason {
+fn lost_or_refused(error: &mysql_async::Error) -> DiscardReason {
     if ends_connection(error) {
         DiscardReason::Lost
     } else {
-        DiscardReason::ValidationFailed
+        DiscardReason::CleaningFailed
     }
 }

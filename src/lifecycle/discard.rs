@@ -105,7 +105,8 @@ async fn close(shared: &Arc<Shared>, mut cleaning: Cleaning, reason: DiscardReas
             | DiscardReason::Retired
             | DiscardReason::Surplus
             | DiscardReason::ReadOnly
-            | DiscardReason::RoleChanged => session.quit().await,
+            | DiscardReason::RoleChanged
+            | DiscardReason::CleaningFailed => session.quit().await,
             DiscardReason::Cancelled
             | DiscardReason::Lost
             | DiscardReason::Misused

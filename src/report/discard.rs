@@ -15,10 +15,11 @@ pub enum DiscardReason {
     Cancelled,
     /// The server or the network ended it.
     Lost,
-    /// The driver closed it after a mistake of its caller, such as a wrong number of parameters; or
-    /// its account was changed, or a transaction on it was leaked.
+    /// The driver or the server closed it after a mistake of its caller, such as a wrong number of
+    /// parameters or a statement larger than `max_allowed_packet`; or its account was changed, or a
+    /// transaction on it was leaked.
     Misused,
-    /// It failed a validation, or could not be cleaned.
+    /// It failed a validation.
     ValidationFailed,
     /// It had more unread rows than are worth draining.
     TooManyRows,
@@ -38,11 +39,14 @@ pub enum DiscardReason {
     RoleChanged,
     /// A statement on it was under way for longer than `statement_timeout`.
     StatementTimeout,
+    /// The server refused a step of its cleaning, such as a statement of `init` or `prepare` after a
+    /// reset.
+    CleaningFailed,
 }
 
 impl DiscardReason {
     /// Every reason, in the order of declaration.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Cancelled,
         Self::Lost,
         Self::Misused,
@@ -56,6 +60,7 @@ impl DiscardReason {
         Self::ReadOnly,
         Self::RoleChanged,
         Self::StatementTimeout,
+        Self::CleaningFailed,
     ];
 
     /// The reason in metrics and log events: `cancelled`, `lost`, ...
@@ -75,6 +80,7 @@ impl DiscardReason {
             Self::ReadOnly => "read_only",
             Self::RoleChanged => "role_changed",
             Self::StatementTimeout => "statement_timeout",
+            Self::CleaningFailed => "cleaning_failed",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, future::Future, io, sync::Arc};
 use mysql_async::{Conn, Statement};
 
 use crate::{
-    error::{Error, means_loss, means_read_only},
+    error::{Error, is_too_large, means_loss, means_read_only},
     time::Timestamp,
 };
 
@@ -26,7 +26,7 @@ pub(crate) struct Follow {
     activity: Arc<Activity>,
     /// The connection was lost.
     pub(super) is_lost: bool,
-    /// The driver closed the connection because of a mistake in its use.
+    /// The driver or the server closed the connection because of a mistake in its use.
     pub(super) is_misused: bool,
     /// Something was sent.
     pub(super) is_used: bool,
@@ -110,6 +110,10 @@ impl Follow {
         self.activity.end();
         match result {
             Err(error) if means_loss(error) => self.is_lost = true,
+            Err(error) if is_too_large(error) => {
+                self.is_lost = true;
+                self.is_misused = true;
+            }
             // If the driver closed the connection, its own flag shows that.
             Err(mysql_async::Error::Driver(_)) => self.is_misused = true,
             _ => {
@@ -222,8 +226,8 @@ impl Follow {
 fn out_of_use(is_misused: bool) -> mysql_async::Error {
     let (kind, text) = if is_misused {
         // Not transient: the same mistake would be made again.
-        let text = "nothing was sent: the driver closed this connection because of an earlier \
-                    mistake in its use";
+        let text = "nothing was sent: this connection was closed because of an earlier mistake in \
+                    its use";
         (io::ErrorKind::Other, text)
     } else {
         let text = "nothing was sent: an earlier statement on this connection was cancelled or \

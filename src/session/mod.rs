@@ -58,6 +58,8 @@ pub(crate) struct Origin {
     pub(crate) identity: Option<Identity>,
     /// `None` if they were not read on this connection.
     pub(crate) rights: Option<Rights>,
+    /// The largest packet that the server takes on it, in bytes; `None` if that was not read.
+    pub(crate) max_allowed_packet: Option<usize>,
 }
 
 /// What distinguishes a connection from all others on all servers.

@@ -49,12 +49,13 @@ impl Session {
         if follow.in_flight {
             return Verdict::Discard(DiscardReason::Cancelled);
         }
-        if follow.is_guarded && !follow.is_lost || is_disconnected && follow.is_misused {
+        let is_ended = is_disconnected || follow.is_lost;
+        if follow.is_guarded && !follow.is_lost || is_ended && follow.is_misused {
             return Verdict::Discard(DiscardReason::Misused);
         }
         // A statement that was followed to its end leaves the driver's flag up only if it failed.
         // Otherwise reading a result was cancelled or failed, which is not followed.
-        if is_disconnected || follow.is_lost {
+        if is_ended {
             return Verdict::Discard(DiscardReason::Lost);
         }
         if !follow.is_used {

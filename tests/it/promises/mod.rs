@@ -7,6 +7,7 @@ mod getting;
 mod in_step;
 mod killing;
 mod maintenance;
+mod mistakes;
 mod runtimes;
 mod session_state;
 mod statement_timeout;
