@@ -19,6 +19,7 @@ use super::Error;
 ///
 /// | code | name | transient | reason |
 /// |---|---|---|---|
+/// | 1020 | `CHECKREAD` | yes | as 1213: another transaction changed the row (`MariaDB`) |
 /// | 1037 | `OUTOFMEMORY` | yes | the server is short of memory |
 /// | 1040 | `CON_COUNT_ERROR` | yes | all connections of the server are in use |
 /// | 1041 | `OUT_OF_RESOURCES` | yes | the server is short of memory |
@@ -96,7 +97,7 @@ pub fn is_transient(error: &mysql_async::Error) -> bool {
         mysql_async::Error::Driver(DriverError::ConnectionClosed) => true,
         mysql_async::Error::Server(error) => matches!(
             error.code,
-            1037 | 1040 | 1041 | 1043 | 1053 | 1135 | 1152 | 1154
+            1020 | 1037 | 1040 | 1041 | 1043 | 1053 | 1135 | 1152 | 1154
                 ..=1161 | 1184 | 1203 | 1205 | 1213 | 1226 | 1927 | 3032 | 3168 | 3169 | 4031
         ),
         mysql_async::Error::Other(error) => error
@@ -205,7 +206,7 @@ mod tests {
                 Some((code, is_transient))
             })
             .collect();
-        assert_eq!(documented.len(), 47);
+        assert_eq!(documented.len(), 48);
         for code in 0..=u16::MAX {
             let expected = documented.get(&code).copied().unwrap_or(false);
             assert_eq!(is_transient(&server(code)), expected, "{code}");

@@ -11,14 +11,14 @@
 //!
 //! | variable | value | effect |
 //! |---|---|---|
-//! | `TEST_MYSQLD` | a path to `mysqld` | runs MySQL servers; otherwise MariaDB |
+//! | `TEST_SERVER` | a folder of `scripts/fetch-server` | that server; else the installed one |
 //! | `TEST_TLS` | `required` | servers require TLS, and pools verify the certificate |
 //!
-//! `scripts/with-database --mysql` sets `TEST_MYSQLD`. TLS needs the feature `rustls` or
+//! `scripts/with-database --server NAME` sets `TEST_SERVER`. TLS needs the feature `rustls` or
 //! `native-tls`.
 //!
 //! ```sh
-//! TEST_TLS=required scripts/with-database --mysql cargo test --features native-tls --test it
+//! TEST_TLS=required scripts/with-database --server mysql cargo test --features rustls --test it
 //! ```
 //!
 //! `servers::tls` checks that connections do use TLS. Scripted servers (`servers::hostile`,

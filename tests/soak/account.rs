@@ -360,6 +360,7 @@ fn class_of(error: &mysql_async::Error) -> (&'static str, Option<Symptoms>) {
             ("connection lost", Some(losses))
         }
         mysql_async::Error::Server(error) => match error.code {
+            1020 => ("1020 row changed", Some(nothing)),
             1205 => ("1205 lock wait timeout", Some(nothing)),
             1213 => ("1213 deadlock", Some(nothing)),
             1053 | 1927 | 3169 | 1152..=1161 => ("killed or shut down", Some(losses)),

@@ -154,7 +154,7 @@ impl WriteLog {
     /// Settles a write that was sent and failed.
     pub(crate) fn settle_failed(&mut self, n: u64, error: &mysql_async::Error) {
         if let mysql_async::Error::Server(error) = error
-            && matches!(error.code, 1205 | 1213 | 1290 | 1836)
+            && matches!(error.code, 1020 | 1205 | 1213 | 1290 | 1836)
         {
             self.settle(n, WriteState::Undone);
         }

@@ -15,11 +15,12 @@ pub(crate) const KEYWORDS: &[&str] = &[
     "USING", "VALUE", "VALUES", "VARBINARY", "VARCHAR", "VARCHARACTER", "WHEN", "WHERE", "XOR",
 ];
 
-/// Functions that are built into MariaDB (from 10.11) *and* MySQL (from 8.0), and leave nothing
+/// Functions that are built into MariaDB (from 10.5) *and* MySQL (from 8.0), and leave nothing
 /// behind.
 ///
 /// Left out are names that only one of them knows (`ANY_VALUE`, `NVL`), or only some versions
-/// (`MD5`, which MySQL 9.7 lacks): on the other one, they may name a stored function.
+/// (`MD5`, which MySQL 9.7 lacks; `JSON_OVERLAPS`, new in MariaDB 10.9): elsewhere they may name a
+/// stored function.
 #[rustfmt::skip]
 pub(crate) const BUILT_IN: &[&str] = &[
     "ABS", "ACOS", "ADDTIME", "AES_DECRYPT", "AES_ENCRYPT", "ASCII", "ASIN", "ATAN", "ATAN2",
@@ -27,7 +28,7 @@ pub(crate) const BUILT_IN: &[&str] = &[
     "CHARACTER_LENGTH", "CHARSET", "CHAR_LENGTH", "COALESCE", "COERCIBILITY", "COLLATION",
     "COMPRESS", "CONCAT", "CONCAT_WS", "CONNECTION_ID", "CONV", "CONVERT", "CONVERT_TZ", "COS",
     "COT", "CRC32", "CURRENT_DATE", "CURRENT_ROLE", "CURRENT_TIME", "CURRENT_TIMESTAMP",
-    "CURRENT_USER", "DATABASE", "DATE", "DATEDIFF", "DATE_FORMAT", "DAY", "DAYNAME", "DAYOFMONTH",
+    "CURRENT_USER", "DATABASE", "DATE", "DATEDIFF", "DAY", "DAYNAME", "DAYOFMONTH",
     "DAYOFWEEK", "DAYOFYEAR", "DEFAULT", "DEGREES", "ELT", "EXP", "EXPORT_SET", "FIELD",
     "FIND_IN_SET", "FLOOR", "FORMAT", "FOUND_ROWS", "FROM_BASE64", "FROM_DAYS", "FROM_UNIXTIME",
     "GET_FORMAT", "GREATEST", "HEX", "HOUR", "IF", "IFNULL", "INET6_ATON", "INET6_NTOA",
@@ -35,7 +36,7 @@ pub(crate) const BUILT_IN: &[&str] = &[
     "IS_IPV4_COMPAT", "IS_IPV4_MAPPED", "IS_IPV6", "IS_USED_LOCK", "JSON_ARRAY",
     "JSON_ARRAY_APPEND", "JSON_ARRAY_INSERT", "JSON_CONTAINS", "JSON_CONTAINS_PATH", "JSON_DEPTH",
     "JSON_EXTRACT", "JSON_INSERT", "JSON_KEYS", "JSON_LENGTH", "JSON_MERGE", "JSON_MERGE_PATCH",
-    "JSON_MERGE_PRESERVE", "JSON_OBJECT", "JSON_OVERLAPS", "JSON_PRETTY", "JSON_QUOTE",
+    "JSON_MERGE_PRESERVE", "JSON_OBJECT", "JSON_PRETTY", "JSON_QUOTE",
     "JSON_REMOVE", "JSON_REPLACE", "JSON_SEARCH", "JSON_SET", "JSON_TYPE", "JSON_UNQUOTE",
     "JSON_VALID", "JSON_VALUE", "LAST_DAY", "LAST_VALUE", "LCASE", "LEAST", "LEFT", "LENGTH", "LN",
     "LOAD_FILE", "LOCALTIME", "LOCALTIMESTAMP", "LOCATE", "LOG", "LOG10", "LOG2", "LOWER", "LPAD",
@@ -43,8 +44,8 @@ pub(crate) const BUILT_IN: &[&str] = &[
     "MBREQUALS", "MBRINTERSECTS", "MBROVERLAPS", "MBRTOUCHES", "MBRWITHIN", "MICROSECOND",
     "MINUTE", "MOD", "MONTH", "MONTHNAME", "NAME_CONST", "NULLIF", "OCT", "OCTET_LENGTH", "ORD",
     "PERIOD_ADD", "PERIOD_DIFF", "PI", "POW", "POWER", "QUARTER", "QUOTE", "RADIANS", "RAND",
-    "RANDOM_BYTES", "REGEXP_INSTR", "REGEXP_REPLACE", "REGEXP_SUBSTR", "REPEAT", "REPLACE",
-    "REVERSE", "RIGHT", "ROUND", "ROW_COUNT", "ROW_NUMBER", "RPAD", "RTRIM", "SCHEMA", "SECOND",
+    "REGEXP_INSTR", "REGEXP_REPLACE", "REGEXP_SUBSTR", "REPEAT", "REPLACE",
+    "REVERSE", "RIGHT", "ROUND", "ROW_COUNT", "RPAD", "RTRIM", "SCHEMA", "SECOND",
     "SEC_TO_TIME", "SHA2", "SIGN", "SIN", "SLEEP", "SOUNDEX", "SPACE", "SQRT", "STRCMP",
     "STR_TO_DATE", "ST_AREA", "ST_ASBINARY", "ST_ASGEOJSON", "ST_ASTEXT", "ST_ASWKB", "ST_ASWKT",
     "ST_BUFFER", "ST_CENTROID", "ST_CONTAINS", "ST_CONVEXHULL", "ST_CROSSES", "ST_DIFFERENCE",
@@ -70,11 +71,11 @@ pub(crate) const BUILT_IN: &[&str] = &[
 #[rustfmt::skip]
 pub(crate) const BUILT_IN_IF_ADJACENT: &[&str] = &[
     "ADDDATE", "BIT_AND", "BIT_OR", "BIT_XOR", "CAST", "COUNT", "CUME_DIST", "CURDATE", "CURTIME",
-    "DATE_ADD", "DATE_SUB", "DENSE_RANK", "EXTRACT", "FIRST_VALUE", "GROUP_CONCAT",
+    "DATE_ADD", "DATE_FORMAT", "DATE_SUB", "DENSE_RANK", "EXTRACT", "FIRST_VALUE", "GROUP_CONCAT",
     "JSON_ARRAYAGG", "JSON_OBJECTAGG", "LAG", "LEAD", "MAX", "MID", "MIN", "NOW", "NTH_VALUE",
-    "NTILE", "PERCENT_RANK", "POSITION", "RANK", "SESSION_USER", "STD", "STDDEV", "STDDEV_POP",
-    "STDDEV_SAMP", "SUBDATE", "SUBSTR", "SUBSTRING", "SUM", "SYSDATE", "SYSTEM_USER", "TRIM",
-    "VARIANCE", "VAR_POP", "VAR_SAMP",
+    "NTILE", "PERCENT_RANK", "POSITION", "RANK", "ROW_NUMBER", "SESSION_USER", "STD", "STDDEV",
+    "STDDEV_POP", "STDDEV_SAMP", "SUBDATE", "SUBSTR", "SUBSTRING", "SUM", "SYSDATE", "SYSTEM_USER",
+    "TRIM", "VARIANCE", "VAR_POP", "VAR_SAMP",
 ];
 
 /// Whether one of the lists above holds the word, in any case.

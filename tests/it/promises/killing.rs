@@ -11,7 +11,7 @@ use mysql_warm_pool::{
     OnCancel, Pool,
     mysql_async::{Conn, TxOpts, prelude::Queryable},
 };
-use test_support::{PATIENCE, Proxy, Server, config, eventually, warm};
+use test_support::{PATIENCE, Proxy, Server, config, eventually, skip, warm};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpSocket},
@@ -278,6 +278,9 @@ async fn the_same_id_and_address_on_another_server_is_not_killed() {
 #[tokio::test]
 async fn the_same_id_from_another_address_is_not_killed() {
     let server = Server::start().await;
+    let Some(own_name) = server.own_name() else {
+        return skip("nothing is killed on a server without a name of its own");
+    };
     let proxy = Proxy::start(server.port()).await;
     let settings = config(&server.url_via(proxy.port()))
         .size(1)
@@ -292,7 +295,7 @@ async fn the_same_id_from_another_address_is_not_killed() {
     let begun = tokio::time::timeout(Duration::from_millis(100), &mut sleeping).await;
     assert!(begun.is_err(), "it sleeps");
     // Its server restarts, and the close of the old connection does not get through.
-    let which = format!("SELECT {}", server.own_name());
+    let which = format!("SELECT {own_name}");
     let before: Option<String> = server
         .admin()
         .await

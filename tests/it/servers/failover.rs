@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,12 +11,9 @@ use std::{
 
 use mysql_warm_pool::{Pool, mysql_async::prelude::Queryable};
 use test_support::{
-    Flavor, Proxy, Server, config, eventually, free_port, skip, skip_for_lack_of, warm,
+    Flavor, Proxy, Server, config, eventually, free_port, galera, skip, skip_for_lack_of, warm,
 };
 use tokio::{sync::watch, task::JoinSet};
-
-/// As Debian's `galera-4` installs it.
-const PROVIDER: &str = "/usr/lib/galera/libgalera_smm.so";
 
 /// The position of a node's data. All nodes begin with the same one, so they join without copying
 /// the first node's data.
@@ -30,24 +26,23 @@ fn position(seqno: u64) -> String {
 /// Two nodes; the second keeps the quorum when they lose each other. `None`, reported as skipped,
 /// where Galera is not installed.
 async fn cluster() -> Option<[Server; 2]> {
-    match Flavor::chosen() {
-        Flavor::MySql => {
-            skip("Galera is MariaDB's");
-            return None;
-        }
-        Flavor::MariaDb if Path::new(PROVIDER).exists() => {}
-        Flavor::MariaDb => {
-            skip_for_lack_of("galera-4 (apt-get install galera-4)");
-            return None;
-        }
+    if Flavor::chosen() == Flavor::MySql {
+        skip("Galera is MariaDB's");
+        return None;
     }
+    let Some(provider) = galera() else {
+        skip_for_lack_of("galera-4 (apt-get install galera-4)");
+        return None;
+    };
     let groups = [free_port(), free_port()];
     let transfers = [free_port(), free_port()];
     let mut nodes = Vec::new();
     for (n, (group, transfer)) in groups.into_iter().zip(transfers).enumerate() {
         let mut builder = Server::builder()
             .option("--wsrep-on=ON")
-            .option(&format!("--wsrep-provider={PROVIDER}"))
+            // Newer servers have it, and fix the provider's options while it is on.
+            .option("--loose-plugin-wsrep-provider=OFF")
+            .option(&format!("--wsrep-provider={}", provider.display()))
             .option(&format!("--wsrep-cluster-name=of-{}", groups[0]))
             .option(&format!(
                 "--wsrep-cluster-address=gcomm://127.0.0.1:{},127.0.0.1:{}",

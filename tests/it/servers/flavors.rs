@@ -449,6 +449,9 @@ async fn the_tests_own_questions_are_answered_where_expected() {
         let mut conn = server.admin().await;
         conn.query_drop("SET @asked = 1").await.expect("set");
         for (question, answering) in ASKED {
+            if question.ends_with("@@server_uid") && server.own_name().is_none() {
+                continue; // not before MariaDB 10.6
+            }
             let rows: Result<Vec<Row>, _> = conn.query(question).await;
             assert_eq!(
                 rows.as_ref().is_ok_and(|rows| !rows.is_empty()),

@@ -48,7 +48,7 @@ pub use pools::{HANGING, config, pool, warm};
 pub use ports::free_port;
 pub use proxy::Proxy;
 pub use seed::Seed;
-pub use server::{Builder, Flavor, Frozen, Server};
+pub use server::{Builder, Flavor, Frozen, Server, galera};
 pub use skips::{skip, skip_for_lack_of};
 pub use speaker::Speaker;
 

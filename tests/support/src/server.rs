@@ -22,7 +22,10 @@ use crate::ports::free_port;
 use crate::scratch::scratch;
 use crate::tls;
 
-/// Path to the `MySQL` server program, for tests against it.
+/// The folder of the server to run, as `scripts/fetch-server` makes it. If it is not set, the
+/// installed `MariaDB` runs.
+const SERVER: &str = "TEST_SERVER";
+/// An older variable: the path to a `MySQL` server program in such a folder.
 const MYSQLD: &str = "TEST_MYSQLD";
 
 const HOST: &str = "127.0.0.1";
@@ -200,11 +203,12 @@ impl Server {
         self.flavor
     }
 
-    /// The variable whose value differs on every server.
-    pub fn own_name(&self) -> &'static str {
+    /// The variable whose value differs on every server. `MariaDB` has none before 10.6.
+    pub fn own_name(&self) -> Option<&'static str> {
         match self.flavor {
-            Flavor::MariaDb => "@@server_uid",
-            Flavor::MySql => "@@server_uuid",
+            Flavor::MariaDb if !self.flavor.is_since(10, 6) => None,
+            Flavor::MariaDb => Some("@@server_uid"),
+            Flavor::MySql => Some("@@server_uuid"),
         }
     }
 
@@ -485,29 +489,31 @@ pub enum Flavor {
 }
 
 impl Flavor {
-    /// The server the tests run against: `MySQL` if `TEST_MYSQLD` names its program, as
-    /// `with-database --mysql` sets it.
+    /// The server the tests run against.
     pub fn chosen() -> Self {
-        if env::var_os(MYSQLD).is_some_and(|path| !path.is_empty()) {
-            Self::MySql
-        } else {
-            Self::MariaDb
-        }
+        let is_mysql = downloaded().is_some_and(|folder| folder.join("bin/mysqld").exists());
+        if is_mysql { Self::MySql } else { Self::MariaDb }
+    }
+
+    /// Whether the tests run against this version of `MariaDB` or a later one. Always true of
+    /// `MySQL`.
+    pub fn is_since(self, major: u16, minor: u16) -> bool {
+        self == Self::MySql || mariadb_version() >= (major, minor)
     }
 
     fn program(self) -> &'static Path {
         static FOUND: OnceLock<PathBuf> = OnceLock::new();
         FOUND.get_or_init(|| match self {
             Self::MariaDb => find("mariadbd"),
-            Self::MySql => env::var_os(MYSQLD).expect("checked by `chosen`").into(),
+            Self::MySql => find("mysqld"),
         })
     }
 
     /// The command line of a small, fast-starting server without durability across power cuts.
     fn command(self, data: &Path, port: u16, admin_port: u16) -> Vec<OsString> {
         let mut command = vec![self.program().into()];
-        if self == Self::MariaDb {
-            // Servers from `fetch-mysql` set these themselves.
+        if downloaded().is_none() {
+            // Downloaded servers set it themselves.
             command.push("--no-defaults".into());
         }
         if is_root(data) {
@@ -625,12 +631,8 @@ fn users() -> String {
 fn template(flavor: Flavor) -> &'static Path {
     static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
-        let version = Command::new(flavor.program())
-            .arg("--version")
-            .output()
-            .expect("the server prints its version");
         let mut hasher = DefaultHasher::new();
-        (version.stdout, users()).hash(&mut hasher);
+        (version(flavor), users()).hash(&mut hasher);
         let template = scratch().join(format!("template-{:016x}", hasher.finish()));
         if !template.exists() {
             let making = scratch().join(format!("template-of-{}", process::id()));
@@ -716,7 +718,21 @@ async fn first_look(mut conn: Conn, data: &Path, tls_required: bool) -> Option<C
     (Path::new(&found) == data).then_some(conn)
 }
 
+/// The folder of the server that the environment names.
+pub(crate) fn downloaded() -> Option<PathBuf> {
+    let path = |name| {
+        let value = env::var_os(name).filter(|value| !value.is_empty())?;
+        Some(PathBuf::from(value))
+    };
+    path(SERVER).or_else(|| Some(path(MYSQLD)?.parent()?.parent()?.to_owned()))
+}
+
 fn find(program: &str) -> PathBuf {
+    if let Some(folder) = downloaded() {
+        let file = folder.join("bin").join(program);
+        assert!(file.is_file(), "{SERVER}: there is no {}", file.display());
+        return file;
+    }
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         // Debian installs servers here, which an ordinary user's PATH leaves out.
@@ -724,6 +740,34 @@ fn find(program: &str) -> PathBuf {
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
         .unwrap_or_else(|| panic!("{program} is not installed: apt-get install mariadb-server"))
+}
+
+/// Major and minor version of the `MariaDB` server that the tests run.
+fn mariadb_version() -> (u16, u16) {
+    static VERSION: OnceLock<(u16, u16)> = OnceLock::new();
+    *VERSION.get_or_init(|| {
+        let output = version(Flavor::MariaDb);
+        // As in `mariadbd  Ver 10.11.6-MariaDB for debian-linux-gnu`.
+        let (_, version) = output.split_once("Ver ").expect("a version");
+        let mut parts = version.split('.').map(str::parse);
+        let mut part = || parts.next().expect("a part").expect("a number");
+        (part(), part())
+    })
+}
+
+/// What the server's program prints as its version.
+fn version(flavor: Flavor) -> String {
+    let output = Command::new(flavor.program()).arg("--version").output();
+    String::from_utf8(output.expect("the server prints its version").stdout).expect("text")
+}
+
+/// Galera's library: of a downloaded server its own, else as Debian's `galera-4` installs it.
+pub fn galera() -> Option<PathBuf> {
+    let library = match downloaded() {
+        Some(folder) => folder.join("galera.so"),
+        None => "/usr/lib/galera/libgalera_smm.so".into(),
+    };
+    library.exists().then_some(library)
 }
 
 /// The owner of the newly created folder.

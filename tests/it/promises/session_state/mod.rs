@@ -319,6 +319,9 @@ impl Counts {
 /// Otherwise a fragment may be a mistake, and every statement that uses it wasted.
 #[tokio::test]
 async fn every_neutral_fragment_is_accepted_by_itself() {
+    /// Not before MariaDB 10.6.
+    const LATER: [&str; 4] = ["SKIP LOCKED", "FETCH FIRST", "FROM sys", "FROM processlist"];
+
     let database = Database::make("fragments").await;
     let mut refused = Vec::new();
     for (kinds, whole) in [
@@ -340,7 +343,11 @@ async fn every_neutral_fragment_is_accepted_by_itself() {
                 Effect::NEUTRAL,
                 "{text}"
             );
-            if let Some(error) = ran.error {
+            let is_known =
+                database.flavor.is_since(10, 6) || !LATER.iter().any(|later| text.contains(later));
+            if let Some(error) = ran.error
+                && is_known
+            {
                 refused.push(format!("{text}: {error}"));
             }
         }
@@ -454,6 +461,7 @@ async fn listed_names_are_never_those_of_stored_functions() {
 
     let database = Database::make("names").await;
     let mut conn = database.connect().await.expect("a connection");
+    let mut stored = Vec::new();
     // Oracle mode has its own grammar.
     for mode in ["", "ORACLE"] {
         // Not every server has every mode.
@@ -468,12 +476,12 @@ async fn listed_names_are_never_those_of_stored_functions() {
             for call in anywhere.chain(adjacent) {
                 let error = run(&mut conn, call.as_bytes()).await.err();
                 let code = error.as_ref().and_then(server_code).unwrap_or_default();
-                assert!(
-                    !NO_SUCH_FUNCTION.contains(&code),
-                    "{mode}: {call}: {error:?}"
-                );
+                if NO_SUCH_FUNCTION.contains(&code) {
+                    stored.push(format!("{mode}: {call}"));
+                }
             }
         }
     }
     database.drop().await;
+    assert!(stored.is_empty(), "{stored:#?}");
 }
