@@ -94,7 +94,8 @@ pub struct PoolConfig {
     ///
     /// 1 ms to 365 days; default 10 s.
     ///
-    /// Each validation and each cleaning of an open connection has the same limit.
+    /// Each validation and each cleaning of an open connection has the same limit. It ends earlier
+    /// if the connection is certainly dead, or if callers wait and there is no room to open another.
     pub connect_timeout: Duration,
 
     /// The number of attempts to open a connection that may run at once. More make a pool ready

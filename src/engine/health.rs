@@ -38,6 +38,11 @@ const REFRESH_PAUSE: GrowingPause =
 /// The pause between two searches for a sign of life while no connection is returned.
 const SIGN_PAUSE: GrowingPause = GrowingPause::new(Duration::from_secs(1), Duration::from_secs(60));
 
+/// The pause between giving up one connection that does not answer, to open another in its place,
+/// and giving up the next.
+const GIVE_UP_PAUSE: GrowingPause =
+    GrowingPause::new(Duration::from_secs(1), Duration::from_secs(60));
+
 /// When the server last answered, and which connections are suspect. Lock-free: written at each
 /// return, read at each get.
 #[derive(Debug, Default)]
@@ -48,6 +53,8 @@ pub(crate) struct Liveness {
     last_answer: AtomicU64,
     /// When the last statement on a returned connection was answered.
     last_return: AtomicU64,
+    /// When the latest attempt began that opened a connection.
+    opened: AtomicU64,
     /// Connections without an answer to the pool's own command for 300 ms, but not yet at
     /// `connect_timeout`.
     unresponsive: AtomicUsize,
@@ -68,6 +75,16 @@ impl Liveness {
 
     pub(crate) fn record_answer(&self, now: Timestamp) {
         self.last_answer.fetch_max(now.nanos(), Ordering::Relaxed);
+    }
+
+    /// Records that an attempt which began then has opened a connection.
+    pub(crate) fn record_opened(&self, began: Timestamp) {
+        self.opened.fetch_max(began.nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether an attempt that began after `then` has opened a connection.
+    pub(crate) fn opened_since(&self, then: Timestamp) -> bool {
+        self.opened.load(Ordering::Relaxed) > then.nanos()
     }
 
     /// Records a returned connection, and when its last statement was answered.
@@ -123,6 +140,7 @@ pub(crate) struct HealthRecord {
     silence: Option<Silence>,
     refresh_pause: GrowingPause,
     sign_pause: GrowingPause,
+    give_up_pause: GrowingPause,
     /// The last return before the pool last looked for a sign of life.
     sign_after: u64,
 }
@@ -146,6 +164,7 @@ impl Default for HealthRecord {
             silence: None,
             refresh_pause: REFRESH_PAUSE,
             sign_pause: SIGN_PAUSE,
+            give_up_pause: GIVE_UP_PAUSE,
             sign_after: 0,
         }
     }
@@ -227,6 +246,14 @@ impl HealthRecord {
             self.sign_pause = SIGN_PAUSE;
         }
         self.sign_pause.is_over(now)
+    }
+
+    /// Whether to give up a connection that does not answer: at once, then after growing pauses.
+    pub(crate) fn may_give_up(&mut self, now: Timestamp) -> bool {
+        if self.give_up_pause.is_long_over(now) {
+            self.give_up_pause = GIVE_UP_PAUSE;
+        }
+        self.give_up_pause.is_over(now)
     }
 
     /// Whether to refresh the pool now because the server is read-only: at once, then after growing

@@ -19,7 +19,11 @@ use crate::{
     time::Timestamp,
 };
 
-use super::{discard::discard_cleaning, give_back::make_idle, validate::with_patience};
+use super::{
+    discard::discard_cleaning,
+    give_back::make_idle,
+    validate::{Work, with_patience},
+};
 
 /// How long pending rows are read. A connection that has more of them is closed instead.
 const DRAIN_TIME: Duration = Duration::from_millis(50);
@@ -39,7 +43,7 @@ async fn clean(shared: Arc<Shared>, mut cleaning: Cleaning, needs: Needs) {
     let (id, validated_at) = (session.origin.id, session.follow.validated_at);
     let outcome = {
         let work = pin!(do_all(&shared, session, needs));
-        with_patience(&shared, id, validated_at, work).await
+        with_patience(&shared, id, validated_at, Work::Cleaning, work).await
     };
     let reason = match outcome {
         Some(Ok(())) => {

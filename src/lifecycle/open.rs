@@ -160,6 +160,7 @@ impl Task {
         );
         shared.metrics.create_time.record(took);
         shared.liveness.record_answer(now);
+        shared.liveness.record_opened(self.started);
         let remember = shared.slots.status().limit();
         let outage = shared.state().backoff.succeeded(took, remember, now);
         if let Some(outage) = outage {

@@ -4,7 +4,7 @@ use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::oneshot,
-    time::{Instant, timeout, timeout_at},
+    time::{sleep, timeout},
 };
 use tracing::debug;
 
@@ -21,6 +21,13 @@ use super::{assess::assess, discard, give_back};
 /// A connection that does not answer the pool for longer than this does not count as working, and
 /// all others become suspect.
 const PATIENCE: Duration = Duration::from_millis(300);
+/// A connection being cleaned is not given up before this time.
+const CLEANING_PATIENCE: Duration = Duration::from_millis(600);
+/// How long after a new connection has worked the answer on an old one may come: a server that was
+/// frozen answers both at once.
+const LATE_ANSWER: Duration = Duration::from_millis(500);
+/// How often it is decided whether to give up a connection.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Validates a connection in a new task, so that a caller that gives up wastes nothing.
 ///
@@ -51,14 +58,18 @@ async fn validate(shared: &Arc<Shared>, mut cleaning: Cleaning) -> Option<Lease>
     if shared.liveness.is_suspect(validated_at) {
         shared.metrics.suspects.add_one();
     }
-    let outcome = with_patience(shared, id, validated_at, pin!(session.validate())).await;
+    let began = Timestamp::now();
+    let outcome = {
+        let asking = pin!(session.validate());
+        with_patience(shared, id, validated_at, Work::Validation, asking).await
+    };
     let error = match outcome {
         Some(Ok(())) => {
             shared.liveness.record_answer(Timestamp::now());
             return cleaning.finish();
         }
         Some(Err(error)) => Brief(error).to_string(),
-        None => format!("no answer within {:?}", shared.config.connect_timeout),
+        None => format!("no answer within {:.1?}", Timestamp::now().since(began)),
     };
     debug!(
         pool = shared.name,
@@ -89,12 +100,33 @@ pub(super) fn suspect_quiet(shared: &Shared) {
     shared.notify_maintenance();
 }
 
-/// Awaits the pool's own work on a connection; `None` after `connect_timeout`. After [`PATIENCE`]
-/// the connection does not count as working until the work ends, and all others become suspect.
+/// What the pool does on a connection of its own accord.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Work {
+    /// One question, which a server that can be reached answers at once.
+    Validation,
+    /// It may roll back a large transaction, which takes long.
+    Cleaning,
+}
+
+impl Work {
+    /// How long it is waited for before the connection may be given up for waiting callers.
+    const fn patience(self) -> Duration {
+        match self {
+            Self::Validation => PATIENCE,
+            Self::Cleaning => CLEANING_PATIENCE,
+        }
+    }
+}
+
+/// Awaits the pool's own work on a connection; `None` if it is given up, at the latest after
+/// `connect_timeout`. After [`PATIENCE`] the connection does not count as working until the work
+/// ends, and all others become suspect.
 pub(super) async fn with_patience<T>(
     shared: &Shared,
     id: u32,
     validated_at: Timestamp,
+    kind: Work,
     mut work: impl Future<Output = T> + Unpin,
 ) -> Option<T> {
     let _panic = RecordPanic {
@@ -103,7 +135,7 @@ pub(super) async fn with_patience<T>(
         validated_at,
     };
     let limit = shared.config.connect_timeout;
-    let began = Instant::now();
+    let began = Timestamp::now();
     let soon = timeout(PATIENCE.min(limit), &mut work).await;
     if soon.is_ok() || limit <= PATIENCE {
         return soon.ok();
@@ -111,13 +143,53 @@ pub(super) async fn with_patience<T>(
     let unresponsive = shared.liveness.unresponsive();
     suspect_others(shared, Some(validated_at));
     assess(shared);
-    let outcome = match began.checked_add(limit) {
-        Some(deadline) => timeout_at(deadline, work).await.ok(),
-        None => Some(work.await),
+    let outcome = tokio::select! {
+        biased;
+        outcome = work => Some(outcome),
+        () = until_given_up(shared, began, kind) => None,
     };
     drop(unresponsive);
     assess(shared);
     outcome
+}
+
+/// Waits until a connection that does not answer is to be given up.
+///
+/// A network that lost the connection cannot be told from a server that is frozen, whose
+/// connections should be kept. So one connection is given up if callers wait and there is no room
+/// to open another: the one opened in its place shows which it is. If that one works, the others
+/// are given up too.
+async fn until_given_up(shared: &Shared, began: Timestamp, kind: Work) {
+    let limit = shared.config.connect_timeout;
+    let mut superseded_at = None;
+    loop {
+        let now = Timestamp::now();
+        let waited = now.since(began);
+        if waited >= limit {
+            return;
+        }
+        if superseded_at.is_none() && shared.liveness.opened_since(began) {
+            superseded_at = Some(now);
+        }
+        let is_dead = superseded_at.is_some_and(|at| now.since(at) >= LATE_ANSWER);
+        if is_dead && matches!(kind, Work::Validation) {
+            return;
+        }
+        if waited >= kind.patience()
+            && is_in_the_way(shared)
+            && (is_dead || shared.state().health.may_give_up(now))
+        {
+            return;
+        }
+        sleep(AGAIN.min(limit.saturating_sub(waited))).await;
+    }
+}
+
+/// Whether callers wait, and another connection could be opened if one was given up.
+fn is_in_the_way(shared: &Shared) -> bool {
+    let status = shared.slots.status();
+    let is_full = status.open == status.limit() && status.connecting == 0;
+    status.waiting > 0 && status.idle == 0 && is_full
 }
 
 /// Counts the connection as lost if the driver panics. Its `Cleaning` closes it.

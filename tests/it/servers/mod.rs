@@ -1,5 +1,6 @@
 //! Real, failing and hostile servers, and how the driver handles them.
 
+mod black_hole;
 mod dns;
 mod driver;
 mod failover;
