@@ -3,7 +3,7 @@
 
 use std::io;
 
-use mysql_async::{DriverError, IoError};
+use mysql_async::{DriverError, IoError, ServerError};
 
 use super::Error;
 
@@ -15,11 +15,12 @@ use super::Error;
 /// only work that may be done twice or was certainly not done. A transaction may be retried as a
 /// whole, from its start and on another connection; `examples/retry.rs` shows how.
 ///
-/// These errors of the server are classified; every other code is not transient:
+/// These answers of servers and proxies are classified; every other code is not transient. Codes
+/// from 2000 on belong to client libraries: a proxy passes them on when it has lost its server.
 ///
 /// | code | name | transient | reason |
 /// |---|---|---|---|
-/// | 1020 | `CHECKREAD` | yes | as 1213: another transaction changed the row (`MariaDB`) |
+/// | 1020 | `CHECKREAD` | yes | as 1213: another transaction changed the row (MariaDB) |
 /// | 1037 | `OUTOFMEMORY` | yes | the server is short of memory |
 /// | 1040 | `CON_COUNT_ERROR` | yes | all connections of the server are in use |
 /// | 1041 | `OUT_OF_RESOURCES` | yes | the server is short of memory |
@@ -40,28 +41,65 @@ use super::Error;
 /// | 1205 | `LOCK_WAIT_TIMEOUT` | yes | another transaction held the lock; roll back first (a) |
 /// | 1213 | `LOCK_DEADLOCK` | yes | a deadlock; the transaction was rolled back (b) |
 /// | 1226 | `USER_LIMIT_REACHED` | yes | a limit of the account; an hourly one needs long pauses |
-/// | 1927 | `CONNECTION_KILLED` | yes | the connection was killed |
+/// | 1412 | `TABLE_DEF_CHANGED` | yes | a table was altered meanwhile; repeat the transaction |
+/// | 1461 | `MAX_PREPARED_STMT_COUNT_REACHED` | yes | all prepared statements of the server are in use |
+/// | 1615 | `NEED_REPREPARE` | yes | a table was altered meanwhile; prepare again |
+/// | 1927 | `CONNECTION_KILLED` | yes | the connection was killed, or a proxy lost its server |
+/// | 2002 | `CR_CONNECTION_ERROR` | yes | a proxy cannot reach its server |
+/// | 2003 | `CR_CONN_HOST_ERROR` | yes | a proxy cannot reach its server |
+/// | 2005 | `CR_UNKNOWN_HOST` | yes | a proxy cannot resolve its server's name |
+/// | 2006 | `CR_SERVER_GONE_ERROR` | yes | a proxy has lost its server |
+/// | 2012 | `CR_SERVER_HANDSHAKE_ERR` | yes | a proxy cannot log in to its server |
+/// | 2013 | `CR_SERVER_LOST` | yes | a proxy has lost its server |
+/// | 2055 | `CR_SERVER_LOST_EXTENDED` | yes | a proxy has lost its server |
 /// | 3032 | `SERVER_OFFLINE_MODE` | yes | the server is in offline mode |
+/// | 3100 | `RUN_HOOK_ERROR` | yes | the server left its replication group; not executed (d) |
+/// | 3101 | `TRANSACTION_ROLLBACK_DURING_COMMIT` | yes | a conflict in the group; it was rolled back |
 /// | 3168 | `SERVER_ISNT_AVAILABLE` | yes | the server is not ready |
 /// | 3169 | `SESSION_WAS_KILLED` | yes | the connection was killed |
 /// | 4031 | `CLIENT_INTERACTION_TIMEOUT` | yes | the connection was idle for too long |
+/// | 6399 | (Group Replication) | yes | the server asks to connect again |
+/// | 6400 | (offline mode, with its reason) | yes | the server is in offline mode |
+/// | 6401 | (offline mode, with its user) | yes | the server is in offline mode |
+/// | 8002 | (TiDB) | yes | a write conflict; the transaction was rolled back |
+/// | 8005 | (TiDB) | yes | a write conflict |
+/// | 8022 | (TiDB) | yes | the commit failed; the transaction was rolled back |
+/// | 8027 | (TiDB) | yes | the server has an old schema, and loads the new one |
+/// | 8028 | (TiDB) | yes | a table was altered meanwhile; repeat the transaction |
+/// | 8120 | (TiDB) | yes | the placement driver gave no timestamp |
+/// | 9001 | (ProxySQL, TiDB) | by text | no server in time, or PD timed out (e) |
+/// | 9002 | (ProxySQL, TiDB) | by text | no server, or TiKV timed out (e) |
+/// | 9003 | (TiDB) | by text | TiKV is busy (e) |
+/// | 9004 | (TiDB) | by text | resolving a lock timed out (e) |
+/// | 9005 | (TiDB) | by text | a region is unavailable (e) |
+/// | 9007 | (TiDB) | by text | a write conflict (e) |
+/// | 9008 | (TiDB) | by text | too many requests to TiKV at once (e) |
+/// | 9010 | (TiDB) | by text | TiKV dropped the request (e) |
+/// | 9011 | (TiDB) | by text | TiKV is not synchronised yet (e) |
+/// | 9012 | (TiDB) | by text | TiFlash timed out (e) |
+/// | 9013 | (TiDB) | by text | TiFlash is busy (e) |
+/// | 9501 | (RDS Proxy) | yes | no connection to its server in time |
 /// | 1044 | `DBACCESS_DENIED_ERROR` | no | the account has no access to the database |
-/// | 1045 | `ACCESS_DENIED_ERROR` | no | wrong user or password |
+/// | 1045 | `ACCESS_DENIED_ERROR` | by text | wrong user or password (f) |
+/// | 1047 | `UNKNOWN_COM_ERROR` | no | a Galera node outside its cluster, or an unknown command (c) |
 /// | 1049 | `BAD_DB_ERROR` | no | no such database |
 /// | 1064 | `PARSE_ERROR` | no | the statement is wrong, as with most errors of statements |
+/// | 1105 | `UNKNOWN_ERROR` | by text | anything; in Vitess, no tablet can be reached (g) |
 /// | 1129 | `HOST_IS_BLOCKED` | no | an administrator has to unblock this host |
 /// | 1130 | `HOST_NOT_PRIVILEGED` | no | the account may not connect from this host |
 /// | 1153 | `NET_PACKET_TOO_LARGE` | no | it will be as large again |
 /// | 1251 | `NOT_SUPPORTED_AUTH_MODE` | no | the client lacks the authentication plugin |
-/// | 1317 | `QUERY_INTERRUPTED` | no | the statement was killed, most likely on purpose |
+/// | 1317 | `QUERY_INTERRUPTED` | by text | the statement was killed, most likely on purpose (g) |
 /// | 1524 | `PLUGIN_IS_NOT_LOADED` | no | the server lacks the authentication plugin |
 /// | 1698 | `ACCESS_DENIED_NO_PASSWORD_ERROR` | no | the account has no password login |
 /// | 1820 | `MUST_CHANGE_PASSWORD` | no | the password has expired |
 /// | 1862 | `MUST_CHANGE_PASSWORD_LOGIN` | no | the password has expired |
 /// | 3118 | `ACCOUNT_HAS_BEEN_LOCKED` | no | the account is locked |
 /// | 3159 | `SECURE_TRANSPORT_REQUIRED` | no | the server requires TLS |
-/// | 4151 | `ACCOUNT_HAS_BEEN_LOCKED` | no | the account is locked (`MariaDB`) |
-/// | 1047 | `UNKNOWN_COM_ERROR` | no | a Galera node outside its cluster (c) |
+/// | 4151 | `ACCOUNT_HAS_BEEN_LOCKED` | no | the account is locked (MariaDB) |
+/// | 8501 | (TiDB) | no | it may have been committed |
+/// | 9006 | (ProxySQL, TiDB) | no | locked to another host group; the transaction took too long |
+/// | 1036 | `OPEN_AS_READONLY` | no | the table, or all of InnoDB, is read-only (d) |
 /// | 1180 | `ERROR_DURING_COMMIT` | no | it may have been committed |
 /// | 1290 | `OPTION_PREVENTS_STATEMENT` | no | the server may be read-only (d) |
 /// | 1792 | `CANT_EXECUTE_IN_READ_ONLY_TRANSACTION` | no | the transaction is read-only (d) |
@@ -71,9 +109,18 @@ use super::Error;
 /// - (a) The server rolled back the statement but not the transaction, unless
 ///   `innodb_rollback_on_timeout` is on.
 /// - (b) In a Galera cluster, any later command of the transaction may return it.
-/// - (c) The node did nothing, except at `COMMIT`, where it may have committed.
+/// - (c) A Galera node ("WSREP has not yet prepared node") did nothing, except at `COMMIT`, where
+///   it may have committed. While a connection is opened nothing can be committed, so there it is
+///   [transient](super::ConnectError::is_transient), as are the errors under (d).
 /// - (d) After a failover, the pool replaces its connections, and a retry may reach the new
 ///   primary. 1792 is also the error of the application's own read-only transactions.
+/// - (e) Transient, unless the text is that of another product's error with this code: the session
+///   is locked to a host group (ProxySQL), or TLS is required (Azure).
+/// - (f) Transient if a proxy's text says that it reached no server in time.
+/// - (g) Vitess has no code of its own. Transient if the text names a gRPC code that is
+///   (`code = Unavailable`, `ResourceExhausted`, `Aborted`, `Canceled`, `Code(17)`). If it names
+///   none, 1105 is transient if the text says so: that something, such as a tablet, is unavailable
+///   or not serving, or that a retry may help.
 ///
 /// Of the other errors, these are transient:
 ///
@@ -95,16 +142,80 @@ pub fn is_transient(error: &mysql_async::Error) -> bool {
             _ => true,
         },
         mysql_async::Error::Driver(DriverError::ConnectionClosed) => true,
-        mysql_async::Error::Server(error) => matches!(
-            error.code,
-            1020 | 1037 | 1040 | 1041 | 1043 | 1053 | 1135 | 1152 | 1154
-                ..=1161 | 1184 | 1203 | 1205 | 1213 | 1226 | 1927 | 3032 | 3168 | 3169 | 4031
-        ),
+        mysql_async::Error::Server(error) => is_transient_answer(error),
         mysql_async::Error::Other(error) => error
             .downcast_ref::<Error>()
             .is_some_and(Error::is_transient),
         _ => false,
     }
+}
+
+fn is_transient_answer(error: &ServerError) -> bool {
+    let text = || error.message.to_lowercase();
+    match error.code {
+        1020 | 1037 | 1040 | 1041 | 1043 | 1053 | 1135 | 1152 | 1154..=1161 | 1184 => true,
+        1203 | 1205 | 1213 | 1226 | 1412 | 1461 | 1615 | 1927 => true,
+        2002 | 2003 | 2005 | 2006 | 2012 | 2013 | 2055 => true,
+        3032 | 3100 | 3101 | 3168 | 3169 | 4031 | 6399..=6401 => true,
+        8002 | 8005 | 8022 | 8027 | 8028 | 8120 | 9501 => true,
+        9001..=9005 | 9007 | 9008 | 9010..=9013 => {
+            let text = text();
+            ![
+                "locked on hg",
+                "locked to hostgroup",
+                "ssl connection is required",
+            ]
+            .iter()
+            .any(|other| text.contains(other))
+        }
+        1045 => text().contains("max connect timeout reached"),
+        1105 => {
+            let text = text();
+            grpc_code(&text).map_or_else(|| promises_recovery(&text), is_transient_in_grpc)
+        }
+        1317 => grpc_code(&text()).is_some_and(is_transient_in_grpc),
+        _ => false,
+    }
+}
+
+/// The gRPC code that an error of Vitess names, in lower case: `... rpc error: code = Unavailable
+/// desc = ...`.
+fn grpc_code(text: &str) -> Option<&str> {
+    let (_, code) = text.split_once("code = ")?;
+    code.split_whitespace().next()
+}
+
+fn is_transient_in_grpc(code: &str) -> bool {
+    // Vitess' own code 17, `CLUSTER_EVENT`, has no name in gRPC.
+    matches!(
+        code,
+        "unavailable" | "resourceexhausted" | "aborted" | "canceled" | "cluster_event" | "code(17)"
+    )
+}
+
+/// Whether the text, in lower case, of an error without a code of its own says that it may go away.
+fn promises_recovery(text: &str) -> bool {
+    const WORDS: [&str; 11] = [
+        "unavailable",
+        "tablet",
+        "retry",
+        "try again",
+        "not serving",
+        "not_serving",
+        "reparent",
+        "reshard",
+        "cluster event",
+        "cluster_event",
+        "no available connection",
+    ];
+    WORDS.iter().any(|word| text.contains(word))
+}
+
+/// Whether an answer that ends an attempt to open a connection may change by itself, beyond what
+/// [`is_transient`] says: nothing can have been committed, and after a failover the next attempt
+/// may reach another server.
+pub(super) fn is_transient_at_login(error: &mysql_async::Error) -> bool {
+    is_transient(error) || means_read_only(error, false)
 }
 
 /// Whether the connection ended in the middle of a packet. tokio's codec has no kind for it, only
@@ -116,12 +227,14 @@ fn ended_in_a_packet(error: &io::Error) -> bool {
 /// Whether the connection that met this error is lost.
 ///
 /// The driver's own `is_fatal` is false for every error of the server, though some of them are the
-/// last thing the server sends on a connection.
+/// last thing the server sends on a connection. A client library's code is the last word of a proxy
+/// that has lost its server.
 pub(crate) fn ends_connection(error: &mysql_async::Error) -> bool {
     match error {
         mysql_async::Error::Server(error) => matches!(
             error.code,
-            1053 | 1077..=1080 | 1152..=1161 | 1184 | 1835 | 1927 | 3169 | 4031
+            1053 | 1077..=1080 | 1152..=1161 | 1184 | 1835 | 1927 | 2002 | 2003 | 2005 | 2006
+                | 2012 | 2013 | 2026 | 2027 | 2055 | 3169 | 4031
         ),
         _ => true,
     }
@@ -154,7 +267,7 @@ pub(crate) fn means_loss(error: &mysql_async::Error) -> bool {
     }
 }
 
-/// Whether the server has become read-only, or has left its Galera cluster.
+/// Whether the server has become read-only, or has left its cluster or group.
 ///
 /// `asked_read_only`: the caller asked for a read-only transaction or session, where error 1792 is
 /// expected.
@@ -163,7 +276,9 @@ pub(crate) fn means_read_only(error: &mysql_async::Error, asked_read_only: bool)
         mysql_async::Error::Server(error) => match error.code {
             // Many options of the server share this code.
             1290 => error.message.contains("read-only") || error.message.contains("read_only"),
-            1836 | 1874 | 1047 => true,
+            1836 | 1874 | 3100 => true,
+            // Without this word, the server does not know the command.
+            1047 => error.message.contains("WSREP"),
             1792 => !asked_read_only,
             _ => false,
         },
@@ -193,23 +308,163 @@ mod tests {
 
     #[test]
     fn the_table_in_the_docs_holds_for_every_code() {
-        let documented: BTreeMap<u16, bool> = include_str!("classify.rs")
+        let documented: BTreeMap<u16, &str> = include_str!("classify.rs")
             .lines()
             .filter_map(|line| {
                 let mut cells = line.strip_prefix("/// | ")?.split(" | ");
-                let code = cells.next()?.parse().ok()?;
-                let is_transient = match cells.nth(1)? {
-                    "yes" => true,
-                    "no" => false,
-                    other => panic!("{code} is transient: {other:?}"),
-                };
-                Some((code, is_transient))
+                Some((cells.next()?.parse().ok()?, cells.nth(1)?))
             })
             .collect();
-        assert_eq!(documented.len(), 48);
+        assert_eq!(documented.len(), 85);
         for code in 0..=u16::MAX {
-            let expected = documented.get(&code).copied().unwrap_or(false);
-            assert_eq!(is_transient(&server(code)), expected, "{code}");
+            let examples = TEXTS.iter().filter(|(other, ..)| *other == code);
+            let is_tested_both_ways =
+                [true, false].map(|so| examples.clone().any(|(_, _, is)| *is == so));
+            match documented.get(&code) {
+                Some(&"by text") => assert_eq!(is_tested_both_ways, [true; 2], "{code}"),
+                Some(&"yes") => assert!(is_transient(&server(code)), "{code}"),
+                Some(&"no") | None => assert!(!is_transient(&server(code)), "{code}"),
+                Some(other) => panic!("{code} is transient: {other:?}"),
+            }
+        }
+    }
+
+    /// Codes that mean different things, with texts as servers and proxies send them.
+    const TEXTS: [(u16, &str, bool); 42] = [
+        (1045, "Access denied for user 'app'@'%'", false),
+        (
+            1045,
+            "Max connect timeout reached while reaching hostgroup 1 after 10001ms",
+            true,
+        ),
+        (1105, "unknown error", false),
+        (
+            1105,
+            "other error: unknown error Wire Error(InvalidEnumValue(4004))",
+            false,
+        ),
+        (
+            1105,
+            "no healthy tablet available for 'keyspace:\"shop\" shard:\"0\"'",
+            true,
+        ),
+        (
+            1105,
+            "target: shop.0.primary: primary is not serving, there may be a reparent",
+            true,
+        ),
+        (1105, "current keyspace is being resharded", true),
+        (1105, "inconsistent state detected, please retry", true),
+        (1105, "KV error safe to retry [try again later]", true),
+        (
+            1105,
+            "target: shop.0.primary: vttablet: rpc error: code = Unavailable desc = EOF",
+            true,
+        ),
+        (
+            1105,
+            "target: shop.0.primary: vttablet: rpc error: code = Code(17) desc = gone",
+            true,
+        ),
+        (
+            1105,
+            "vttablet: rpc error: code = Aborted desc = transaction 7: not found",
+            true,
+        ),
+        (
+            1105,
+            "vttablet: rpc error: code = InvalidArgument desc = no such thing",
+            false,
+        ),
+        (
+            1105,
+            "target: shop.0.primary: vttablet: rpc error: code = Unknown desc = x",
+            false,
+        ),
+        (1317, "Query execution was interrupted", false),
+        (
+            1317,
+            "vttablet: rpc error: code = DeadlineExceeded desc = too slow",
+            false,
+        ),
+        (
+            1317,
+            "vttablet: rpc error: code = Canceled desc = context canceled",
+            true,
+        ),
+        (
+            1317,
+            "vttablet: rpc error: code = Aborted desc = transaction 7: ended",
+            true,
+        ),
+        (
+            9001,
+            "Max connect timeout reached while reaching hostgroup 0 after 10000ms",
+            true,
+        ),
+        (9001, "PD Server Timeout", true),
+        (
+            9001,
+            "SSL connection is required. Please specify SSL options and retry.",
+            false,
+        ),
+        (9002, "Max connect failure while reaching hostgroup 0", true),
+        (9002, "TiKV Server Timeout", true),
+        (
+            9002,
+            "SSL connection is required. Please specify SSL options and retry.",
+            false,
+        ),
+        (9003, "TiKV Server is Busy", true),
+        (9003, "SSL connection is required.", false),
+        (9004, "Resolve Lock Timeout", true),
+        (9004, "SSL connection is required.", false),
+        (9005, "Region is unavailable", true),
+        (
+            9005,
+            "Session trying to reach HG 1 while locked on HG 0 . Rejecting query: x",
+            false,
+        ),
+        (9007, "Write conflict, txnStartTS=1 [try again later]", true),
+        (9007, "connection is locked to hostgroup 1", false),
+        (9008, "Too many requests", true),
+        (9008, "connection is locked to hostgroup 1", false),
+        (9010, "TiKV server reports stale command", true),
+        (9010, "connection is locked to hostgroup 1", false),
+        (9011, "TiKV max timestamp is not synced", true),
+        (9011, "connection is locked to hostgroup 1", false),
+        (9012, "TiFlash Server Timeout", true),
+        (9012, "connection is locked to hostgroup 1", false),
+        (9013, "TiFlash Server is Busy", true),
+        (9013, "connection is locked to hostgroup 1", false),
+    ];
+
+    #[test]
+    fn where_the_code_is_not_enough_the_text_decides() {
+        for (code, text, expected) in TEXTS {
+            for text in [text.to_owned(), text.to_uppercase()] {
+                let error = server_error(code, &text);
+                assert_eq!(is_transient(&error), expected, "{code} {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn while_opening_a_server_that_takes_no_writes_is_waited_for() {
+        for (code, text, expected) in [
+            (
+                1047,
+                "WSREP has not yet prepared node for application use",
+                true,
+            ),
+            (1047, "Unknown command", false),
+            (1290, "running with the --read-only option", true),
+            (1290, "running with the --skip-grant-tables option", false),
+            (2003, "Can't connect to remote MySQL server", true),
+            (1045, "Access denied", false),
+        ] {
+            let error = server_error(code, text);
+            assert_eq!(is_transient_at_login(&error), expected, "{code} {text}");
         }
     }
 
@@ -243,13 +498,16 @@ mod tests {
 
     #[test]
     fn some_server_errors_end_the_connection() {
-        for code in [1053, 1077, 1080, 1152, 1161, 1184, 1835, 1927, 3169, 4031] {
+        for code in [
+            1053, 1077, 1080, 1152, 1161, 1184, 1835, 1927, 2002, 2003, 2006, 2013, 2055, 3169,
+            4031,
+        ] {
             assert!(ends_connection(&server(code)), "{code}");
             assert!(means_loss(&server(code)), "{code}");
         }
         // The caller's mistake.
         assert!(ends_connection(&server(1153)) && !means_loss(&server(1153)));
-        for code in [1317, 1205, 1213, 1062, 1064] {
+        for code in [1317, 1205, 1213, 1062, 1064, 1105, 3100, 9001] {
             assert!(!ends_connection(&server(code)), "{code}");
             assert!(!means_loss(&server(code)), "{code}");
         }
@@ -269,7 +527,7 @@ mod tests {
 
     #[test]
     fn a_read_only_server_is_known_by_code_and_message() {
-        for code in [1836, 1874, 1047] {
+        for code in [1836, 1874, 3100] {
             assert!(means_read_only(&server(code), true), "{code}");
         }
         for option in ["--read-only", "--super-read-only", "read_only=ON"] {
@@ -278,7 +536,9 @@ mod tests {
         }
         let other = server_error(1290, "running with the --skip-grant-tables option");
         assert!(!means_read_only(&other, false));
-        for code in [1045, 1205, 1213, 1317, 2006] {
+        let lonely = server_error(1047, "WSREP has not yet prepared node for application use");
+        assert!(means_read_only(&lonely, true));
+        for code in [1036, 1045, 1047, 1205, 1213, 1317, 2006, 3098, 3101] {
             assert!(!means_read_only(&server(code), false), "{code}");
         }
     }

@@ -4,7 +4,7 @@ use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
 use mysql_async::{DriverError, IoError};
 
-use super::{brief::Brief, classify::is_transient};
+use super::{brief::Brief, classify::is_transient_at_login};
 use crate::report::HumanDuration;
 
 /// Why an attempt to open a connection failed.
@@ -112,10 +112,13 @@ impl ConnectError {
 
     /// Whether another attempt may succeed although nobody changes anything. The pool keeps trying
     /// either way.
+    ///
+    /// Of the driver's errors these are the [transient](super::is_transient) ones, and those of a
+    /// server that takes no writes or has left its cluster: the next attempt may reach another.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match &self.inner.cause {
-            Cause::Driver(error) => is_transient(error),
+            Cause::Driver(error) => is_transient_at_login(error),
             Cause::TimedOut(_) | Cause::Credentials(_) | Cause::OutOfStep | Cause::Panicked => true,
         }
     }
@@ -124,12 +127,16 @@ impl ConnectError {
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match (self.inner.phase, &self.inner.cause) {
-            (ConnectPhase::Init(_), Cause::Driver(mysql_async::Error::Server(_))) => {
-                "check this statement of the pool's `init`"
-            }
-            (ConnectPhase::Prepare(_), Cause::Driver(mysql_async::Error::Server(_))) => {
-                "check this statement of the pool's `prepare`"
-            }
+            (phase, Cause::Driver(mysql_async::Error::Server(error))) => match phase {
+                // A transient error says nothing about the statement.
+                ConnectPhase::Init(_) if !self.is_transient() => {
+                    "check this statement of the pool's `init`"
+                }
+                ConnectPhase::Prepare(_) if !self.is_transient() => {
+                    "check this statement of the pool's `prepare`"
+                }
+                _ => advice_for_code(error.code),
+            },
             (_, Cause::Driver(error)) => advice_for(error),
             (_, Cause::TimedOut(_)) => {
                 "look for a firewall or a frozen server, or raise `connect_timeout`"
@@ -147,7 +154,6 @@ impl ConnectError {
 
 fn advice_for(error: &mysql_async::Error) -> &'static str {
     match error {
-        mysql_async::Error::Server(error) => advice_for_code(error.code),
         // Each TLS library has its own error for this; the word is common to all.
         mysql_async::Error::Io(error) if error.to_string().contains("certificate") => {
             "check the names and dates of the server's certificate, and the CAs the client trusts"
@@ -175,6 +181,9 @@ fn advice_for(error: &mysql_async::Error) -> &'static str {
 
 const UNKNOWN_PLUGIN: &str = "give the account an authentication plugin that the driver knows";
 
+const PROXY: &str = "a proxy answered, but cannot reach its server: start the server, or check the \
+                     proxy's settings";
+
 fn advice_for_code(code: u16) -> &'static str {
     match code {
         1040 => "lower `size` and `overflow`, or raise the server's max_connections",
@@ -182,10 +191,25 @@ fn advice_for_code(code: u16) -> &'static str {
         1044 => "check the database's name, or grant the account access to it",
         1045 | 1698 => "check user and password",
         1049 => "check the database's name, or create it",
-        1129 => "unblock this host on the server (FLUSH HOSTS)",
+        1129 => {
+            "the server counted too many broken handshakes from this host: unblock it (TRUNCATE \
+             TABLE performance_schema.host_cache, or mysqladmin flush-hosts), and raise \
+             max_connect_errors"
+        }
         1130 => "allow the account to connect from this host",
         1251 | 1275 | 1524 => UNKNOWN_PLUGIN,
         1820 | 1862 => "set a new password for the account: it has expired",
+        1461 => {
+            "the sum over all replicas of connections times prepared statements (`prepare` and the \
+             driver's cache) exceeds the server's max_prepared_stmt_count: lower it, or raise that"
+        }
+        1047 | 1290 | 1836 | 1874 | 3100 => {
+            "the server takes no writes, or has left its cluster: check its state, or connect to \
+             another"
+        }
+        2002 | 2003 | 2005 | 2006 | 2012 | 2013 | 2055 | 9501 => PROXY,
+        3032 | 6400 | 6401 => "end the server's offline mode, or connect to another",
+        1105 | 9001..=9013 => "check the state of the proxy or cluster that answered",
         3118 | 4151 => "unlock the account",
         3159 => "turn TLS on: the server requires it (`require_ssl=true`)",
         _ => "look the code up in the server's manual",
@@ -247,6 +271,37 @@ mod tests {
         assert!(!text.contains('\n'), "{text}");
         let text = server_error(&"ä".repeat(1 << 20)).to_string();
         assert!(text.contains("ääää...") && text.len() < 2000, "{text}");
+    }
+
+    #[test]
+    fn each_code_has_its_advice_in_every_phase() {
+        let advice = |phase, code, message: &str| {
+            let error = mysql_async::Error::Server(ServerError {
+                code,
+                message: message.to_owned(),
+                state: "HY000".to_owned(),
+            });
+            ConnectError::driver(phase, error).advice()
+        };
+        for (code, part) in [
+            (1129, "host_cache"),
+            (1461, "max_prepared_stmt_count"),
+            (2003, "a proxy answered"),
+            (2013, "a proxy answered"),
+            (6400, "offline mode"),
+            (9001, "proxy or cluster"),
+        ] {
+            let text = advice(ConnectPhase::Connect, code, "an error");
+            assert!(text.contains(part), "{code}: {text}");
+        }
+        for phase in [ConnectPhase::Init(1), ConnectPhase::Prepare(1)] {
+            let text = advice(phase, 1461, "too many");
+            assert!(text.contains("max_prepared_stmt_count"), "{text}");
+            let text = advice(phase, 2003, "gone");
+            assert!(text.contains("a proxy answered"), "{text}");
+            let text = advice(phase, 1064, "wrong");
+            assert!(text.contains("check this statement"), "{text}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod failover;
 mod flavors;
 mod hostile;
 mod outage;
+mod proxies;
 mod rollout;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 mod tls;
