@@ -5,9 +5,11 @@ mod dns;
 mod driver;
 mod failover;
 mod flavors;
+mod group;
 mod hostile;
 mod outage;
 mod proxies;
 mod rollout;
+mod router;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]
 mod tls;

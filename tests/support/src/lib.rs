@@ -4,7 +4,9 @@
 //! | file | job |
 //! |---|---|
 //! | `server.rs` | a throwaway database server: start, kill, freeze, query |
-//! | `watchdog.sh` | runs the server process and ends it with the tests, however they end |
+//! | `watchdog.rs`, `.sh` | runs a server process and ends it with the tests, however they end |
+//! | `group.rs` | a group of MySQL servers (Group Replication) |
+//! | `router.rs`, `.sql` | MySQL Router in front of a server or a group |
 //! | `proxy.rs` | a TCP proxy that delays, stalls, refuses, cuts and counts |
 //! | `scripted.rs` | a server that speaks just enough of the protocol to misbehave on request |
 //! | `speaker.rs` | an in-process server, for tests that need thousands of runs |
@@ -31,9 +33,11 @@
 )]
 
 mod background;
+mod group;
 mod pools;
 mod ports;
 mod proxy;
+mod router;
 mod scratch;
 pub mod scripted;
 mod seed;
@@ -41,12 +45,15 @@ mod server;
 mod skips;
 mod speaker;
 pub mod tls;
+mod watchdog;
 
 use std::time::{Duration, Instant};
 
+pub use group::Group;
 pub use pools::{HANGING, config, pool, warm};
 pub use ports::free_port;
 pub use proxy::Proxy;
+pub use router::Router;
 pub use seed::Seed;
 pub use server::{Builder, Flavor, Frozen, Server, galera};
 pub use skips::{skip, skip_for_lack_of};

@@ -5,12 +5,10 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{self, Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::process::{self, Command};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
@@ -21,6 +19,7 @@ use crate::background::Background;
 use crate::ports::free_port;
 use crate::scratch::scratch;
 use crate::tls;
+use crate::watchdog::{Watchdog, lock};
 
 /// The folder of the server to run, as `scripts/fetch-server` makes it. If it is not set, the
 /// installed `MariaDB` runs.
@@ -31,8 +30,8 @@ const MYSQLD: &str = "TEST_MYSQLD";
 const HOST: &str = "127.0.0.1";
 const USER: &str = "app";
 const PASSWORD: &str = "Hk7wTq2vXzR9";
-const ADMIN: &str = "admin";
-const ADMIN_PASSWORD: &str = "Jd4mPs8yLcN3";
+pub(crate) const ADMIN: &str = "admin";
+pub(crate) const ADMIN_PASSWORD: &str = "Jd4mPs8yLcN3";
 
 /// How long a server may take to answer after its start.
 const START_WITHIN: Duration = Duration::from_secs(30);
@@ -88,6 +87,11 @@ impl Server {
     /// The server's own process.
     pub async fn pid(&self) -> u32 {
         self.order("").await.expect("a running server")
+    }
+
+    /// Whether the tests, and so the servers, run as root.
+    pub(crate) fn runs_as_root(&self) -> bool {
+        is_root(&self.folder)
     }
 
     /// The folder of its data and log, until it is dropped.
@@ -649,63 +653,6 @@ fn template(flavor: Flavor) -> &'static Path {
     })
 }
 
-/// The shell that runs the server; see `watchdog.sh`.
-struct Watchdog {
-    shell: Child,
-    /// Closing this ends the shell, and with it the server.
-    orders: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Watchdog {
-    fn start(folder: &Path, command: &[OsString]) -> Self {
-        let mut shell = Command::new("sh")
-            .arg("-c")
-            .arg(include_str!("watchdog.sh"))
-            .arg("watchdog")
-            .arg(folder)
-            .args(command)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            // Ctrl-C and other signals for the tests must not reach the shell: it still has to
-            // clean up.
-            .process_group(0)
-            .spawn()
-            .expect("a shell for the server");
-        let orders = shell.stdin.take();
-        let answers = BufReader::new(shell.stdout.take().expect("the shell's output"));
-        Self {
-            shell,
-            orders,
-            answers,
-        }
-    }
-
-    /// Returns the server's process id, if it is running after the order.
-    fn order(&mut self, order: &str) -> Option<u32> {
-        let orders = self.orders.as_mut()?;
-        writeln!(orders, "{order}").expect("the watchdog takes orders");
-        let mut answer = String::new();
-        self.answers
-            .read_line(&mut answer)
-            .expect("the watchdog answers");
-        answer.trim().parse().ok()
-    }
-
-    /// Kills the server, removes its folder, and returns when both are done.
-    fn end(&mut self) {
-        drop(self.orders.take());
-        self.shell.wait().ok();
-    }
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
 /// Checks that this server answers, as another could have taken the port in the meantime; that it
 /// refuses connections without TLS if TLS is required; and that the connection may stay idle.
 async fn first_look(mut conn: Conn, data: &Path, tls_required: bool) -> Option<Conn> {
@@ -806,8 +753,4 @@ fn is_stopped(pid: u32) -> bool {
                 .is_some_and(|(_, rest)| rest.starts_with('T'))
         })
     })
-}
-
-fn lock(watchdog: &Mutex<Watchdog>) -> MutexGuard<'_, Watchdog> {
-    watchdog.lock().unwrap_or_else(PoisonError::into_inner)
 }
