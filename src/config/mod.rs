@@ -214,7 +214,18 @@ pub struct PoolConfig {
 ///
 /// A reset does not clear a role (`SET ROLE`). In every mode, if a statement may have set one, the
 /// pool compares the session's account and role with those it was opened with, in one round trip,
-/// and discards the connection if they differ.
+/// and discards the connection if they differ. Nor does it clear these, so a connection is
+/// discarded in every mode after a statement whose text sets one of them:
+///
+/// - an XA transaction: on MariaDB a prepared one stays with the connection, which then refuses all
+///   changes of rows;
+/// - `SET profiling`: MariaDB goes on showing the statements (`SHOW PROFILES`);
+/// - `SET optimizer_trace`: MySQL goes on showing the last statement and its trace;
+/// - MySQL's `SET RESOURCE GROUP`, and an `UPDATE` of `performance_schema`, which may turn off the
+///   instruments of its own connection.
+///
+/// If the pool did not see the text, or a procedure or function may have set one of the first
+/// three, it asks the server, in the round trip that compares the role.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reset {

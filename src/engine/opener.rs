@@ -46,6 +46,8 @@ struct ServerFacts {
     max_allowed_packet: Option<usize>,
     /// The rights of the last new connection on which they were read.
     rights: KnownRights,
+    /// The server does not know the tables of [`Opener::remains`].
+    refuses_remains: bool,
     /// When an opening last claimed the task of reading the facts.
     claimed_at: Option<Timestamp>,
 }
@@ -95,6 +97,29 @@ impl Opener {
             Some(rights) => KnownRights::Known(rights.clone()),
             None => self.facts().rights.clone(),
         }
+    }
+
+    /// What to select to find statements of a caller that the server shows after a reset too:
+    /// MySQL's last optimizer trace, MariaDB's profiles. `None` if the server refuses to be asked.
+    pub(crate) fn remains(&self) -> Option<&'static str> {
+        let facts = self.facts();
+        if facts.refuses_remains {
+            return None;
+        }
+        let is_mariadb = facts
+            .server
+            .as_ref()
+            .is_some_and(|server| server.flavor == Flavor::MariaDb);
+        Some(if is_mariadb {
+            "(SELECT COUNT(*) FROM information_schema.PROFILING)"
+        } else {
+            "(SELECT COUNT(*) FROM information_schema.OPTIMIZER_TRACE)"
+        })
+    }
+
+    /// Records that the server refuses to answer [`remains`](Self::remains).
+    pub(crate) fn record_no_remains(&self) {
+        self.facts().refuses_remains = true;
     }
 
     /// Whether a reset changes the charset that the handshake set. MySQL's does; MariaDB's does

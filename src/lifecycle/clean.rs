@@ -3,7 +3,7 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use mysql_async::{QueryResult, TextProtocol, prelude::Queryable};
+use mysql_async::{QueryResult, Row, TextProtocol, prelude::Queryable};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -14,7 +14,7 @@ use crate::{
     },
     error::{ConnectPhase, ends_connection},
     report::DiscardReason,
-    session::{Invalid, Rights, Session, verdict::Needs},
+    session::{Invalid, Rights, Session, column, verdict::Needs},
     shared::Shared,
     time::Timestamp,
 };
@@ -75,15 +75,15 @@ async fn do_all(shared: &Shared, session: &mut Session, needs: Needs) -> Result<
     }
     let was_unknown = needs.drain || needs.validation;
     let rollback = needs.rollback || was_unknown && session.is_in_transaction();
-    if needs.reset {
-        // A reset rolls back as well.
+    // A reset rolls back as well, but does not report an XA transaction, which a `ROLLBACK` does.
+    if needs.reset && !(rollback && needs.role) {
         return reset(shared, session, needs.database).await;
     }
     if rollback {
         check(session.conn.query_drop("ROLLBACK").await)?;
         shared.metrics.rollbacks.add_one();
-        if session.is_in_transaction() {
-            // `completion_type = CHAIN` has begun another one.
+        // `completion_type = CHAIN` has begun another one.
+        if needs.reset || session.is_in_transaction() {
             return reset(shared, session, needs.database).await;
         }
     }
@@ -111,8 +111,9 @@ async fn drain(session: &mut Session) -> Result<(), DiscardReason> {
     drained.await.unwrap_or(Err(DiscardReason::TooManyRows))
 }
 
-/// Validates the connection. If a role may have been set, the same round trip compares the
-/// session's rights with those it was opened with, because a reset does not clear a role.
+/// Validates the connection. If a role may have been set, the same round trip looks for what a reset
+/// does not clear: it compares the session's rights with those it was opened with, and counts the
+/// statements that the server would still show.
 async fn validate_and_compare_rights(
     shared: &Shared,
     session: &mut Session,
@@ -126,15 +127,34 @@ async fn validate_and_compare_rights(
         KnownRights::NoRoles if !needs.validation => return Ok(()),
         KnownRights::NotAsked if needs.role => return Err(DiscardReason::RoleChanged),
         KnownRights::Known(rights) if needs.role => {
-            let row = session.validate_with(Rights::COLUMNS).await;
-            if Rights::read(&row.map_err(invalid)?, 1) != rights {
+            let row = rights_and_remains(shared, session).await.map_err(invalid)?;
+            if Rights::read(&row, 1) != rights {
                 return Err(DiscardReason::RoleChanged);
+            }
+            if column::<u64>(&row, 3).is_some_and(|count| count > 0) {
+                return Err(DiscardReason::Unresettable);
             }
         }
         _ => session.validate().await.map_err(invalid)?,
     }
     shared.metrics.cleaning_validations.add_one();
     Ok(())
+}
+
+/// Selects the session's rights, and counts what remains of statements if the server can tell.
+async fn rights_and_remains(shared: &Shared, session: &mut Session) -> Result<Row, Invalid> {
+    if let Some(remains) = shared.opener.remains() {
+        let columns = format!("{}, {remains}", Rights::COLUMNS);
+        match session.validate_with(&columns).await {
+            Err(Invalid::Driver(error)) if !ends_connection(&error) => {}
+            answer => return answer,
+        }
+        // A relative of MySQL without these tables.
+        let row = session.validate_with(Rights::COLUMNS).await?;
+        shared.opener.record_no_remains();
+        return Ok(row);
+    }
+    session.validate_with(Rights::COLUMNS).await
 }
 
 async fn reset(
@@ -202,9 +222,10 @@ fn check<T>(outcome: mysql_async::Result<T>) -> Result<T, DiscardReason> {
 }
 
 fn lost_or_refused(error: &mysql_async::Error) -> DiscardReason {
-    if ends_connection(error) {
-        DiscardReason::Lost
-    } else {
-        DiscardReason::CleaningFailed
+    match error {
+        _ if ends_connection(error) => DiscardReason::Lost,
+        // `XAER_RMFAIL`: an XA transaction has not ended.
+        mysql_async::Error::Server(error) if error.code == 1399 => DiscardReason::Unresettable,
+        _ => DiscardReason::CleaningFailed,
     }
 }

@@ -106,6 +106,7 @@ async fn close(shared: &Arc<Shared>, mut cleaning: Cleaning, reason: DiscardReas
             | DiscardReason::Surplus
             | DiscardReason::ReadOnly
             | DiscardReason::RoleChanged
+            | DiscardReason::Unresettable
             | DiscardReason::CleaningFailed => session.quit().await,
             DiscardReason::Cancelled
             | DiscardReason::Lost

@@ -37,6 +37,9 @@ pub enum DiscardReason {
     ReadOnly,
     /// It had a role set that a reset does not clear.
     RoleChanged,
+    /// It may have had other state that a reset does not clear: an XA transaction, a resource
+    /// group, profiles or an optimizer trace.
+    Unresettable,
     /// A statement on it was under way for longer than `statement_timeout`.
     StatementTimeout,
     /// The server refused a step of its cleaning, such as a statement of `init` or `prepare` after a
@@ -46,7 +49,7 @@ pub enum DiscardReason {
 
 impl DiscardReason {
     /// Every reason, in the order of declaration.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Cancelled,
         Self::Lost,
         Self::Misused,
@@ -59,6 +62,7 @@ impl DiscardReason {
         Self::Surplus,
         Self::ReadOnly,
         Self::RoleChanged,
+        Self::Unresettable,
         Self::StatementTimeout,
         Self::CleaningFailed,
     ];
@@ -79,6 +83,7 @@ impl DiscardReason {
             Self::Surplus => "surplus",
             Self::ReadOnly => "read_only",
             Self::RoleChanged => "role_changed",
+            Self::Unresettable => "unresettable",
             Self::StatementTimeout => "statement_timeout",
             Self::CleaningFailed => "cleaning_failed",
         }

@@ -64,6 +64,9 @@ impl Session {
         if follow.is_unfollowed && !self.is_as_opened() {
             return Verdict::Discard(DiscardReason::Misused);
         }
+        if follow.effect.unresettable {
+            return Verdict::Discard(DiscardReason::Unresettable);
+        }
         let has_rows = QueryResult::<TextProtocol>::new(&mut self.conn)
             .columns()
             .is_some();

@@ -5,6 +5,7 @@
 //! | `mod.rs` | [`Effect`], and the rules by statement |
 //! | `tokens.rs` | the lexer |
 //! | `names.rs` | keywords and built-in functions that a parenthesis may follow |
+//! | `unresettable.rs` | words of statements whose effect outlasts a reset |
 //!
 //! A statement is neutral only if it is known to leave nothing behind. Anything else counts as a
 //! change, and so does text that servers may read in different ways: where `ANSI_QUOTES`,
@@ -29,9 +30,11 @@ pub(super) mod names;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod unresettable;
 
 use names::{BUILT_IN, BUILT_IN_IF_ADJACENT, KEYWORDS, contains};
 use tokens::{Token, Tokens, is, is_any};
+use unresettable::mentions_unresettable;
 
 /// What running a statement may leave behind in its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,9 @@ pub(crate) struct Effect {
     /// The statement may ask for a read-only transaction or session: error 1792 after it is the
     /// caller's own doing.
     pub(crate) read_only: bool,
+    /// The statement may set what no reset restores, other than a role: an XA transaction, a
+    /// resource group, profiles, a trace.
+    pub(crate) unresettable: bool,
 }
 
 impl Effect {
@@ -60,19 +66,26 @@ impl Effect {
         transaction: false,
         role: false,
         read_only: false,
+        unresettable: false,
     };
-    /// Anything may be left behind.
+    /// Anything may be left behind. The few statements known to be unresettable are found by their
+    /// words.
     pub(crate) const UNKNOWN: Self = Self {
         session: true,
         database: true,
         transaction: true,
         role: true,
         read_only: true,
+        unresettable: false,
     };
 
     const SESSION: Self = Self {
         session: true,
         ..Self::NEUTRAL
+    };
+    const UNRESETTABLE: Self = Self {
+        unresettable: true,
+        ..Self::SESSION
     };
     const DATABASE: Self = Self {
         database: true,
@@ -98,6 +111,7 @@ impl Effect {
             transaction: self.transaction || other.transaction,
             role: self.role || other.role,
             read_only: self.read_only || other.read_only,
+            unresettable: self.unresettable || other.unresettable,
         }
     }
 
@@ -115,6 +129,9 @@ pub(crate) fn effect_of(sql: &[u8]) -> Effect {
     let mut effect = Effect::NEUTRAL;
     while !tokens.is_at_end() && effect != Effect::UNKNOWN {
         effect = effect.union(effect_of_statement(&mut tokens));
+    }
+    if effect.session {
+        effect.unresettable |= mentions_unresettable(sql);
     }
     effect
 }
@@ -255,6 +272,10 @@ fn effect_of_body<'a>(verb: &'a [u8], tokens: &mut Tokens<'a>) -> Effect {
             Token::UserVariable | Token::Assign => Effect::SESSION,
             // The views of `sys` set user variables of their own.
             Token::Byte(b'.') if last.is_name("SYS") => Effect::SESSION,
+            // It may turn off the instruments of its own connection.
+            Token::Byte(b'.') if is(verb, "UPDATE") && last.is_name("PERFORMANCE_SCHEMA") => {
+                Effect::UNRESETTABLE
+            }
             Token::Word(word) if changes_session(word, last, target) => Effect::SESSION,
             Token::Open { adjacent }
                 if runs_functions

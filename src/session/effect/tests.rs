@@ -73,6 +73,46 @@ fn unknown_statements_may_change_anything() {
 }
 
 #[test]
+fn what_outlasts_a_reset_is_unresettable() {
+    for statement in [
+        "XA START 'x'",
+        "xa begin 'x'",
+        " /* app */ XA/**/START 'x'",
+        "SELECT 1; XA START 'x'",
+        "SELECT unknown(1); XA END 'x'",
+        "PREPARE s FROM 'XA START ''x'''",
+        "EXECUTE IMMEDIATE \"XA PREPARE 'x'\"",
+        "BEGIN NOT ATOMIC XA START 'x'; END",
+        "SET RESOURCE GROUP r",
+        "set resource  group r for 5",
+        "PREPARE s FROM 'SET RESOURCE GROUP r'",
+        "SET profiling = 1",
+        "SET @@session.profiling=ON",
+        "SET STATEMENT profiling = 1 FOR SELECT 1",
+        "SET @a = 1, `profiling` = 1",
+        "SET optimizer_trace='enabled=on'",
+        "SET @@OPTIMIZER_TRACE_LIMIT = 5",
+        "UPDATE performance_schema.threads SET INSTRUMENTED = 'NO'",
+        "update `performance_schema` . threads set HISTORY = 'NO'",
+    ] {
+        assert!(effect_of(statement.as_bytes()).unresettable, "{statement}");
+    }
+    for statement in [
+        "SET @xa = 1",
+        "SET @a = (SELECT t.xa FROM t)",
+        "SET @resource = 1",
+        "CREATE INDEX i ON resource (a)",
+        "SET profile = 1",
+        "SET optimizer_switch = ''",
+        "SELECT 'XA START', profiling, optimizer_trace FROM resource GROUP BY a",
+        "SELECT * FROM performance_schema.threads",
+        "SHOW PROFILES",
+    ] {
+        assert!(!effect_of(statement.as_bytes()).unresettable, "{statement}");
+    }
+}
+
+#[test]
 fn stored_functions_may_take_a_role() {
     all_are(Effect::STORED_FUNCTION, STORED);
     let also_in_a_transaction = Effect::STORED_FUNCTION.union(Effect::TRANSACTION);
@@ -112,7 +152,6 @@ fn settings_other_than_variables_may_take_a_role() {
             "SET @a = 1, SESSION AUTHORIZATION root@localhost",
             "SET STATEMENT max_statement_time = 1 FOR SET ROLE r",
             "SET DEFAULT ROLE r",
-            "SET RESOURCE GROUP r",
         ],
     );
     for statement in [
@@ -367,7 +406,6 @@ const UNKNOWN: &[&str] = &[
     "EXECUTE s",
     "EXECUTE IMMEDIATE 'USE shop'",
     "LOAD DATA INFILE 'x' INTO TABLE t",
-    "XA START 'x'",
     "FLUSH TABLES WITH READ LOCK",
     "KILL 5",
     "GRANT ALL ON *.* TO a",

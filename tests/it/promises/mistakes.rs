@@ -2,14 +2,20 @@
 //! suspect.
 
 use mysql_warm_pool::{
-    Pool, PooledConn,
+    Pool, PoolConfig, PooledConn,
     metrics::DiscardReason,
     mysql_async::{self, OptsBuilder, prelude::*},
 };
-use test_support::{Server, config, eventually, warm};
+use test_support::{PATIENCE, Server, config, eventually, warm};
 
 const SIZE: usize = 4;
 const MIB: usize = 1 << 20;
+
+/// Connections are validated only if they are suspect.
+fn settings(config: PoolConfig) -> PoolConfig {
+    let config = config.size(SIZE).overflow(0);
+    config.validate_after_idle(PATIENCE).keepalive(None)
+}
 
 /// How many connections were discarded, for each reason that occurred.
 fn discarded(pool: &Pool) -> Vec<(DiscardReason, u64)> {
@@ -55,13 +61,11 @@ async fn a_packet_that_is_too_large_costs_one_connection() {
         .start()
         .await;
     server.execute("CREATE TABLE test.large (a LONGTEXT)").await;
-    let agreed = config(&server.url()).size(SIZE).overflow(0);
+    let agreed = settings(config(&server.url()));
     // A client that believes that the server takes more.
     let opts = OptsBuilder::from_opts(agreed.opts().clone());
     let opts = opts.max_allowed_packet(Some(64 * MIB));
-    let mistaken = mysql_warm_pool::PoolConfig::from_opts(opts)
-        .size(SIZE)
-        .overflow(0);
+    let mistaken = settings(PoolConfig::from_opts(opts));
     for settings in [agreed, mistaken] {
         for how in ["query", "exec", "parameters", "batch", "prep"] {
             for bytes in [MIB, 2 * MIB, 20 * MIB] {
@@ -86,7 +90,7 @@ async fn a_packet_of_the_largest_allowed_size_is_taken() {
         .option("--max-allowed-packet=1M")
         .start()
         .await;
-    let pool = warm(config(&server.url()).size(SIZE).overflow(0)).await;
+    let pool = warm(settings(config(&server.url()))).await;
     let mut conn = pool.get().await.expect("a connection");
     for how in ["query", "exec", "prep"] {
         send(&mut conn, how, MIB - 100).await.expect(how);
@@ -109,9 +113,7 @@ async fn a_cleaning_that_the_server_refuses_costs_one_connection() {
     ] {
         let server = Server::start().await;
         server.execute("CREATE TABLE other.setting (a INT)").await;
-        let settings = config(&server.url())
-            .size(SIZE)
-            .overflow(0)
+        let settings = settings(config(&server.url()))
             .init(["SELECT a FROM other.setting"])
             .prepare(["SELECT 1"]);
         let pool = warm(settings).await;
@@ -140,7 +142,7 @@ async fn every_connection_takes_what_the_server_takes_now() {
         .option("--max-allowed-packet=1M")
         .start()
         .await;
-    let pool = warm(config(&server.url()).size(SIZE).overflow(0)).await;
+    let pool = warm(settings(config(&server.url()))).await;
     // Raised, then lowered again. Sessions keep the limit they began with.
     for (allowed, taken, refused) in [(8, 4, 16), (2, 1, 4)] {
         server
@@ -179,8 +181,7 @@ async fn the_clients_own_smaller_limit_for_packets_holds() {
         .await;
     let opts = config(&server.url()).opts().clone();
     let opts = OptsBuilder::from_opts(opts).max_allowed_packet(Some(2 * MIB));
-    let settings = mysql_warm_pool::PoolConfig::from_opts(opts);
-    let pool = warm(settings.size(SIZE).overflow(0)).await;
+    let pool = warm(settings(PoolConfig::from_opts(opts))).await;
     let opened = pool.metrics().create_time.count();
     let mut conn = pool.get().await.expect("a connection");
     assert!(takes(&mut conn, MIB).await);

@@ -149,6 +149,14 @@ impl Listing {
                 ) + " AND STATE = 'ACTIVE' AND AUTOCOMMIT = 'NO'",
             ),
             (
+                "profiles",
+                "SELECT COUNT(*) > 0 FROM information_schema.PROFILING".to_owned(),
+            ),
+            (
+                "trace",
+                of_all("QUERY", "information_schema.OPTIMIZER_TRACE", "1"),
+            ),
+            (
                 "hidden table",
                 format!("SHOW CREATE TABLE {database}.bystander"),
             ),

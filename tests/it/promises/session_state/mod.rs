@@ -9,6 +9,7 @@
 //! | `statements.rs` | lists of statements |
 //! | `grammar.rs` | statements built from fragments, as strategies |
 //! | `fingerprint.rs` | the state of a session, from every list that the server keeps of it |
+//! | `unresettable.rs` | what a reset leaves behind |
 //! | `database.rs` | a server and a database for inspecting sessions |
 
 #![expect(
@@ -23,6 +24,7 @@ mod fingerprint;
 mod grammar;
 mod roles;
 mod statements;
+mod unresettable;
 
 use std::{
     cell::RefCell,
@@ -117,7 +119,17 @@ async fn the_fingerprint_shows_whatever_a_session_can_have() {
     database.drop().await;
 }
 
-const SHOWN: [(&str, &str, Option<Flavor>); 19] = [
+const SHOWN: [(&str, &str, Option<Flavor>); 21] = [
+    (
+        "SET profiling = 1; SELECT 'of any name'; SET profiling = 0",
+        "profiles: 1",
+        Some(Flavor::MariaDb),
+    ),
+    (
+        "SET optimizer_trace = 'enabled=on'; SELECT * FROM item",
+        "trace: ",
+        Some(Flavor::MySql),
+    ),
     ("SET @of_any_name = 1", "user variable: of_any_name=", None),
     ("SET @null = NULL", "user variable: null=", None),
     (

@@ -483,6 +483,11 @@ HANDLER item OPEN AS opened; HANDLER opened READ FIRST
 XA START 'x'
 XA BEGIN 'x'
 XA START 'x'; UPDATE item SET price = 1; XA END 'x'
+SET profiling = 1; SELECT 1
+SET SESSION profiling = 1; SELECT 'a text'; SET SESSION profiling = 0
+SET optimizer_trace = 'enabled=on'; SELECT * FROM item
+SET optimizer_trace = 'enabled=on'; SELECT * FROM item; SET optimizer_trace = 'enabled=off'
+SET RESOURCE GROUP USR_default
 BEGIN NOT ATOMIC SET @a = 1; END
 BEGIN NOT ATOMIC SELECT 1; END
 IF 1 THEN SET @a = 1; END IF
