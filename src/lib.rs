@@ -95,7 +95,7 @@ pub use mysql_async;
 
 pub use crate::{
     config::{OnCancel, PoolConfig, Reset},
-    connection::{PooledConn, Transaction},
+    connection::{PooledConn, RowStream, Transaction},
     error::Error,
     pool::Pool,
     report::Readiness,

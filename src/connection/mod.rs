@@ -1,7 +1,10 @@
 //! `PooledConn`, which a caller holds: it follows each command to its end, and dropping it returns
 //! the connection.
 
+mod batch;
 mod commands;
+mod stream;
+mod target;
 mod transaction;
 
 use std::{
@@ -20,7 +23,7 @@ use crate::{
     shared::Shared,
 };
 
-pub use self::transaction::Transaction;
+pub use self::{stream::RowStream, transaction::Transaction};
 
 /// A connection from the pool. Dropping it returns it.
 ///
@@ -37,6 +40,13 @@ pub use self::transaction::Transaction;
 /// handle then refuses further statements, with an I/O error of kind `ConnectionAborted` and
 /// without sending anything, and dropping it closes the connection instead of returning it. If the
 /// answer has begun, the next statement or the return reads the rest of its rows.
+///
+/// # Prepared statements
+///
+/// A [`Statement`](mysql_async::Statement) that `prep` returned stands for its text, for as long as
+/// you hold the connection: if the driver has closed it meanwhile, it is prepared again. If the
+/// server has forgotten the session's statements, nothing is executed, and the connection returns
+/// [`Error::SessionLost`](crate::Error::SessionLost) from then on.
 ///
 /// # The bare `Conn`
 ///
@@ -69,7 +79,9 @@ impl PooledConn {
     ///
     /// # Errors
     ///
-    /// As [`Conn::start_transaction`].
+    /// As [`Conn::start_transaction`]. [`Error::InTransaction`](crate::Error::InTransaction), inside
+    /// a [`mysql_async::Error::Other`], if a transaction is open that was begun by a statement,
+    /// because the server would commit it. One that was dropped is rolled back first.
     ///
     /// # Cancel safety
     ///

@@ -7,9 +7,14 @@ use std::{
     pin::pin,
 };
 
-use mysql_async::{Conn, TxOpts};
+use mysql_async::{Conn, TxOpts, consts::StatusFlags};
 
-use crate::session::follow::Follow;
+use crate::{
+    error::Error,
+    session::follow::{Ending, Follow},
+};
+
+use super::target::{begin, refuse_nested};
 
 /// A transaction on a [`PooledConn`](crate::PooledConn), started by
 /// [`start_transaction`](crate::PooledConn::start_transaction).
@@ -18,6 +23,14 @@ use crate::session::follow::Follow;
 /// `exec*` are inherent methods. It is this crate's type and not the driver's, so that its
 /// statements are followed too. It does not implement
 /// [`ToConnection`](mysql_async::prelude::ToConnection).
+///
+/// # When it has ended
+///
+/// The server may roll a transaction back by itself, after a deadlock for example, and some
+/// statements commit it, such as `CREATE TABLE`. Every command of this type then returns
+/// [`Error::RolledBack`] or [`Error::TransactionEnded`], inside a [`mysql_async::Error::Other`],
+/// and sends nothing. A statement that begins another transaction is refused with
+/// [`Error::InTransaction`], because the server would commit this one.
 ///
 /// # Dropping
 ///
@@ -35,7 +48,11 @@ impl<'a> Transaction<'a> {
         follow: &'a mut Follow,
         options: TxOpts,
     ) -> mysql_async::Result<Self> {
+        let was_used = follow.is_used();
         follow.begin(conn)?;
+        if was_used {
+            refuse_nested(conn, follow).await?;
+        }
         follow.record_transaction(true);
         if options.readonly() == Some(true) {
             follow.record_read_only_transaction();
@@ -44,9 +61,11 @@ impl<'a> Transaction<'a> {
             .unless_cut(pin!(conn.start_transaction(options)))
             .await?;
         follow.end_with_status(&started);
+        let inner = started?;
+        let status = inner.last_ok_packet().map(|ok| ok.status_flags());
         Ok(Self {
-            inner: started?,
-            follow: Guard::new(follow),
+            inner,
+            follow: Guard::new(follow, status),
         })
     }
 
@@ -55,29 +74,62 @@ impl<'a> Transaction<'a> {
     /// # Errors
     ///
     /// As [`mysql_async::Transaction::commit`]. If the connection is lost before the answer comes,
-    /// the transaction may or may not have been committed.
+    /// the transaction may or may not have been committed. [`Error::RolledBack`] or
+    /// [`Error::TransactionEnded`], inside a [`mysql_async::Error::Other`], if the transaction has
+    /// ended before.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped midway, the transaction may or may not be committed, and the
     /// connection is discarded.
-    pub async fn commit(self) -> mysql_async::Result<()> {
-        self.end_by(mysql_async::Transaction::commit).await
+    pub async fn commit(mut self) -> mysql_async::Result<()> {
+        let (conn, follow) = self.parts();
+        match begin(conn, follow).await {
+            Ok(()) => self.end_by(mysql_async::Transaction::commit).await,
+            Err(error) => {
+                // As the driver does after a commit that fails. If this fails too, the return
+                // rolls back.
+                drop(self.roll_back().await);
+                Err(error)
+            }
+        }
     }
 
     /// Rolls the transaction back.
     ///
     /// # Errors
     ///
-    /// As [`mysql_async::Transaction::rollback`].
+    /// As [`mysql_async::Transaction::rollback`]. [`Error::TransactionEnded`], inside a
+    /// [`mysql_async::Error::Other`], if a statement has ended the transaction before, and may have
+    /// committed it. If the server or a statement has rolled it back, that is no error.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped midway, the connection is discarded, which rolls back too.
-    pub async fn rollback(self) -> mysql_async::Result<()> {
+    pub async fn rollback(mut self) -> mysql_async::Result<()> {
+        let (conn, follow) = self.parts();
+        let Err(error) = begin(conn, follow).await else {
+            return self.end_by(mysql_async::Transaction::rollback).await;
+        };
+        if !has_ended(&error) {
+            return Err(error);
+        }
+        let is_rolled_back = matches!(
+            self.follow.ending(),
+            Some(Ending::ByServer | Ending::ByRollback)
+        );
+        self.roll_back().await?;
+        if is_rolled_back { Ok(()) } else { Err(error) }
+    }
+
+    /// Makes sure that nothing stays open.
+    async fn roll_back(mut self) -> mysql_async::Result<()> {
+        let (conn, follow) = self.parts();
+        follow.begin(conn)?;
         self.end_by(mysql_async::Transaction::rollback).await
     }
 
+    /// Ends the transaction by the command that was begun.
     async fn end_by<F>(
         self,
         end: impl FnOnce(mysql_async::Transaction<'a>) -> F + Send,
@@ -86,7 +138,6 @@ impl<'a> Transaction<'a> {
         F: Future<Output = mysql_async::Result<()>> + Send,
     {
         let Self { inner, mut follow } = self;
-        follow.begin(&inner)?;
         let done = follow.unless_cut(pin!(end(inner))).await?;
         follow.end_with_status(&done);
         // After a failed commit the driver rolls back; the server's status shows the outcome.
@@ -115,6 +166,17 @@ impl fmt::Debug for Transaction<'_> {
     }
 }
 
+/// Whether this error says that the transaction has ended before.
+fn has_ended(error: &mysql_async::Error) -> bool {
+    match error {
+        mysql_async::Error::Other(error) => matches!(
+            error.downcast_ref(),
+            Some(Error::RolledBack | Error::TransactionEnded)
+        ),
+        _ => false,
+    }
+}
+
 /// Marks the session for as long as the driver's own `Transaction` lives.
 ///
 /// If that is leaked (`mem::forget`), the driver considers the transaction open for ever and
@@ -122,8 +184,8 @@ impl fmt::Debug for Transaction<'_> {
 struct Guard<'a>(&'a mut Follow);
 
 impl<'a> Guard<'a> {
-    fn new(follow: &'a mut Follow) -> Self {
-        follow.guard(true);
+    fn new(follow: &'a mut Follow, status: Option<StatusFlags>) -> Self {
+        follow.guard(status);
         Self(follow)
     }
 }
@@ -144,6 +206,6 @@ impl DerefMut for Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        self.0.guard(false);
+        self.0.end_guard();
     }
 }

@@ -299,7 +299,8 @@ impl Opener {
         for (n, statement) in (1..).zip(&self.config.prepare) {
             *phase = ConnectPhase::Prepare(n);
             let prepared = session.conn.prep(statement.as_str()).await;
-            drop(prepared.map_err(|error| ConnectError::driver(*phase, error))?);
+            let prepared = prepared.map_err(|error| ConnectError::driver(*phase, error))?;
+            session.follow.record_prepared(statement, &prepared);
         }
         Ok(())
     }

@@ -267,6 +267,34 @@ pub(crate) fn means_loss(error: &mysql_async::Error) -> bool {
     }
 }
 
+/// Whether the server does not know the id of a prepared statement: it has forgotten those of the
+/// session. The statement was not executed.
+///
+/// The same code answers SQL's own `EXECUTE` with a name that is not prepared, in a procedure for
+/// example; then the message names that statement.
+pub(crate) fn forgets_statements(error: &mysql_async::Error) -> bool {
+    match error {
+        mysql_async::Error::Server(error) if error.code == 1243 => {
+            !error.message.contains("EXECUTE") && !error.message.contains("DEALLOCATE")
+        }
+        _ => false,
+    }
+}
+
+/// Whether the server rolls a transaction back when it returns this error, if it ends it at all:
+/// deadlocks, conflicts between nodes or with a snapshot, and time-outs of locks.
+pub(crate) fn rolls_back(error: &mysql_async::Error) -> bool {
+    match error {
+        mysql_async::Error::Server(error) => {
+            matches!(
+                error.code,
+                1020 | 1205 | 1213 | 1317 | 1613 | 1614 | 3100 | 3101
+            )
+        }
+        _ => false,
+    }
+}
+
 /// Whether the server has become read-only, or has left its cluster or group.
 ///
 /// `asked_read_only`: the caller asked for a read-only transaction or session, where error 1792 is

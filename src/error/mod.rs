@@ -9,7 +9,9 @@ use std::{fmt, time::Duration};
 
 pub(crate) use self::{
     brief::Brief,
-    classify::{ends_connection, is_too_large, means_loss, means_read_only},
+    classify::{
+        ends_connection, forgets_statements, is_too_large, means_loss, means_read_only, rolls_back,
+    },
 };
 pub use self::{
     classify::is_transient,
@@ -87,12 +89,47 @@ pub enum Error {
         after: Duration,
     },
 
-    /// A prepared statement was executed on another connection than the one that prepared it.
-    /// Nothing was sent.
-    #[error("the statement was prepared on another connection, prepare it on this one")]
+    /// A prepared statement was executed on another connection than the one that prepared it, or
+    /// after that session was reset. Nothing was sent.
+    #[error(
+        "the statement was prepared on another connection or before a reset, \
+         prepare it on this one"
+    )]
     ForeignStatement,
 
-    /// `exec_stream` was called with a statement that returns no rows.
+    /// The server has forgotten the session's prepared statements while the connection lived on, as
+    /// a proxy does that changes the server behind it. The statement was not executed; of an
+    /// `exec_batch`, earlier rows may have been.
+    ///
+    /// Whatever else the session had is gone too: a transaction, variables, temporary tables. So
+    /// the connection refuses further statements with this error, and is replaced at its return.
+    #[error(
+        "the server has forgotten the session's prepared statements; the statement was not \
+         executed, get another connection"
+    )]
+    SessionLost,
+
+    /// A transaction was to be started while one is open: one begun by `BEGIN` or another statement,
+    /// or by any statement while `autocommit` is off. Nothing was sent, because the server would
+    /// commit the open one.
+    #[error("a transaction is open on this connection, commit it or roll it back first")]
+    InTransaction,
+
+    /// The server has rolled back the [`Transaction`](crate::Transaction), because of a deadlock for
+    /// example; an earlier statement of it has returned the error that says why. Nothing was sent:
+    /// a further statement would not be part of any transaction.
+    #[error("the server has rolled this transaction back, start another one")]
+    RolledBack,
+
+    /// The [`Transaction`](crate::Transaction) has ended before its `commit` or `rollback`: a
+    /// statement in it has committed it or rolled it back, such as `COMMIT` or `CREATE TABLE`.
+    /// Nothing was sent: a further statement would not be part of any transaction.
+    #[error(
+        "this transaction has ended already: a statement in it has committed it or rolled it back"
+    )]
+    TransactionEnded,
+
+    /// A statement that was to be streamed returns no rows. It was executed.
     #[error("the statement has no result set to stream")]
     NoResultSet,
 }
@@ -100,19 +137,26 @@ pub enum Error {
 impl Error {
     /// Whether the same call may succeed later.
     ///
-    /// True for [`Timeout`](Self::Timeout) and [`StatementTimeout`](Self::StatementTimeout), and for [`Connect`](Self::Connect) and
+    /// True for [`Timeout`](Self::Timeout), [`StatementTimeout`](Self::StatementTimeout) and
+    /// [`SessionLost`](Self::SessionLost); for [`RolledBack`](Self::RolledBack), after which the
+    /// whole transaction may be tried again; and for [`Connect`](Self::Connect) and
     /// [`WarmUp`](Self::WarmUp) if the connect error that they contain is
     /// [transient](ConnectError::is_transient).
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Timeout { .. } | Self::StatementTimeout { .. } => true,
+            Self::Timeout { .. }
+            | Self::StatementTimeout { .. }
+            | Self::SessionLost
+            | Self::RolledBack => true,
             Self::Connect(error) => error.is_transient(),
             Self::WarmUp { source, .. } => source.as_ref().is_none_or(ConnectError::is_transient),
             Self::Config(_)
             | Self::NoRuntime
             | Self::Closed
             | Self::ForeignStatement
+            | Self::InTransaction
+            | Self::TransactionEnded
             | Self::NoResultSet => false,
         }
     }

@@ -107,7 +107,8 @@ async fn close(shared: &Arc<Shared>, mut cleaning: Cleaning, reason: DiscardReas
             | DiscardReason::ReadOnly
             | DiscardReason::RoleChanged
             | DiscardReason::Unresettable
-            | DiscardReason::CleaningFailed => session.quit().await,
+            | DiscardReason::CleaningFailed
+            | DiscardReason::SessionLost => session.quit().await,
             DiscardReason::Cancelled
             | DiscardReason::Lost
             | DiscardReason::Misused

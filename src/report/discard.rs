@@ -45,11 +45,13 @@ pub enum DiscardReason {
     /// The server refused a step of its cleaning, such as a statement of `init` or `prepare` after a
     /// reset.
     CleaningFailed,
+    /// The server has forgotten the session's prepared statements, so all of its state is in doubt.
+    SessionLost,
 }
 
 impl DiscardReason {
     /// Every reason, in the order of declaration.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Cancelled,
         Self::Lost,
         Self::Misused,
@@ -65,6 +67,7 @@ impl DiscardReason {
         Self::Unresettable,
         Self::StatementTimeout,
         Self::CleaningFailed,
+        Self::SessionLost,
     ];
 
     /// The reason in metrics and log events: `cancelled`, `lost`, ...
@@ -86,6 +89,7 @@ impl DiscardReason {
             Self::Unresettable => "unresettable",
             Self::StatementTimeout => "statement_timeout",
             Self::CleaningFailed => "cleaning_failed",
+            Self::SessionLost => "session_lost",
         }
     }
 }

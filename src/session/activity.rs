@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -74,23 +74,49 @@ impl Activity {
         &self,
         mut statement: impl Future<Output = T> + Unpin,
     ) -> Result<T, Cut> {
-        let _guard = ClearWaker(&self.waker);
-        poll_fn(|cx| {
-            if let Poll::Ready(output) = Pin::new(&mut statement).poll(cx) {
-                return Poll::Ready(Ok(output));
-            }
-            self.waker.register(cx.waker());
-            // Read after the waker is registered: a cut in between is not missed.
-            if self.is_cut() {
-                Poll::Ready(Err(Cut::Closed))
-            } else if let Some(limit) = self.limit.filter(|_| self.is_overdue()) {
-                self.has_timed_out.store(true, Ordering::Relaxed);
-                Poll::Ready(Err(Cut::TimedOut(limit)))
-            } else {
-                Poll::Pending
+        let _guard = ClearWaker(self);
+        poll_fn(|cx| match Pin::new(&mut statement).poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self.poll_cut(cx).map(Err),
+        })
+        .await
+    }
+
+    /// Reads on in an answer that has begun, to its end, or until it is cut off.
+    ///
+    /// Costs nothing if all of it is there. Otherwise it counts as a statement under way.
+    pub(crate) async fn read<T>(
+        &self,
+        mut reading: impl Future<Output = T> + Unpin,
+    ) -> Result<T, Cut> {
+        let mut waiting = None;
+        poll_fn(|cx| match Pin::new(&mut reading).poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => {
+                waiting.get_or_insert_with(|| Waiting::begin(self));
+                self.poll_cut(cx).map(Err)
             }
         })
         .await
+    }
+
+    /// Registers the task as waiting for an answer. Ready once the statement is cut off.
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<Cut> {
+        self.waker.register(cx.waker());
+        // Read after the waker is registered: a cut in between is not missed.
+        if self.is_cut() {
+            Poll::Ready(Cut::Closed)
+        } else if let Some(limit) = self.limit.filter(|_| self.is_overdue()) {
+            self.has_timed_out.store(true, Ordering::Relaxed);
+            Poll::Ready(Cut::TimedOut(limit))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Clears the waker: it keeps its task's memory.
+    pub(crate) fn clear_waker(&self) {
+        drop(self.waker.take());
     }
 
     fn is_overdue(&self) -> bool {
@@ -105,12 +131,28 @@ impl Activity {
     }
 }
 
-/// Clears the waker however the statement ends: a waker keeps its task's memory.
-struct ClearWaker<'a>(&'a AtomicWaker);
+/// Clears the waker however the statement ends.
+struct ClearWaker<'a>(&'a Activity);
 
 impl Drop for ClearWaker<'_> {
     fn drop(&mut self) {
-        drop(self.0.take());
+        self.0.clear_waker();
+    }
+}
+
+/// Counts as a statement under way.
+struct Waiting<'a>(ClearWaker<'a>);
+
+impl<'a> Waiting<'a> {
+    fn begin(activity: &'a Activity) -> Self {
+        activity.begin();
+        Self(ClearWaker(activity))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.0.end();
     }
 }
 

@@ -1,22 +1,25 @@
 //! Follows what is sent on a connection, so that its return needs no round trip to know its state.
 
-use std::{collections::HashMap, future::Future, io, sync::Arc};
+use std::{
+    future::Future,
+    io,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-use mysql_async::{Conn, Statement};
+use mysql_async::{Conn, Statement, consts::StatusFlags};
 
 use crate::{
-    error::{Error, is_too_large, means_loss, means_read_only},
+    error::{Error, is_too_large, means_loss, means_read_only, rolls_back},
     time::Timestamp,
 };
 
 use super::{
     activity::{Activity, Cut},
     effect::{Effect, effect_of},
-    statement::Text,
+    statements::Statements,
 };
-
-/// The most prepared statements to remember: far more than the driver's cache holds.
-const STATEMENTS_REMEMBERED: usize = 1024;
 
 /// What was sent on a connection since its caller got it.
 pub(crate) struct Follow {
@@ -39,6 +42,15 @@ pub(crate) struct Follow {
     /// The status that the driver keeps may come from preparing a statement, whose answer carries
     /// none.
     pub(super) status_is_stale: bool,
+    /// The status before that, if it is known.
+    kept_status: Option<StatusFlags>,
+    /// The server has forgotten the session's prepared statements, and with them all else.
+    pub(super) is_session_lost: bool,
+    /// Whether the server's status has shown the open [`Transaction`](crate::Transaction). Some
+    /// proxies never show one.
+    shows_transaction: bool,
+    /// How the transaction has ended, if it has.
+    ending: Ending,
     /// What the statements may have left behind.
     pub(super) effect: Effect,
     /// When the connection last gave an answer that was in step.
@@ -47,12 +59,22 @@ pub(crate) struct Follow {
     pub(crate) used_at: Timestamp,
     /// The server said that it is read-only, though the caller did not ask for that.
     pub(crate) met_read_only: bool,
-    /// The effects of prepared statements, by their ids.
-    statements: HashMap<u32, Effect>,
+    pub(crate) statements: Statements,
+}
+
+/// How a transaction has most likely ended, if it is found to have ended before its commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The server rolled it back, as the last error said.
+    ByServer,
+    /// The caller rolled it back by a statement.
+    ByRollback,
+    /// It may have been committed.
+    Unknown,
 }
 
 impl Follow {
-    pub(super) fn new(activity: Arc<Activity>) -> Self {
+    pub(super) fn new(activity: Arc<Activity>, cache_size: usize) -> Self {
         let now = Timestamp::now();
         Self {
             in_flight: false,
@@ -64,11 +86,15 @@ impl Follow {
             in_transaction: false,
             is_guarded: false,
             status_is_stale: false,
+            kept_status: None,
+            is_session_lost: false,
+            shows_transaction: false,
+            ending: Ending::Unknown,
             effect: Effect::NEUTRAL,
             validated_at: now,
             used_at: now,
             met_read_only: false,
-            statements: HashMap::new(),
+            statements: Statements::new(cache_size),
         }
     }
 
@@ -77,6 +103,9 @@ impl Follow {
     pub(crate) fn begin(&mut self, conn: &Conn) -> mysql_async::Result<()> {
         if self.activity.is_cut() {
             return Err(Error::Closed.into());
+        }
+        if self.is_session_lost {
+            return Err(Error::SessionLost.into());
         }
         if self.in_flight || self.is_lost || conn.is_disconnected() {
             return Err(out_of_use(self.is_misused));
@@ -92,10 +121,54 @@ impl Follow {
         &self,
         statement: impl Future<Output = mysql_async::Result<T>> + Unpin,
     ) -> mysql_async::Result<mysql_async::Result<T>> {
-        match self.activity.unless_cut(statement).await {
-            Ok(outcome) => Ok(outcome),
-            Err(Cut::Closed) => Err(Error::Closed.into()),
-            Err(Cut::TimedOut(after)) => Err(Error::StatementTimeout { after }.into()),
+        let outcome = self.activity.unless_cut(statement).await;
+        outcome.map_err(cut_off)
+    }
+
+    /// Reads on in an answer that has begun. It may be cancelled: the next statement or the return
+    /// reads the rest.
+    pub(crate) async fn read<T>(
+        &mut self,
+        reading: impl Future<Output = mysql_async::Result<T>>,
+    ) -> mysql_async::Result<T> {
+        let outcome = self.activity.read(pin!(reading)).await;
+        match outcome {
+            Ok(outcome) => {
+                if let Err(error) = &outcome {
+                    self.record_error(error);
+                }
+                outcome
+            }
+            Err(cut) => {
+                self.in_flight = true;
+                Err(cut_off(cut))
+            }
+        }
+    }
+
+    /// Registers the task that reads a stream, which has begun to wait if `waits` is false. Ready
+    /// once the stream is cut off.
+    pub(crate) fn poll_cut(
+        &mut self,
+        waits: &mut bool,
+        cx: &Context<'_>,
+    ) -> Poll<mysql_async::Error> {
+        if !*waits {
+            *waits = true;
+            self.activity.begin();
+        }
+        self.activity.poll_cut(cx).map(|cut| {
+            self.in_flight = true;
+            cut_off(cut)
+        })
+    }
+
+    /// Marks the end of waiting for a stream's next row.
+    pub(crate) fn end_waiting(&self, waits: &mut bool) {
+        if *waits {
+            *waits = false;
+            self.activity.end();
+            self.activity.clear_waker();
         }
     }
 
@@ -122,8 +195,31 @@ impl Follow {
             }
         }
         if let Err(error) = result {
-            self.met_read_only |= means_read_only(error, self.effect.read_only);
+            self.record_error(error);
         }
+    }
+
+    /// Records an error of a statement, or of the reading of its rows.
+    pub(crate) fn record_error(&mut self, error: &mysql_async::Error) {
+        self.met_read_only |= means_read_only(error, self.effect.read_only);
+        self.kept_status = None;
+        if rolls_back(error) {
+            self.ending = Ending::ByServer;
+        }
+    }
+
+    /// Marks the statement as not sent.
+    pub(crate) fn refuse(&mut self, error: Error) -> mysql_async::Error {
+        self.in_flight = false;
+        self.activity.end();
+        error.into()
+    }
+
+    /// Records that the server has forgotten the session's prepared statements. The connection
+    /// refuses everything from now on.
+    pub(crate) fn lose_session(&mut self) -> mysql_async::Error {
+        self.is_session_lost = true;
+        self.refuse(Error::SessionLost)
     }
 
     /// Like [`end`](Self::end), for a statement whose answer carries the server's status.
@@ -144,35 +240,78 @@ impl Follow {
         self.effect = Effect::UNKNOWN;
     }
 
-    /// Records a statement about to be executed, which may be prepared first.
-    pub(crate) fn record_executed(&mut self, text: Text<'_>) {
-        self.record_prepare();
-        match text {
-            Text::Sql(text) => self.record_text(text),
-            Text::Prepared(statement) => match self.statements.get(&statement.id()) {
-                Some(effect) => self.effect = self.effect.union(*effect),
-                None => self.record_unseen(),
-            },
-        }
+    /// Records the effect of a statement about to be executed.
+    #[inline]
+    pub(crate) fn record_effect(&mut self, effect: Effect) {
+        self.effect = self.effect.union(effect);
     }
 
     /// Records that a statement may be prepared: until the next answer that carries the server's
     /// status, the status that the driver keeps means nothing.
-    pub(crate) fn record_prepare(&mut self) {
-        self.status_is_stale = true;
+    pub(crate) fn record_prepare(&mut self, conn: &Conn) {
+        if !self.status_is_stale {
+            self.kept_status = conn.last_ok_packet().map(|ok| ok.status_flags());
+            self.status_is_stale = true;
+        }
     }
 
-    /// Remembers the effect of a prepared statement.
-    pub(crate) fn remember(&mut self, statement: &Statement, effect: Effect) {
-        if self.statements.len() >= STATEMENTS_REMEMBERED {
-            self.statements.clear();
+    /// Records that a statement is about to be prepared and executed whose text the driver does not
+    /// show.
+    pub(crate) fn record_unseen_execution(&mut self, conn: &Conn) {
+        self.record_unseen();
+        self.record_prepare(conn);
+        self.statements.record_unseen();
+    }
+
+    /// Records a statement that the pool has prepared.
+    pub(crate) fn record_prepared(&mut self, text: &str, statement: &Statement) {
+        self.is_session_lost |= self.statements.record(text.as_bytes(), statement).is_err();
+    }
+
+    /// The server's status, if it is known without asking.
+    pub(crate) fn known_status(&self, conn: &Conn) -> Option<StatusFlags> {
+        // A dropped transaction is rolled back by the next command.
+        if self.is_unfollowed || self.in_transaction && !self.is_guarded {
+            None
+        } else if self.status_is_stale {
+            self.kept_status
+        } else {
+            conn.last_ok_packet().map(|ok| ok.status_flags())
         }
-        self.statements.insert(statement.id(), effect);
+    }
+
+    /// Records that the server was asked for its status, which also rolls back a dropped
+    /// transaction.
+    pub(crate) fn record_status(&mut self) {
+        self.status_is_stale = false;
+        self.in_transaction &= self.is_guarded;
+    }
+
+    /// How the open transaction has ended, now that the server's status shows none.
+    ///
+    /// `None` if this server's status says nothing of transactions.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.shows_transaction.then_some(self.ending)
+    }
+
+    /// Records that a statement is about to be sent which rolls the transaction back.
+    pub(crate) fn record_rollback(&mut self) {
+        self.ending = Ending::ByRollback;
+    }
+
+    /// Whether something was sent since the caller got the connection.
+    pub(crate) fn is_used(&self) -> bool {
+        self.is_used
+    }
+
+    /// Whether the caller has used the bare `Conn`.
+    pub(crate) fn is_unfollowed(&self) -> bool {
+        self.is_unfollowed
     }
 
     /// Forgets all prepared statements: a reset has ended them, and their ids may be reused.
     pub(crate) fn forget_statements(&mut self) {
-        self.statements.clear();
+        self.statements.forget();
     }
 
     pub(crate) fn record_transaction(&mut self, is_open: bool) {
@@ -184,8 +323,17 @@ impl Follow {
         self.effect.read_only = true;
     }
 
-    pub(crate) fn guard(&mut self, is_guarded: bool) {
-        self.is_guarded = is_guarded;
+    /// Records that a transaction was started, with this status.
+    pub(crate) fn guard(&mut self, status: Option<StatusFlags>) {
+        self.is_guarded = true;
+        self.shows_transaction =
+            status.is_some_and(|flags| flags.contains(StatusFlags::SERVER_STATUS_IN_TRANS));
+        self.ending = Ending::Unknown;
+    }
+
+    pub(crate) fn end_guard(&mut self) {
+        self.is_guarded = false;
+        self.shows_transaction = false;
     }
 
     /// Records that the caller gets the bare `Conn`: what is sent on it is not followed.
@@ -220,6 +368,14 @@ impl Follow {
         self.is_misused = false;
         self.met_read_only = false;
         self.effect = Effect::NEUTRAL;
+        self.statements.start_over();
+    }
+}
+
+fn cut_off(cut: Cut) -> mysql_async::Error {
+    match cut {
+        Cut::Closed => Error::Closed.into(),
+        Cut::TimedOut(after) => Error::StatementTimeout { after }.into(),
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod effect;
 pub(crate) mod follow;
 pub(crate) mod sever;
 pub(crate) mod statement;
+pub(crate) mod statements;
 pub(crate) mod verdict;
 
 use std::{
@@ -106,8 +107,8 @@ pub(crate) enum Invalid {
 impl Session {
     pub(crate) fn new(conn: Conn, origin: Origin, activity: Arc<Activity>) -> Self {
         Self {
+            follow: Follow::new(activity, conn.opts().stmt_cache_size()),
             conn,
-            follow: Follow::new(activity),
             origin,
         }
     }

@@ -46,6 +46,9 @@ impl Session {
         if follow.has_timed_out() {
             return Verdict::Discard(DiscardReason::StatementTimeout);
         }
+        if follow.is_session_lost {
+            return Verdict::Discard(DiscardReason::SessionLost);
+        }
         if follow.in_flight {
             return Verdict::Discard(DiscardReason::Cancelled);
         }

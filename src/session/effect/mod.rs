@@ -3,6 +3,7 @@
 //! | file | its one job |
 //! |---|---|
 //! | `mod.rs` | [`Effect`], and the rules by statement |
+//! | `control.rs` | statements that begin or end a transaction by name |
 //! | `tokens.rs` | the lexer |
 //! | `names.rs` | keywords and built-in functions that a parenthesis may follow |
 //! | `unresettable.rs` | words of statements whose effect outlasts a reset |
@@ -26,6 +27,7 @@
 //! The fuzz target and the integration tests include this module by its path, so it imports
 //! nothing from the rest of the crate.
 
+pub(crate) mod control;
 pub(super) mod names;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! The pool's guarantees, one file per subject.
 
+mod batches;
 mod cleaning;
 mod closing;
 mod deadlines;
@@ -8,7 +9,10 @@ mod in_step;
 mod killing;
 mod maintenance;
 mod mistakes;
+mod own_text;
+mod reading;
 mod runtimes;
 mod session_state;
 mod statement_timeout;
+mod transactions;
 mod warming;

@@ -16,6 +16,7 @@
 //! | `scratch.rs` | the folder for files the tests create |
 //! | `seed.rs` | repeatable random choices |
 //! | `skips.rs` | skipped tests, reported where people see it |
+//! | `swap.rs` | a proxy that changes the server's session behind a living connection |
 //! | `tls.rs` | certificates, and whether everything goes over TLS |
 
 #![expect(
@@ -44,6 +45,7 @@ mod seed;
 mod server;
 mod skips;
 mod speaker;
+mod swap;
 pub mod tls;
 mod watchdog;
 
@@ -58,6 +60,7 @@ pub use seed::Seed;
 pub use server::{Builder, Flavor, Frozen, Server, galera};
 pub use skips::{skip, skip_for_lack_of};
 pub use speaker::Speaker;
+pub use swap::SwappingProxy;
 
 /// How long a test waits for something that must happen: far longer than it takes, even on a busy
 /// machine.

@@ -1,0 +1,211 @@
+//! Rows of parameters for `exec_batch`, in runs that one bulk command takes.
+//!
+//! On MariaDB the driver sends many rows in one command, which names the type of each parameter
+//! once. It takes the types from the rows of the first packet, so a row with a value of another
+//! type is refused by the server (1210), or read as another number.
+
+use std::{collections::HashMap, iter};
+
+use mysql_async::{DriverError, Params, Value};
+
+/// The most bytes of one run if the server's limit for a packet is not known.
+const SMALL_PACKET: usize = 64 * 1024;
+
+/// What a command has before the types of the parameters, and what the driver leaves free.
+const HEAD: usize = 11;
+
+/// The rows of a batch.
+pub(super) struct Rows<I> {
+    rows: I,
+    /// How many parameters each row must have.
+    arity: u16,
+    /// The most bytes of one run.
+    limit: usize,
+    /// The next row, once it was looked at.
+    next: Option<Params>,
+    /// The types of the current run's parameters.
+    types: Types,
+    /// The bytes of the current run.
+    size: usize,
+    taken: u64,
+}
+
+/// The types of a run's parameters; `None` where all values were NULL until now.
+enum Types {
+    Positional(Vec<Option<Type>>),
+    Named(HashMap<Vec<u8>, Option<Type>>),
+}
+
+/// The type of a parameter as the command names it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Bytes,
+    Signed,
+    Unsigned,
+    Float,
+    Double,
+    Date,
+    Time,
+}
+
+impl<P: Into<Params>, I: Iterator<Item = P>> Rows<I> {
+    /// `max_packet`: the longest packet the server takes, if that is known.
+    pub(super) fn new(rows: I, arity: u16, max_packet: Option<usize>) -> Self {
+        Self {
+            rows,
+            arity,
+            limit: max_packet.unwrap_or(SMALL_PACKET),
+            next: None,
+            types: Types::Positional(Vec::new()),
+            size: 0,
+            taken: 0,
+        }
+    }
+
+    /// How many rows were taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// The rows up to the one that does not fit to them. `None` if there are no more rows.
+    ///
+    /// # Errors
+    ///
+    /// If the next row has another number of parameters than the statement.
+    pub(super) fn next_run(
+        &mut self,
+    ) -> Result<Option<impl Iterator<Item = Params> + Send>, DriverError>
+    where
+        I: Send,
+    {
+        let Some(first) = self
+            .next
+            .take()
+            .or_else(|| self.rows.next().map(Into::into))
+        else {
+            return Ok(None);
+        };
+        self.check_arity(&first)?;
+        self.size = HEAD.saturating_add(usize::from(self.arity).saturating_mul(2));
+        self.types = match &first {
+            Params::Empty => Types::Positional(Vec::new()),
+            Params::Positional(values) => Types::Positional(values.iter().map(type_of).collect()),
+            Params::Named(values) => Types::Named(
+                values
+                    .iter()
+                    .map(|(name, value)| (name.clone(), type_of(value)))
+                    .collect(),
+            ),
+        };
+        self.size = self.size.saturating_add(self.size_of(&first));
+        self.taken = self.taken.saturating_add(1);
+        Ok(Some(
+            iter::once(first).chain(iter::from_fn(|| self.next_of_run())),
+        ))
+    }
+
+    /// The next row, if it fits to those of the run.
+    fn next_of_run(&mut self) -> Option<Params> {
+        if self.next.is_some() {
+            return None;
+        }
+        let row = self.rows.next()?.into();
+        let size = self.size.saturating_add(self.size_of(&row));
+        if size > self.limit || self.check_arity(&row).is_err() || !self.types.take(&row) {
+            self.next = Some(row);
+            return None;
+        }
+        self.size = size;
+        self.taken = self.taken.saturating_add(1);
+        Some(row)
+    }
+
+    fn check_arity(&self, row: &Params) -> Result<(), DriverError> {
+        let supplied = match row {
+            Params::Empty => 0,
+            Params::Positional(values) => values.len(),
+            // The driver looks for each name.
+            Params::Named(_) => return Ok(()),
+        };
+        if supplied == usize::from(self.arity) {
+            Ok(())
+        } else {
+            Err(DriverError::StmtParamsMismatch {
+                required: self.arity,
+                supplied,
+            })
+        }
+    }
+
+    /// At least the bytes of a row in the command.
+    fn size_of(&self, row: &Params) -> usize {
+        match row {
+            Params::Empty => 0,
+            Params::Positional(values) => values.iter().map(size_of).sum(),
+            // Each may be used more than once.
+            Params::Named(values) => {
+                let largest = values.values().map(size_of).max().unwrap_or_default();
+                largest.saturating_mul(usize::from(self.arity))
+            }
+        }
+    }
+}
+
+impl Types {
+    /// Whether the values of this row have these types. Learns the types that were not known.
+    fn take(&mut self, row: &Params) -> bool {
+        match (self, row) {
+            (Self::Positional(types), Params::Positional(values)) => {
+                types
+                    .iter()
+                    .zip(values)
+                    .all(|(known, value)| fits(*known, value))
+                    && {
+                        for (known, value) in types.iter_mut().zip(values) {
+                            *known = known.or_else(|| type_of(value));
+                        }
+                        true
+                    }
+            }
+            (Self::Named(types), Params::Named(values)) => {
+                values
+                    .iter()
+                    .all(|(name, value)| types.get(name).is_some_and(|known| fits(*known, value)))
+                    && {
+                        for (name, known) in types.iter_mut() {
+                            *known = known.or_else(|| values.get(name).and_then(type_of));
+                        }
+                        true
+                    }
+            }
+            _ => false,
+        }
+    }
+}
+
+fn fits(known: Option<Type>, value: &Value) -> bool {
+    match (known, type_of(value)) {
+        (Some(known), Some(of_value)) => known == of_value,
+        _ => true,
+    }
+}
+
+fn type_of(value: &Value) -> Option<Type> {
+    Some(match value {
+        Value::NULL => return None,
+        Value::Bytes(_) => Type::Bytes,
+        Value::Int(_) => Type::Signed,
+        Value::UInt(_) => Type::Unsigned,
+        Value::Float(_) => Type::Float,
+        Value::Double(_) => Type::Double,
+        Value::Date(..) => Type::Date,
+        Value::Time(..) => Type::Time,
+    })
+}
+
+/// The value's bytes, with the one that says whether it is NULL.
+fn size_of(value: &Value) -> usize {
+    usize::try_from(value.bin_len())
+        .unwrap_or(usize::MAX)
+        .saturating_add(1)
+}

@@ -1,0 +1,97 @@
+//! `RowStream`: the rows of a result, one by one.
+
+use std::{
+    fmt,
+    ops::Deref,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_util::Stream;
+use mysql_async::{
+    ResultSetStream,
+    prelude::{FromRow, Protocol},
+};
+
+use crate::session::follow::Follow;
+
+/// The rows of the first result set of a statement, one by one.
+///
+/// It is a [`Stream`], and dereferences to the driver's [`ResultSetStream`], which shows the
+/// columns. Unlike the driver's own stream it ends with an error when the pool cuts it off: at the
+/// end of `close_timeout` in [`Pool::close`](crate::Pool::close), or if a row does not come within
+/// `statement_timeout`.
+///
+/// # Dropping
+///
+/// The next statement reads the remaining rows; so does the return, which closes the connection if
+/// there are too many.
+pub struct RowStream<'a, T, P> {
+    rows: ResultSetStream<'a, 'a, 'static, T, P>,
+    follow: &'a mut Follow,
+    /// It waits for a row.
+    waits: bool,
+    is_cut: bool,
+}
+
+impl<'a, T, P> RowStream<'a, T, P> {
+    pub(super) fn new(
+        rows: ResultSetStream<'a, 'a, 'static, T, P>,
+        follow: &'a mut Follow,
+    ) -> Self {
+        Self {
+            rows,
+            follow,
+            waits: false,
+            is_cut: false,
+        }
+    }
+}
+
+impl<T, P> Stream for RowStream<'_, T, P>
+where
+    T: Unpin + FromRow + Send + 'static,
+    P: Protocol + Unpin,
+{
+    type Item = mysql_async::Result<T>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.is_cut {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(row) = Pin::new(&mut this.rows).poll_next(cx) {
+            this.follow.end_waiting(&mut this.waits);
+            if let Some(Err(error)) = &row {
+                this.follow.record_error(error);
+            }
+            return Poll::Ready(row);
+        }
+        this.follow.poll_cut(&mut this.waits, cx).map(|error| {
+            this.is_cut = true;
+            Some(Err(error))
+        })
+    }
+}
+
+impl<T, P> Drop for RowStream<'_, T, P> {
+    fn drop(&mut self) {
+        self.follow.end_waiting(&mut self.waits);
+    }
+}
+
+impl<'a, T, P> Deref for RowStream<'a, T, P> {
+    type Target = ResultSetStream<'a, 'a, 'static, T, P>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.rows
+    }
+}
+
+impl<T, P> fmt::Debug for RowStream<'_, T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowStream")
+            .field("columns", &self.rows.columns_ref().len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,90 @@
+//! Statements that begin or end a transaction by name.
+
+use super::tokens::{Token, Tokens, is, is_any};
+
+/// Whether one of these statements begins a transaction, and commits an open one to do so.
+pub(crate) fn begins_transaction(sql: &[u8]) -> bool {
+    let mut tokens = Tokens::new(sql);
+    while !tokens.is_at_end() {
+        match tokens.next() {
+            Some(Token::Word(verb)) if begins(verb, tokens.clone()) => return true,
+            None | Some(Token::Byte(b';')) => continue,
+            Some(_) => {}
+        }
+        tokens.find(|token| matches!(token, Token::Byte(b';')));
+    }
+    false
+}
+
+fn begins(verb: &[u8], mut after: Tokens<'_>) -> bool {
+    if is(verb, "START") {
+        after.next_is(&["TRANSACTION"])
+    } else if is(verb, "BEGIN") {
+        // With anything after it, it is a block of statements, such as `BEGIN NOT ATOMIC`.
+        let next = after.find(|token| !token.is_any(&["WORK"]));
+        matches!(next, None | Some(Token::Byte(b';')))
+    } else {
+        false
+    }
+}
+
+/// Whether this is one statement, which rolls the transaction back as a whole.
+pub(crate) fn is_rollback(sql: &[u8]) -> bool {
+    let mut tokens = Tokens::new(sql);
+    matches!(tokens.next(), Some(Token::Word(verb)) if is(verb, "ROLLBACK"))
+        && tokens.all(|token| match token {
+            Token::Word(word) => is_any(word, &["WORK", "AND", "NO", "CHAIN"]),
+            _ => matches!(token, Token::Byte(b';')),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{begins_transaction, is_rollback};
+
+    #[test]
+    fn statements_that_begin_a_transaction_are_known() {
+        for text in [
+            "BEGIN",
+            " begin work ;",
+            "/* a */ START TRANSACTION READ ONLY",
+            "start transaction with consistent snapshot",
+            "SELECT 1; BEGIN",
+            ";;Begin;SELECT 1",
+        ] {
+            assert!(begins_transaction(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "",
+            ";",
+            "BEGIN NOT ATOMIC SELECT 1; END",
+            "START SLAVE",
+            "SELECT 'BEGIN'",
+            "SELECT 1 AS begin",
+            "SAVEPOINT begin",
+            "INSERT INTO t VALUES ('; BEGIN')",
+            "COMMIT",
+        ] {
+            assert!(!begins_transaction(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rollback_to_a_savepoint_is_none() {
+        for text in [
+            "ROLLBACK",
+            "rollback work;",
+            "/* a */ Rollback AND NO CHAIN",
+        ] {
+            assert!(is_rollback(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "ROLLBACK TO a",
+            "ROLLBACK WORK TO SAVEPOINT a",
+            "COMMIT",
+            "ROLLBACK; BEGIN",
+        ] {
+            assert!(!is_rollback(text.as_bytes()), "{text}");
+        }
+    }
+}
