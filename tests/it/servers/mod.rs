@@ -6,6 +6,7 @@ mod driver;
 mod failover;
 mod flavors;
 mod group;
+mod haproxy;
 mod hostile;
 mod outage;
 mod proxies;

@@ -6,6 +6,7 @@
 //! | `server.rs` | a throwaway database server: start, kill, freeze, query |
 //! | `watchdog.rs`, `.sh` | runs a server process and ends it with the tests, however they end |
 //! | `group.rs` | a group of MySQL servers (Group Replication) |
+//! | `haproxy.rs` | `HAProxy` in front of a server |
 //! | `router.rs`, `.sql` | MySQL Router in front of a server or a group |
 //! | `proxy.rs` | a TCP proxy that delays, stalls, refuses, cuts and counts |
 //! | `scripted.rs` | a server that speaks just enough of the protocol to misbehave on request |
@@ -35,6 +36,7 @@
 
 mod background;
 mod group;
+mod haproxy;
 mod pools;
 mod ports;
 mod proxy;
@@ -52,6 +54,7 @@ mod watchdog;
 use std::time::{Duration, Instant};
 
 pub use group::Group;
+pub use haproxy::HaProxy;
 pub use pools::{HANGING, config, pool, warm};
 pub use ports::free_port;
 pub use proxy::Proxy;

@@ -6,11 +6,20 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
+use tokio::net::TcpStream;
+
 /// Below the range Linux uses for outgoing connections (32768 and up). A port in that range, free
 /// while its server is down, can be taken by any client's socket; a client dialling it can even
 /// connect to itself.
 const FIRST: u32 = 20_000;
 const COUNT: u32 = 12_000;
+
+/// Whether something listens on this loopback port.
+pub(crate) async fn listens(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+        .await
+        .is_ok()
+}
 
 /// Returns a loopback port on which nothing listens now. Each call returns a different port.
 pub fn free_port() -> u16 {

@@ -8,11 +8,10 @@ use std::process::{self, Command};
 use std::sync::Mutex;
 
 use mysql_async::prelude::Queryable;
-use tokio::net::TcpStream;
 
 use crate::eventually;
 use crate::group::Group;
-use crate::ports::free_port;
+use crate::ports::{free_port, listens};
 use crate::scratch::scratch;
 use crate::server::{ADMIN, ADMIN_PASSWORD, Server};
 use crate::watchdog::{Watchdog, lock};
@@ -164,10 +163,7 @@ impl Router {
             watchdog: Mutex::new(watchdog),
         };
         for port in &router.ports {
-            eventually("the Router listens", async || {
-                TcpStream::connect(("127.0.0.1", *port)).await.is_ok()
-            })
-            .await;
+            eventually("the Router listens", async || listens(*port).await).await;
         }
         router
     }

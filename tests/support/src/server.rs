@@ -680,13 +680,18 @@ fn find(program: &str) -> PathBuf {
         assert!(file.is_file(), "{SERVER}: there is no {}", file.display());
         return file;
     }
+    installed(program)
+        .unwrap_or_else(|| panic!("{program} is not installed: apt-get install mariadb-server"))
+}
+
+/// The path of an installed program.
+pub(crate) fn installed(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         // Debian installs servers here, which an ordinary user's PATH leaves out.
         .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
-        .unwrap_or_else(|| panic!("{program} is not installed: apt-get install mariadb-server"))
 }
 
 /// Major and minor version of the `MariaDB` server that the tests run.
