@@ -90,7 +90,6 @@ async fn a_member_in_offline_mode_is_waited_for() {
     .await;
     let open = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
-        alone.execute("STOP GROUP_REPLICATION").await;
         alone.execute("SET GLOBAL offline_mode = OFF").await;
     };
     let get = async {
