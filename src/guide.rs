@@ -7,6 +7,7 @@
 //! | [What happens when ...](what_happens) | restarts, outages, failover, cancellation, leaks, shutdown |
 //! | [Observability](observability) | metrics, log events and spans |
 //! | [Performance](performance) | measured beside other pools |
+//! | [Servers and proxies](servers) | what the pool was tested with, how, and what differs there |
 //! | [Limits](limits) | what the pool cannot do |
 //! | [Architecture](architecture) | how the inside fits together |
 //! | [Threats](threats) | what a hostile server, caller, network or reader of logs can and cannot do |
@@ -53,6 +54,7 @@ macro_rules! links {
 [`warm_up()`]: crate::Pool::warm_up
 [`watch()`]: crate::Pool::watch
 [`readiness()`]: crate::Pool::readiness
+[guarantees]: crate::guide::guarantees
 [limits]: crate::guide::limits
 [observability]: crate::guide::observability
 [sizing]: crate::guide::sizing
@@ -78,6 +80,7 @@ guides! {
     observability: "observability.md",
     performance: "performance.md",
     limits: "limits.md",
+    servers: "servers.md",
     architecture: "architecture.md",
     threats: "threats.md",
     coming_from_sqlalchemy: "coming-from-sqlalchemy.md",
