@@ -1,4 +1,4 @@
-//! `HAProxy` in front of a server.
+//! HAProxy in front of a server.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::scratch::scratch;
 use crate::server::{Server, installed};
 use crate::watchdog::{Watchdog, lock};
 
-/// A running `HAProxy` that leads to one server and checks its health twice a second. It is stopped
+/// A running HAProxy that leads to one server and checks its health twice a second. It is stopped
 /// and removed when this is dropped, or when the test process ends in any way.
 pub struct HaProxy {
     port: u16,

@@ -6,7 +6,7 @@
 //! | `server.rs` | a throwaway database server: start, kill, freeze, query |
 //! | `watchdog.rs`, `.sh` | runs a server process and ends it with the tests, however they end |
 //! | `group.rs` | a group of MySQL servers (Group Replication) |
-//! | `haproxy.rs` | `HAProxy` in front of a server |
+//! | `haproxy.rs` | HAProxy in front of a server |
 //! | `router.rs`, `.sql` | MySQL Router in front of a server or a group |
 //! | `proxy.rs` | a TCP proxy that delays, stalls, refuses, cuts and counts |
 //! | `scripted.rs` | a server that speaks just enough of the protocol to misbehave on request |
