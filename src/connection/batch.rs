@@ -110,14 +110,48 @@ impl<P: Into<Params>, I: Iterator<Item = P>> Rows<I> {
             return None;
         }
         let row = self.rows.next()?.into();
-        let size = self.size.saturating_add(self.size_of(&row));
-        if size > self.limit || self.check_arity(&row).is_err() || !self.types.take(&row) {
+        if self.take(&row) {
+            self.taken = self.taken.saturating_add(1);
+            Some(row)
+        } else {
             self.next = Some(row);
-            return None;
+            None
+        }
+    }
+
+    /// Whether a row fits to those of the run, in its types and its size. Learns the types that
+    /// were not known.
+    fn take(&mut self, row: &Params) -> bool {
+        let mut size = self.size;
+        let mut learns = false;
+        let mut fits = |known: Option<Type>, value: &Value| {
+            size = size.saturating_add(size_of(value));
+            let of_value = type_of(value);
+            learns |= known.is_none() && of_value.is_some();
+            known.is_none() || of_value.is_none() || known == of_value
+        };
+        let fit = match (&self.types, row) {
+            (Types::Positional(types), Params::Positional(values)) => {
+                let mut pairs = types.iter().zip(values);
+                types.len() == values.len() && pairs.all(|(known, value)| fits(*known, value))
+            }
+            (Types::Named(types), Params::Named(values)) => {
+                let mut named = values.iter();
+                named.all(|(name, value)| types.get(name).is_some_and(|known| fits(*known, value)))
+            }
+            _ => false,
+        };
+        if matches!(row, Params::Named(_)) {
+            size = self.size.saturating_add(self.size_of(row));
+        }
+        if !fit || size > self.limit {
+            return false;
+        }
+        if learns {
+            self.types.learn(row);
         }
         self.size = size;
-        self.taken = self.taken.saturating_add(1);
-        Some(row)
+        true
     }
 
     fn check_arity(&self, row: &Params) -> Result<(), DriverError> {
@@ -152,44 +186,24 @@ impl<P: Into<Params>, I: Iterator<Item = P>> Rows<I> {
 }
 
 impl Types {
-    /// Whether the values of this row have these types. Learns the types that were not known.
-    fn take(&mut self, row: &Params) -> bool {
+    fn learn(&mut self, row: &Params) {
         match (self, row) {
             (Self::Positional(types), Params::Positional(values)) => {
-                types
-                    .iter()
-                    .zip(values)
-                    .all(|(known, value)| fits(*known, value))
-                    && {
-                        for (known, value) in types.iter_mut().zip(values) {
-                            *known = known.or_else(|| type_of(value));
-                        }
-                        true
-                    }
+                for (known, value) in types.iter_mut().zip(values) {
+                    *known = known.or_else(|| type_of(value));
+                }
             }
             (Self::Named(types), Params::Named(values)) => {
-                values
-                    .iter()
-                    .all(|(name, value)| types.get(name).is_some_and(|known| fits(*known, value)))
-                    && {
-                        for (name, known) in types.iter_mut() {
-                            *known = known.or_else(|| values.get(name).and_then(type_of));
-                        }
-                        true
-                    }
+                for (name, known) in types.iter_mut() {
+                    *known = known.or_else(|| values.get(name).and_then(type_of));
+                }
             }
-            _ => false,
+            _ => {}
         }
     }
 }
 
-fn fits(known: Option<Type>, value: &Value) -> bool {
-    match (known, type_of(value)) {
-        (Some(known), Some(of_value)) => known == of_value,
-        _ => true,
-    }
-}
-
+#[inline]
 fn type_of(value: &Value) -> Option<Type> {
     Some(match value {
         Value::NULL => return None,
@@ -204,6 +218,7 @@ fn type_of(value: &Value) -> Option<Type> {
 }
 
 /// The value's bytes, with the one that says whether it is NULL.
+#[inline]
 fn size_of(value: &Value) -> usize {
     usize::try_from(value.bin_len())
         .unwrap_or(usize::MAX)

@@ -287,7 +287,10 @@ macro_rules! execute_statements {
                 execute(conn, follow, statement.text(), params).await
             }
 
-            /// Executes a statement once for each set of parameters.
+            /// Executes a statement once for each set of parameters, in order. Their types may
+            /// differ from one to the next.
+            ///
+            /// On MariaDB, many of them go in one command, with the driver's `exec_batch`.
             ///
             /// # Errors
             ///
