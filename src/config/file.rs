@@ -15,7 +15,7 @@ use super::{
 use crate::error::Error;
 
 /// Reads a map of `url`, as in [`from_url`](PoolConfig::from_url), and the fields of
-/// [`PoolConfig`] except `credentials`.
+/// [`PoolConfig`] except `on_connect` and `credentials`.
 ///
 /// `prepare` and `init` are lists of statements, the other values are text or numbers. Durations
 /// are seconds (`1800`, `1.5`) or text with units (`"30m"`, `"1h30m"`, `"500ms"`). For a duration

@@ -9,15 +9,19 @@ mod env;
 #[cfg(feature = "serde")]
 mod file;
 mod given;
+mod on_connect;
 mod table;
 mod url;
 
-use std::{fmt, time::Duration};
+use std::{fmt, future::Future, pin::Pin, time::Duration};
 
-use mysql_async::{Opts, OptsBuilder};
+use mysql_async::{Conn, Opts, OptsBuilder};
 
-pub use self::credentials::{Credentials, CredentialsSource};
 use self::table::SETTINGS;
+pub use self::{
+    credentials::{Credentials, CredentialsSource},
+    on_connect::OnConnect,
+};
 use crate::error::{ConfigError, ConfigFault};
 
 /// The settings of a [`Pool`](crate::Pool): a server, and how to keep connections to it.
@@ -168,7 +172,21 @@ pub struct PoolConfig {
     /// Statements to run on every new connection, and again after each reset, in this order.
     ///
     /// One statement in each text, none of them empty; default none.
+    ///
+    /// A transaction that they leave open is rolled back before the connection is handed out. Locks
+    /// of other kinds (`LOCK TABLES`, `GET_LOCK()`) are kept, and then every connection holds them.
     pub init: Vec<String>,
+
+    /// An async hook that runs on every new connection after [`init`](Self::init), and again after
+    /// each reset. `None` means none.
+    ///
+    /// Default `None`. It counts towards [`connect_timeout`](Self::connect_timeout).
+    ///
+    /// If it returns an error or panics, the connection is closed, and the attempt to open one has
+    /// failed in the phase [`OnConnect`](crate::error::ConnectPhase::OnConnect). After it the pool
+    /// validates the connection, discards pending rows and rolls back a transaction that it left
+    /// open, so nothing it began reaches a caller.
+    pub on_connect: Option<OnConnect>,
 
     /// The source of user and password, called each time a connection is opened. `None` means
     /// those of the URL.
@@ -295,6 +313,11 @@ impl PoolConfig {
     /// Creates a config from the driver's options ([`Opts`] or an [`OptsBuilder`]), with the
     /// default of every setting.
     ///
+    /// The pool itself runs the driver's `after_connect`, `init` and `setup`: all three, in this
+    /// order, before [`init`](Self::init) and [`on_connect`](Self::on_connect), on every new
+    /// connection and again after each reset. The statements of a list run in the order given,
+    /// which the driver alone would reverse.
+    ///
     /// The pool ignores the driver's `PoolOpts`, `conn_ttl` and `prefer_socket`.
     pub fn from_opts(opts: impl Into<Opts>) -> Self {
         Self {
@@ -315,6 +338,7 @@ impl PoolConfig {
             statement_timeout: None,
             prepare: Vec::new(),
             init: Vec::new(),
+            on_connect: None,
             credentials: None,
             slow_get: Some(Duration::from_secs(1)),
             leak_after: None,
@@ -356,6 +380,34 @@ impl PoolConfig {
         name(name: impl Into<String>) => Some(name.into());
     }
 
+    /// Sets [`on_connect`](field@Self::on_connect) to a closure or function.
+    ///
+    /// ```
+    /// use mysql_warm_pool::{PoolConfig, mysql_async::prelude::*};
+    ///
+    /// let config = PoolConfig::from_url("mysql://app:secret@db/shop")?.on_connect(|conn| {
+    ///     Box::pin(async move {
+    ///         let zones: Option<u64> = conn.query_first("SELECT COUNT(*) FROM zone").await?;
+    ///         conn.exec_drop("SET @zones = ?", (zones,)).await
+    ///     })
+    /// });
+    /// # Ok::<(), mysql_warm_pool::Error>(())
+    /// ```
+    #[must_use]
+    pub fn on_connect<F>(mut self, hook: F) -> Self
+    where
+        F: for<'a> Fn(
+                &'a mut Conn,
+            )
+                -> Pin<Box<dyn Future<Output = mysql_async::Result<()>> + Send + 'a>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.on_connect = Some(OnConnect::new(hook));
+        self
+    }
+
     /// The driver's options: host, account, TLS and the like. Do not print them: their `Debug`
     /// shows the password.
     #[must_use]
@@ -367,6 +419,11 @@ impl PoolConfig {
     /// at most `size`, the pool's current one.
     pub(crate) fn ready_threshold(&self, size: usize) -> usize {
         self.ready_at.unwrap_or(size).min(size)
+    }
+
+    /// The driver's `after_connect`, which the pool runs itself.
+    pub(crate) fn driver_hook(&self) -> Option<OnConnect> {
+        OnConnect::of_driver(&self.opts)
     }
 
     pub(crate) fn display_name(&self) -> String {
@@ -411,6 +468,7 @@ impl fmt::Debug for PoolConfig {
             debug.field(setting.name, &format_args!("{}", setting.show(self)));
         }
         debug
+            .field("on_connect", &self.on_connect)
             .field("credentials", &self.credentials)
             .finish_non_exhaustive()
     }
@@ -426,6 +484,8 @@ fn fault(field: &str, value: impl fmt::Display, allowed: impl Into<String>) -> C
 
 #[cfg(test)]
 mod tests {
+    use mysql_async::prelude::Queryable;
+
     use super::{Credentials, CredentialsSource, PoolConfig};
     use crate::error::Error;
 
@@ -443,6 +503,7 @@ mod tests {
             .expect("a good URL")
             .init(["SET @key = 'secret'"])
             .prepare(["SELECT 'secret'"])
+            .on_connect(|conn| Box::pin(async move { conn.query_drop("SET @a = 'secret'").await }))
             .credentials(CredentialsSource::new(|| async {
                 Ok::<_, std::io::Error>(Credentials::new("app", "secret"))
             }));
@@ -453,6 +514,7 @@ mod tests {
             "recycle: Some(1800s)",
             "init: 1 statements",
             "name: None",
+            "on_connect: Some",
             "credentials: Some",
         ] {
             assert!(text.contains(part), "{part}: {text}");

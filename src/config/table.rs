@@ -12,7 +12,7 @@ const MS: Duration = Duration::from_millis(1);
 
 macro_rules! settings {
     ($($name:ident: $form:ident, $faults:expr;)*) => {
-        /// All settings but `credentials`, in the order of the fields of [`PoolConfig`].
+        /// All settings but `on_connect` and `credentials`, in the order of the fields of [`PoolConfig`].
         pub(super) static SETTINGS: &[Setting] = &[$(Setting {
             name: stringify!($name),
             form: settings!(@form $name $form),
@@ -21,7 +21,9 @@ macro_rules! settings {
         }),*];
 
         // Does not compile if a field has no row.
-        const _: fn(PoolConfig) = |PoolConfig { opts: _, credentials: _, $($name: _),* }| ();
+        const _: fn(PoolConfig) = |PoolConfig {
+            opts: _, on_connect: _, credentials: _, $($name: _),*
+        }| ();
     };
     (@form $name:ident list) => { Form::List };
     (@form $name:ident $parse:ident) => {
@@ -355,7 +357,7 @@ mod tests {
             assert!(setting.faults(&config).next().is_none(), "{}", setting.name);
         }
         assert!(find_one_value("size").is_some());
-        for name in ["prepare", "credentials", "colour"] {
+        for name in ["prepare", "on_connect", "credentials", "colour"] {
             assert!(find_one_value(name).is_none(), "{name}");
         }
     }

@@ -11,13 +11,13 @@ use mysql_async::{Conn, Opts, OptsBuilder, Row, prelude::Queryable};
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
-    config::{OnCancel, PoolConfig},
+    config::{OnCancel, OnConnect, PoolConfig},
     engine::schedule,
     error::{Brief, ConnectError, ConnectPhase, ends_connection},
     report::{Flavor, ServerInfo},
     session::{
-        Identity, Invalid, Origin, Rights, Session, activity::Activities, column, random,
-        sever::Severed,
+        Identity, Invalid, Origin, Rights, Session, activity::Activities, column,
+        effect::effect_of, random, sever::Severed,
     },
     time::Timestamp,
 };
@@ -35,6 +35,12 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Opens connections as the settings say, one at each call.
 pub(crate) struct Opener {
     config: Arc<PoolConfig>,
+    /// The driver's `after_connect`.
+    driver_hook: Option<OnConnect>,
+    /// The driver's `init` and `setup`, then the pool's `init`.
+    init: Vec<String>,
+    /// Setting up a session may change its default database.
+    pub(crate) set_up_changes_database: bool,
     /// No other lock is taken while this one is held.
     facts: Mutex<ServerFacts>,
 }
@@ -80,7 +86,15 @@ impl ServerFacts {
 
 impl Opener {
     pub(crate) fn new(config: Arc<PoolConfig>) -> Self {
+        let opts = config.opts();
+        let init = [opts.init(), opts.setup(), config.init.as_slice()].concat();
+        let driver_hook = config.driver_hook();
+        let has_hook = driver_hook.is_some() || config.on_connect.is_some();
         Self {
+            set_up_changes_database: has_hook
+                || init.iter().any(|text| effect_of(text.as_bytes()).database),
+            driver_hook,
+            init,
             config,
             facts: Mutex::default(),
         }
@@ -238,8 +252,7 @@ impl Opener {
         self.set_up(session, phase).await?;
         *phase = ConnectPhase::Validate;
         // If the driver's settings query was the last command, its answer is validation enough.
-        let is_valid =
-            asks_settings && self.config.init.is_empty() && self.config.prepare.is_empty();
+        let is_valid = asks_settings && !self.sets_up();
         if self.config.on_cancel == OnCancel::Kill {
             self.validate_with_facts(session).await?;
             session.origin.identity = self.identify(session).await?;
@@ -254,14 +267,29 @@ impl Opener {
             self.validate_with_rights(session).await?;
         }
         session.origin.autocommit = session.is_autocommit();
+        end_transaction(session, *phase).await?;
         session.follow.start_over();
         Ok(())
+    }
+
+    /// Whether anything is to be run or prepared on a new connection.
+    fn sets_up(&self) -> bool {
+        let hooks = [&self.driver_hook, &self.config.on_connect];
+        !self.init.is_empty()
+            || !self.config.prepare.is_empty()
+            || hooks.into_iter().any(Option::is_some)
     }
 
     /// The driver's options for one opening, and whether it will query the server's settings.
     async fn options(&self) -> Result<(Opts, bool), ConnectError> {
         let base = self.config.opts();
-        let mut builder = OptsBuilder::from_opts(base.clone()).prefer_socket(false);
+        let mut builder = OptsBuilder::from_opts(base.clone())
+            .prefer_socket(false)
+            // `set_up` runs these. The driver would run `setup` again after a reset, but not the
+            // others, and before the charset is restored.
+            .after_connect(|_conn| Box::pin(async { Ok(()) }))
+            .init(Vec::<String>::new())
+            .setup(Vec::<String>::new());
         let (wanted, allowed) = (base.max_allowed_packet(), self.facts().max_allowed_packet);
         let known = match (wanted, allowed) {
             (Some(wanted), Some(allowed)) => Some(wanted.min(allowed)),
@@ -285,17 +313,26 @@ impl Opener {
         Ok((opts, asks_settings))
     }
 
-    /// Runs `init` and `prepare`: on a new connection, and after a reset.
+    /// Runs the hooks, `init` and `prepare`: on a new connection, and after a reset. Leaves no
+    /// transaction open.
     pub(crate) async fn set_up(
         &self,
         session: &mut Session,
         phase: &mut ConnectPhase,
     ) -> Result<(), ConnectError> {
-        for (n, statement) in (1..).zip(&self.config.init) {
+        if let Some(hook) = &self.driver_hook {
+            run_hook(hook, session, phase).await?;
+        }
+        for (n, statement) in (1..).zip(&self.init) {
             *phase = ConnectPhase::Init(n);
             let done = session.conn.query_drop(statement.as_str()).await;
             done.map_err(|error| ConnectError::driver(*phase, error))?;
         }
+        if let Some(hook) = &self.config.on_connect {
+            run_hook(hook, session, phase).await?;
+        }
+        // The answers to `prepare` do not show whether a transaction is open.
+        end_transaction(session, *phase).await?;
         for (n, statement) in (1..).zip(&self.config.prepare) {
             *phase = ConnectPhase::Prepare(n);
             let prepared = session.conn.prep(statement.as_str()).await;
@@ -442,6 +479,37 @@ impl From<ConnectError> for NotOpened {
             session: None,
         }
     }
+}
+
+/// Runs a hook, and validates the connection after it: the hook may have cancelled a command of its
+/// own, whose answer the next command would take for its own.
+async fn run_hook(
+    hook: &OnConnect,
+    session: &mut Session,
+    phase: &mut ConnectPhase,
+) -> Result<(), ConnectError> {
+    *phase = ConnectPhase::OnConnect;
+    let outcome = hook.run(&mut session.conn).await;
+    let outcome = outcome.ok_or_else(ConnectError::hook_panicked)?;
+    outcome.map_err(|error| ConnectError::driver(*phase, error))?;
+    if session.conn.id() != session.origin.id || session.conn.is_disconnected() {
+        return Err(ConnectError::out_of_step());
+    }
+    *phase = ConnectPhase::Validate;
+    session.validate().await.map_err(invalid)
+}
+
+/// Rolls back the transaction that setting up the session, or the server's `init_connect`, may have
+/// left open, so that no caller finds an old snapshot.
+async fn end_transaction(session: &mut Session, phase: ConnectPhase) -> Result<(), ConnectError> {
+    // The second one is for a session with `completion_type = CHAIN`.
+    for rollback in ["ROLLBACK", "ROLLBACK AND NO CHAIN NO RELEASE"] {
+        if session.is_in_transaction() {
+            let done = session.conn.query_drop(rollback).await;
+            done.map_err(|error| ConnectError::driver(phase, error))?;
+        }
+    }
+    Ok(())
 }
 
 fn invalid(error: Invalid) -> ConnectError {

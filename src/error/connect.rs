@@ -27,6 +27,7 @@ enum Cause {
     Credentials(Box<dyn StdError + Send + Sync>),
     OutOfStep,
     Panicked,
+    HookPanicked,
 }
 
 /// A step of opening a connection.
@@ -37,8 +38,12 @@ pub enum ConnectPhase {
     Credentials,
     /// Name lookup, TCP, TLS, the server's greeting and authentication.
     Connect,
-    /// Running the statement with this number in `init`, counted from 1.
+    /// Running the statement with this number in `init`, counted from 1. Statements of the driver's
+    /// `init` and `setup` come first.
     Init(usize),
+    /// Running the hook [`on_connect`](field@crate::PoolConfig::on_connect), or the driver's
+    /// `after_connect`.
+    OnConnect,
     /// Preparing the statement with this number in `prepare`, counted from 1.
     Prepare(usize),
     /// Validation: asking for a fresh random number and comparing the answer.
@@ -51,6 +56,7 @@ impl fmt::Display for ConnectPhase {
             Self::Credentials => f.write_str("credentials"),
             Self::Connect => f.write_str("connect"),
             Self::Init(n) => write!(f, "init statement {n}"),
+            Self::OnConnect => f.write_str("on_connect"),
             Self::Prepare(n) => write!(f, "prepare statement {n}"),
             Self::Validate => f.write_str("validate"),
         }
@@ -78,6 +84,11 @@ impl ConnectError {
     /// The driver panicked.
     pub(crate) fn panicked() -> Self {
         Self::new(ConnectPhase::Connect, Cause::Panicked)
+    }
+
+    /// The hook `on_connect` panicked.
+    pub(crate) fn hook_panicked() -> Self {
+        Self::new(ConnectPhase::OnConnect, Cause::HookPanicked)
     }
 
     fn new(phase: ConnectPhase, cause: Cause) -> Self {
@@ -119,7 +130,11 @@ impl ConnectError {
     pub fn is_transient(&self) -> bool {
         match &self.inner.cause {
             Cause::Driver(error) => is_transient_at_login(error),
-            Cause::TimedOut(_) | Cause::Credentials(_) | Cause::OutOfStep | Cause::Panicked => true,
+            Cause::TimedOut(_)
+            | Cause::Credentials(_)
+            | Cause::OutOfStep
+            | Cause::Panicked
+            | Cause::HookPanicked => true,
         }
     }
 
@@ -132,11 +147,14 @@ impl ConnectError {
                 ConnectPhase::Init(_) if !self.is_transient() => {
                     "check this statement of the pool's `init`"
                 }
+                ConnectPhase::OnConnect if !self.is_transient() => CHECK_HOOK,
                 ConnectPhase::Prepare(_) if !self.is_transient() => {
                     "check this statement of the pool's `prepare`"
                 }
                 _ => advice_for_code(error.code),
             },
+            (ConnectPhase::OnConnect, Cause::Driver(mysql_async::Error::Other(_))) => CHECK_HOOK,
+            (_, Cause::HookPanicked) => "see the panic message",
             (_, Cause::Driver(error)) => advice_for(error),
             (_, Cause::TimedOut(_)) => {
                 "look for a firewall or a frozen server, or raise `connect_timeout`"
@@ -151,6 +169,8 @@ impl ConnectError {
         }
     }
 }
+
+const CHECK_HOOK: &str = "check the pool's `on_connect`";
 
 fn advice_for(error: &mysql_async::Error) -> &'static str {
     match error {
@@ -232,6 +252,7 @@ impl fmt::Display for ConnectError {
             Cause::Credentials(error) => write!(f, "{error}")?,
             Cause::OutOfStep => f.write_str("the answer belonged to another statement")?,
             Cause::Panicked => f.write_str("the driver panicked")?,
+            Cause::HookPanicked => f.write_str("the hook panicked")?,
         }
         write!(f, " ({})", self.advice())
     }

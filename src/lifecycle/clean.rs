@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::{
+    config::Reset,
     engine::{
         opener::KnownRights,
         slots::{Cleaning, Lease},
@@ -75,8 +76,11 @@ async fn do_all(shared: &Shared, session: &mut Session, needs: Needs) -> Result<
     }
     let was_unknown = needs.drain || needs.validation;
     let rollback = needs.rollback || was_unknown && session.is_in_transaction();
+    let resets_for_database = needs.database
+        && shared.opener.set_up_changes_database
+        && shared.config.reset != Reset::Never;
     // A reset rolls back as well, but does not report an XA transaction, which a `ROLLBACK` does.
-    if needs.reset && !(rollback && needs.role) {
+    if (needs.reset || resets_for_database) && !(rollback && needs.role) {
         return reset(shared, session, needs.database).await;
     }
     if rollback {
@@ -89,6 +93,9 @@ async fn do_all(shared: &Shared, session: &mut Session, needs: Needs) -> Result<
     }
     if needs.database {
         Box::pin(restore_database(shared, session)).await?;
+        if shared.opener.set_up_changes_database {
+            set_up(shared, session).await?;
+        }
     }
     Ok(())
 }
@@ -211,9 +218,12 @@ async fn set_up(shared: &Shared, session: &mut Session) -> Result<(), DiscardRea
     let outcome = shared.opener.set_up(session, &mut phase).await;
     outcome.map_err(|error| {
         debug!(pool = shared.name, %error, "connection not set up again after a reset");
-        error
-            .driver_error()
-            .map_or(DiscardReason::ValidationFailed, lost_or_refused)
+        match error.driver_error() {
+            // A hook's own error says nothing about the connection.
+            Some(mysql_async::Error::Other(_)) => DiscardReason::CleaningFailed,
+            Some(error) => lost_or_refused(error),
+            None => DiscardReason::CleaningFailed,
+        }
     })
 }
 

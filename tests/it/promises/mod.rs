@@ -13,6 +13,7 @@ mod own_text;
 mod reading;
 mod runtimes;
 mod session_state;
+mod set_up;
 mod statement_timeout;
 mod transactions;
 mod warming;

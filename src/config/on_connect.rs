@@ -1,0 +1,74 @@
+//! The hook that sets up each new connection by code.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+};
+
+use mysql_async::{Conn, Opts};
+
+/// What a hook returns: a future that borrows the connection. `Box::pin(async move { .. })` is one.
+type HookFuture<'a> = Pin<Box<dyn Future<Output = mysql_async::Result<()>> + Send + 'a>>;
+
+/// An async hook that runs on each connection's `&mut Conn`; see
+/// [`on_connect`](field@crate::PoolConfig::on_connect).
+#[derive(Clone)]
+pub struct OnConnect {
+    hook: Arc<dyn for<'a> Fn(&'a mut Conn) -> HookFuture<'a> + Send + Sync>,
+}
+
+impl OnConnect {
+    /// Creates a hook from a closure or function.
+    ///
+    /// ```
+    /// use mysql_warm_pool::{config::OnConnect, mysql_async::prelude::*};
+    ///
+    /// let hook = OnConnect::new(|conn| {
+    ///     Box::pin(async move { conn.query_drop("SET time_zone = '+00:00'").await })
+    /// });
+    /// ```
+    pub fn new<F>(hook: F) -> Self
+    where
+        F: for<'a> Fn(
+                &'a mut Conn,
+            )
+                -> Pin<Box<dyn Future<Output = mysql_async::Result<()>> + Send + 'a>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        Self {
+            hook: Arc::new(hook),
+        }
+    }
+
+    /// The driver's own hook of this kind.
+    pub(super) fn of_driver(opts: &Opts) -> Option<Self> {
+        opts.after_connect().map(|hook| Self { hook })
+    }
+
+    /// Runs the hook; `None` if it panicked.
+    pub(crate) async fn run(&self, conn: &mut Conn) -> Option<mysql_async::Result<()>> {
+        // In a future of its own, because the closure itself may panic too. A connection on which
+        // it panicked is closed, so nobody sees it in a broken state.
+        let mut running = pin!(async move { (self.hook)(conn).await });
+        poll_fn(|context| {
+            let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context)));
+            match polled {
+                Ok(poll) => poll.map(Some),
+                Err(_panic) => Poll::Ready(None),
+            }
+        })
+        .await
+    }
+}
+
+impl fmt::Debug for OnConnect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnConnect").finish_non_exhaustive()
+    }
+}
