@@ -47,10 +47,9 @@ async fn rows_of_different_types_fit_into_one_batch() {
         Value::Int(-2),
         Value::UInt(u64::MAX),
         Value::Int(i64::MIN),
-        Value::Float(0.25),
         Value::Date(2026, 11, 28, 5, 6, 7, 0),
         Value::from("b"),
-        // MySQL reads numbers after it as times too.
+        // MySQL would read a `Value::Float` after it as a time.
         Value::Time(true, 0, 1, 2, 3, 0),
     ];
     let expected = texts(&[
@@ -63,7 +62,6 @@ async fn rows_of_different_types_fit_into_one_batch() {
         "-2",
         "18446744073709551615",
         "-9223372036854775808",
-        "0.25",
         "2026-11-28 05:06:07",
         "b",
         "-01:02:03",
