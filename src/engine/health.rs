@@ -256,9 +256,9 @@ impl HealthRecord {
         self.give_up_pause.is_over(now)
     }
 
-    /// Whether to refresh the pool now because the server is read-only: at once, then after growing
-    /// pauses while that lasts.
-    pub(crate) fn may_refresh_for_read_only(&mut self, now: Timestamp) -> bool {
+    /// Whether to refresh the pool now because of an error that concerns all connections, such as
+    /// that the server is read-only: at once, then after growing pauses while that lasts.
+    pub(crate) fn may_refresh_after_error(&mut self, now: Timestamp) -> bool {
         if self.refresh_pause.is_long_over(now) {
             self.refresh_pause = REFRESH_PAUSE;
         }
@@ -553,13 +553,13 @@ mod tests {
         let mut health = HealthRecord::default();
         let mut refreshed = (0..240_000_u64)
             .step_by(50)
-            .filter(|at| health.may_refresh_for_read_only(start.after(ms(*at))));
+            .filter(|at| health.may_refresh_after_error(start.after(ms(*at))));
         let first: Vec<_> = refreshed.by_ref().take(6).collect();
         assert_eq!(first, [0, 250, 750, 1750, 3750, 7750]);
         assert_eq!(refreshed.count(), 2 + 3, "then one a minute");
         // After a time without it, it starts over.
         let later = start.after(Duration::from_secs(600));
-        assert!(health.may_refresh_for_read_only(later));
-        assert!(health.may_refresh_for_read_only(later.after(ms(250))));
+        assert!(health.may_refresh_after_error(later));
+        assert!(health.may_refresh_after_error(later.after(ms(250))));
     }
 }

@@ -35,7 +35,12 @@ pub(crate) fn give_back(shared: &Arc<Shared>, mut lease: Lease) {
         return discard(shared, lease, DiscardReason::ReadOnly);
     }
     match lease.verdict(shared.config.reset) {
-        Verdict::Discard(reason) => discard(shared, lease, reason),
+        Verdict::Discard(reason) => {
+            if reason == DiscardReason::SessionLost {
+                refresh_for_lost_session(shared, &lease);
+            }
+            discard(shared, lease, reason);
+        }
         _ if shared.is_closing() => discard(shared, lease, DiscardReason::Closing),
         Verdict::Idle => make_idle(shared, lease),
         Verdict::Clean(needs) => clean::clean_in_background(shared, lease, needs),
@@ -113,18 +118,36 @@ fn retire(shared: &Arc<Shared>, lease: Lease) {
     }
 }
 
+/// Refreshes the pool, if the pauses between refreshes allow it, because this connection has lost
+/// its session: whatever did that is likely to have done it to others, which then lack what `init`
+/// has set, and cannot tell.
+fn refresh_for_lost_session(shared: &Shared, session: &Session) {
+    if may_refresh(shared, session) {
+        let (pool, connection) = (&shared.name, session.conn.id());
+        warn!(
+            pool,
+            connection, "the server has forgotten a session behind a living connection"
+        );
+        maintain::refresh(shared);
+    }
+}
+
 /// Refreshes the pool, if the pauses between refreshes allow it, because this connection met a
 /// read-only error. Returns whether the connection is to be replaced.
 fn refresh_for_read_only(shared: &Shared, session: &Session) -> bool {
-    if !shared.is_outdated(session)
-        && shared
-            .state()
-            .health
-            .may_refresh_for_read_only(Timestamp::now())
-    {
+    if may_refresh(shared, session) {
         let (pool, connection) = (&shared.name, session.conn.id());
         warn!(pool, connection, "the server has become read-only");
         maintain::refresh(shared);
     }
     shared.is_outdated(session)
+}
+
+/// Whether an error on this connection may refresh the pool now.
+fn may_refresh(shared: &Shared, session: &Session) -> bool {
+    !shared.is_outdated(session)
+        && shared
+            .state()
+            .health
+            .may_refresh_after_error(Timestamp::now())
 }

@@ -6,7 +6,7 @@ use mysql_warm_pool::{
     mysql_async::{self, OptsBuilder, Statement, TxOpts, prelude::*},
 };
 use test_support::{
-    Server, SwappingProxy, config,
+    Server, SwappingProxy, config, eventually,
     scripted::{Scripted, packet},
     warm,
 };
@@ -233,6 +233,39 @@ async fn a_lost_session_ends_its_transaction() {
     conn.exec_drop(adds, (4,)).await.expect("added");
     drop(conn);
     pool.close().await;
+}
+
+#[tokio::test]
+async fn one_lost_session_has_all_others_replaced() {
+    let server = server_with_rows().await;
+    let proxy = SwappingProxy::start(server.port()).await;
+    let settings = plain(proxy.port())
+        .size(4)
+        .overflow(0)
+        .init(["SET SESSION group_concat_max_len = 12345"])
+        .prepare(["SELECT 1"]);
+    let pool = warm(settings).await;
+    let set_up = async || {
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            held.push(pool.get().await.expect("a connection"));
+        }
+        let mut count = 0;
+        for conn in &mut held {
+            let length = conn.query_first("SELECT @@group_concat_max_len").await;
+            count += usize::from(length.expect("an answer") == Some(12345));
+        }
+        count
+    };
+    assert_eq!(set_up().await, 4);
+    proxy.reset_all().await;
+    assert_eq!(set_up().await, 0, "no prepared statement is used");
+    let mut conn = pool.get().await.expect("a connection");
+    let error = conn.exec_drop("SELECT 1", ()).await.expect_err("lost");
+    assert!(is_session_lost(&error), "{error}");
+    drop(conn);
+    eventually("all are set up", async || set_up().await == 4).await;
+    assert_eq!((pool.metrics().opened, lost(&pool)), (8, 1));
 }
 
 async fn pool_with_cache(server: &Server, size: usize) -> Pool {
