@@ -62,8 +62,8 @@ async fn the_tests_own_connections_use_tls_only_where_it_is_required() {
 
     // MariaDB does not give the reason.
     let code = match server.flavor() {
-        Flavor::MariaDb => "1045",
-        Flavor::MySql => "3159",
+        Flavor::MariaDb if !Flavor::MariaDb.is_since(11, 8) => "1045",
+        Flavor::MariaDb | Flavor::MySql => "3159",
     };
     let plain = OptsBuilder::from_opts(server.opts()).ssl_opts(None);
     let refused = Conn::new(plain).await.err().map(|error| error.to_string());
