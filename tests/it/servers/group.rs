@@ -38,8 +38,9 @@ async fn a_member_that_leaves_its_group_is_left_at_once() {
     let writers =
         tokio::spawn(async move { super::router::eight_callers(&writing, until, INSERT).await });
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let leave = group.node(0).execute("STOP GROUP_REPLICATION");
-    let (_, first) = tokio::join!(leave, async {
+    let mut leaving = group.node(0).admin().await;
+    let leave = leaving.query_drop("STOP GROUP_REPLICATION");
+    let (left_group, first) = tokio::join!(leave, async {
         // The first error is 3100; it turns read-only about 3 s later.
         eventually("a connection is discarded", async || left(&pool) > 0).await;
         let mut conn = group.node(0).admin().await;
@@ -48,6 +49,7 @@ async fn a_member_that_leaves_its_group_is_left_at_once() {
             .await
             .expect("an answer")
     });
+    left_group.expect("it leaves");
     assert_eq!(first, Some(0), "not read-only yet");
     let primary = group.new_primary(&[1, 2]).await;
     proxy.switch_to(group.node(primary).port());

@@ -43,7 +43,7 @@ impl Group {
         let first = group.node(0);
         let bootstrap = "SET GLOBAL group_replication_bootstrap_group =";
         first.execute(&format!("{bootstrap} ON")).await;
-        first.execute(&join()).await;
+        group.join(0).await;
         first.execute(&format!("{bootstrap} OFF")).await;
         for n in 1..3 {
             group.join(n).await;
@@ -62,7 +62,10 @@ impl Group {
 
     /// Lets a running server join, and waits until it is a member.
     pub async fn join(&self, n: usize) {
-        self.node(n).execute(&join()).await;
+        // It may take longer than other statements of the tests.
+        let mut conn = self.node(n).admin().await;
+        let joined = conn.query_drop(join()).await;
+        joined.unwrap_or_else(|error| panic!("it does not join: {error}"));
         eventually("it is a member", async || {
             self.states(n).await.contains(&"ONLINE".to_owned())
         })
