@@ -57,6 +57,7 @@ macro_rules! links {
 [guarantees]: crate::guide::guarantees
 [limits]: crate::guide::limits
 [observability]: crate::guide::observability
+[servers]: crate::guide::servers
 [sizing]: crate::guide::sizing
 [threats]: crate::guide::threats
 [what happens]: crate::guide::what_happens
