@@ -52,8 +52,12 @@ pub use self::{stream::RowStream, transaction::Transaction};
 ///
 /// It dereferences to [`Conn`], and `&mut PooledConn` is a
 /// [`ToConnection`](mysql_async::prelude::ToConnection). What is sent on the bare `Conn` is not
-/// followed. The next caller is safe: such a connection is validated by a round trip and reset
-/// before it is idle again. But if you cancel a statement there yourself, your own next statement
+/// followed. The next caller is safe: such a connection is reset and validated before it is idle
+/// again, which takes two round trips in the background (more if a transaction is open, or for
+/// `init`, `prepare` and `on_connect`). One meets it in the driver's fluent style
+/// (`"SELECT ..".with((1,)).first(&mut conn)`) and in functions that take `&mut Conn`. `query*` and
+/// `exec*` of this type, or of the driver's [`Queryable`](mysql_async::prelude::Queryable) on
+/// `&mut conn`, are followed. But if you cancel a statement there yourself, your own next statement
 /// may get the old answer.
 ///
 /// # Dropping

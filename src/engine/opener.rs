@@ -54,6 +54,8 @@ struct ServerFacts {
     rights: KnownRights,
     /// The server does not know the tables of [`Opener::remains`].
     refuses_remains: bool,
+    /// The server refuses several statements in one text.
+    one_statement_at_a_time: bool,
     /// When an opening last claimed the task of reading the facts.
     claimed_at: Option<Timestamp>,
 }
@@ -134,6 +136,15 @@ impl Opener {
     /// Records that the server refuses to answer [`remains`](Self::remains).
     pub(crate) fn record_no_remains(&self) {
         self.facts().refuses_remains = true;
+    }
+
+    /// Whether the server refuses several statements in one text, as some proxies do.
+    pub(crate) fn takes_one_statement_at_a_time(&self) -> bool {
+        self.facts().one_statement_at_a_time
+    }
+
+    pub(crate) fn record_one_statement_at_a_time(&self) {
+        self.facts().one_statement_at_a_time = true;
     }
 
     /// Whether a reset changes the charset that the handshake set. MySQL's does; MariaDB's does

@@ -29,6 +29,9 @@ use super::{
 /// How long pending rows are read. A connection that has more of them is closed instead.
 const DRAIN_TIME: Duration = Duration::from_millis(50);
 
+/// The charset that the driver asks for in the handshake.
+const CHARSET: &str = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci";
+
 /// Cleans a connection in a new task.
 pub(super) fn clean_in_background(shared: &Arc<Shared>, lease: Lease, needs: Needs) {
     let runtime = lease.origin.runtime.clone();
@@ -71,24 +74,26 @@ async fn do_all(shared: &Shared, session: &mut Session, needs: Needs) -> Result<
         Box::pin(drain(session)).await?;
         shared.metrics.drains.add_one();
     }
-    if needs.validation || needs.role {
-        validate_and_compare_rights(shared, session, needs).await?;
-    }
-    let was_unknown = needs.drain || needs.validation;
-    let rollback = needs.rollback || was_unknown && session.is_in_transaction();
     let resets_for_database = needs.database
         && shared.opener.set_up_changes_database
         && shared.config.reset != Reset::Never;
-    // A reset rolls back as well, but does not report an XA transaction, which a `ROLLBACK` does.
-    if (needs.reset || resets_for_database) && !(rollback && needs.role) {
-        return reset(shared, session, needs.database).await;
+    let resets = needs.reset || resets_for_database;
+    // After a reset the connection is validated together with what else is to be done then. If the
+    // reset got the answer to an earlier command, the validation gets the reset's.
+    if !resets && (needs.validation || needs.role) {
+        validate(shared, session, needs, &[]).await?;
     }
-    if rollback {
+    let rollback = needs.rollback || needs.drain && session.is_in_transaction();
+    // A reset rolls back as well, but does not report an XA transaction, which a `ROLLBACK` does.
+    if resets && !(rollback && needs.role) {
+        return reset(shared, session, needs).await;
+    }
+    if rollback || !resets && needs.validation && session.is_in_transaction() {
         check(session.conn.query_drop("ROLLBACK").await)?;
         shared.metrics.rollbacks.add_one();
         // `completion_type = CHAIN` has begun another one.
-        if needs.reset || session.is_in_transaction() {
-            return reset(shared, session, needs.database).await;
+        if resets || session.is_in_transaction() {
+            return reset(shared, session, needs).await;
         }
     }
     if needs.database {
@@ -118,76 +123,140 @@ async fn drain(session: &mut Session) -> Result<(), DiscardReason> {
     drained.await.unwrap_or(Err(DiscardReason::TooManyRows))
 }
 
-/// Validates the connection. If a role may have been set, the same round trip looks for what a reset
-/// does not clear: it compares the session's rights with those it was opened with, and counts the
-/// statements that the server would still show.
-async fn validate_and_compare_rights(
+/// Validates the connection, unless it needs that only for roles and the server has none. If the
+/// pool did not see what was sent, the same round trip looks for what a reset does not clear: it
+/// compares the session's rights with those it was opened with, and counts the statements that the
+/// server would still show.
+///
+/// `restore` holds statements to send before. Returns whether the session has a default database;
+/// `None` if that was not asked.
+async fn validate(
     shared: &Shared,
     session: &mut Session,
     needs: Needs,
-) -> Result<(), DiscardReason> {
-    let invalid = |error| match error {
-        Invalid::Driver(error) => lost_or_refused(&error),
-        Invalid::OutOfStep => DiscardReason::ValidationFailed,
-    };
-    match shared.opener.rights(&session.origin) {
-        KnownRights::NoRoles if !needs.validation => return Ok(()),
+    restore: &[String],
+) -> Result<Option<bool>, DiscardReason> {
+    let rights = match shared.opener.rights(&session.origin) {
         KnownRights::NotAsked if needs.role => return Err(DiscardReason::RoleChanged),
-        KnownRights::Known(rights) if needs.role => {
-            let row = rights_and_remains(shared, session).await.map_err(invalid)?;
-            if Rights::read(&row, 1) != rights {
-                return Err(DiscardReason::RoleChanged);
-            }
-            if column::<u64>(&row, 3).is_some_and(|count| count > 0) {
-                return Err(DiscardReason::Unresettable);
-            }
+        KnownRights::Known(rights) if needs.role => rights,
+        KnownRights::NoRoles if !needs.validation => {
+            send_all(session, restore).await?;
+            return Ok(None);
         }
-        _ => session.validate().await.map_err(invalid)?,
-    }
+        _ => {
+            send_all(session, restore).await?;
+            session.validate().await.map_err(invalid)?;
+            shared.metrics.cleaning_validations.add_one();
+            return Ok(None);
+        }
+    };
+    let remains = shared.opener.remains();
+    let row = match ask_at_once(shared, session, restore).await {
+        Err(Invalid::Driver(error)) if !ends_connection(&error) => {
+            send_all(session, restore).await?;
+            let row = ask(shared, session).await.map_err(invalid)?;
+            // Otherwise it was this question that the server refused.
+            if !restore.is_empty() && shared.opener.remains() == remains {
+                shared.opener.record_one_statement_at_a_time();
+            }
+            row
+        }
+        answer => answer.map_err(invalid)?,
+    };
     shared.metrics.cleaning_validations.add_one();
+    if Rights::read(&row, 2) != rights {
+        return Err(DiscardReason::RoleChanged);
+    }
+    if column::<u64>(&row, 4).is_some_and(|count| count > 0) {
+        return Err(DiscardReason::Unresettable);
+    }
+    Ok(Some(column::<Vec<u8>>(&row, 1).is_some()))
+}
+
+/// Sends the statements and asks the question of [`ask`] in one round trip, if the server takes
+/// several statements in one text.
+async fn ask_at_once(
+    shared: &Shared,
+    session: &mut Session,
+    restore: &[String],
+) -> Result<Row, Invalid> {
+    if !restore.is_empty() && shared.opener.takes_one_statement_at_a_time() {
+        for statement in restore {
+            session.conn.query_drop(statement).await?;
+        }
+        return ask(shared, session).await;
+    }
+    let columns = columns(shared.opener.remains());
+    session.validate_after(restore, &columns).await
+}
+
+/// Selects the default database and the session's rights, and counts what remains of statements if
+/// the server can tell.
+async fn ask(shared: &Shared, session: &mut Session) -> Result<Row, Invalid> {
+    let remains = shared.opener.remains();
+    match session.validate_with(&columns(remains)).await {
+        Err(Invalid::Driver(error)) if remains.is_some() && !ends_connection(&error) => {}
+        answer => return answer,
+    }
+    // A relative of MySQL without these tables.
+    let row = session.validate_with(&columns(None)).await?;
+    shared.opener.record_no_remains();
+    Ok(row)
+}
+
+fn columns(remains: Option<&str>) -> String {
+    let rights = Rights::COLUMNS;
+    match remains {
+        Some(remains) => format!("DATABASE(), {rights}, {remains}"),
+        None => format!("DATABASE(), {rights}"),
+    }
+}
+
+async fn send_all(session: &mut Session, statements: &[String]) -> Result<(), DiscardReason> {
+    for statement in statements {
+        check(session.conn.query_drop(statement).await)?;
+    }
     Ok(())
 }
 
-/// Selects the session's rights, and counts what remains of statements if the server can tell.
-async fn rights_and_remains(shared: &Shared, session: &mut Session) -> Result<Row, Invalid> {
-    if let Some(remains) = shared.opener.remains() {
-        let columns = format!("{}, {remains}", Rights::COLUMNS);
-        match session.validate_with(&columns).await {
-            Err(Invalid::Driver(error)) if !ends_connection(&error) => {}
-            answer => return answer,
-        }
-        // A relative of MySQL without these tables.
-        let row = session.validate_with(Rights::COLUMNS).await?;
-        shared.opener.record_no_remains();
-        return Ok(row);
-    }
-    session.validate_with(Rights::COLUMNS).await
-}
-
-async fn reset(
-    shared: &Shared,
-    session: &mut Session,
-    restores_database: bool,
-) -> Result<(), DiscardReason> {
-    let has_database = shared.config.opts().db_name().is_some();
-    if restores_database && !has_database {
-        // Only a change of user restores having no database.
-        change_user(session).await?;
-        shared.metrics.databases.add_one();
-    } else {
+/// Resets the session. Then restores charset and database, and validates, in one round trip if the
+/// server takes several statements in one text.
+///
+/// The connection may still be out of step: then the validation finds it, because it gets the
+/// answer to the reset.
+async fn reset(shared: &Shared, session: &mut Session, needs: Needs) -> Result<(), DiscardReason> {
+    let database = shared.config.opts().db_name();
+    let asks = needs.validation || needs.role;
+    let mut restore = Vec::new();
+    // Only a change of user restores having no database.
+    let mut changes_user = needs.database && database.is_none() && !asks;
+    if !changes_user {
         session.follow.forget_statements();
-        if check(session.conn.reset().await)? {
-            if shared.opener.reset_loses_charset() {
-                let charset = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci";
-                check(session.conn.query_drop(charset).await)?;
-            }
-            if restores_database {
-                Box::pin(restore_database(shared, session)).await?;
-            }
-        } else {
-            // The server does not know `COM_RESET_CONNECTION`.
+        // False if the server does not know `COM_RESET_CONNECTION`.
+        changes_user = !check(session.conn.reset().await)?;
+    }
+    if changes_user {
+        change_user(session).await?;
+    } else {
+        if shared.opener.reset_loses_charset() {
+            restore.push(CHARSET.to_owned());
+        }
+        if needs.database
+            && let Some(name) = database
+        {
+            restore.push(use_database(name));
+        }
+    }
+    if asks {
+        let has_database = validate(shared, session, needs, &restore).await?;
+        if !changes_user && database.is_none() && has_database != Some(false) {
             change_user(session).await?;
         }
+    } else {
+        send_all(session, &restore).await?;
+    }
+    if needs.database {
+        shared.metrics.databases.add_one();
     }
     set_up(shared, session).await?;
     shared.metrics.resets.add_one();
@@ -196,14 +265,17 @@ async fn reset(
 
 async fn restore_database(shared: &Shared, session: &mut Session) -> Result<(), DiscardReason> {
     if let Some(name) = shared.config.opts().db_name() {
-        let name = name.replace('`', "``");
-        check(session.conn.query_drop(format!("USE `{name}`")).await)?;
+        check(session.conn.query_drop(use_database(name)).await)?;
     } else {
         change_user(session).await?;
         set_up(shared, session).await?;
     }
     shared.metrics.databases.add_one();
     Ok(())
+}
+
+fn use_database(name: &str) -> String {
+    format!("USE `{}`", name.replace('`', "``"))
 }
 
 /// Logs in again on the same connection, which resets the session, and the database too.
@@ -225,6 +297,13 @@ async fn set_up(shared: &Shared, session: &mut Session) -> Result<(), DiscardRea
             None => DiscardReason::CleaningFailed,
         }
     })
+}
+
+fn invalid(error: Invalid) -> DiscardReason {
+    match error {
+        Invalid::Driver(error) => lost_or_refused(&error),
+        Invalid::OutOfStep => DiscardReason::ValidationFailed,
+    }
 }
 
 fn check<T>(outcome: mysql_async::Result<T>) -> Result<T, DiscardReason> {

@@ -131,9 +131,37 @@ impl Session {
             .await
     }
 
+    /// Like [`validate_with`](Self::validate_with), after these statements, which return no rows: all
+    /// in one text and one round trip.
+    pub(crate) async fn validate_after(
+        &mut self,
+        statements: &[String],
+        columns: &str,
+    ) -> Result<Row, Invalid> {
+        let nonce = random();
+        let mut text = String::new();
+        for statement in statements {
+            text.push_str(statement);
+            text.push_str("; ");
+        }
+        text.push_str(&format!("SELECT {nonce}, {columns}"));
+        self.select_and_compare(nonce, text).await
+    }
+
     async fn select_and_compare(&mut self, nonce: u64, query: String) -> Result<Row, Invalid> {
         self.follow.in_flight = true;
-        let answer: Option<Row> = self.conn.query_first(query).await?;
+        let mut results = self.conn.query_iter(query).await?;
+        let mut answer = None;
+        while !results.is_empty() {
+            let mut first = None;
+            let read = results.for_each(|row| {
+                first.get_or_insert(row);
+            });
+            read.await?;
+            answer = first;
+        }
+        // Otherwise the error of a later statement would show at the next command.
+        results.drop_result().await?;
         self.follow.in_flight = false;
         match answer {
             // The answer to another query may not be a number, which must not panic.

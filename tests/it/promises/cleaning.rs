@@ -6,7 +6,7 @@ use mysql_warm_pool::{
     Pool, PoolConfig, PooledConn, Reset,
     mysql_async::{self, Conn, Row, TxOpts, consts::StatusFlags, prelude::*},
 };
-use test_support::{Flavor, Server, config, eventually, warm};
+use test_support::{Flavor, Proxy, Server, config, eventually, warm};
 
 /// A pool of one connection, so that the next caller gets the previous caller's.
 async fn pool_of_one(config: PoolConfig) -> Pool {
@@ -570,6 +570,66 @@ async fn statements_sent_by_generic_code_count_as_changing() {
 }
 
 /// Whether the connection is in a transaction, as the next caller would find it.
+/// How many round trips the return of a connection takes on which `work` was done.
+async fn round_trips(config: PoolConfig, proxy: &Proxy, work: impl AsyncFn(&mut Conn)) -> u64 {
+    let pool = pool_of_one(config).await;
+    // What is learnt about the server once is learnt here.
+    for _ in 0..2 {
+        let mut conn = pool.get().await.expect("a connection");
+        work(&mut conn).await;
+        let id = conn.id();
+        let before = proxy.requests();
+        drop(conn);
+        eventually("it is cleaned", async || pool.status().idle == 1).await;
+        let took = proxy.requests() - before;
+        let next = pool.get().await.expect("a connection");
+        assert_eq!(next.id(), id, "cleaned, not replaced");
+        drop(next);
+        if pool.metrics().cleaned == 2 {
+            return took;
+        }
+    }
+    panic!("it was not cleaned");
+}
+
+/// The driver's fluent style, and functions that take the driver's `Conn`.
+#[tokio::test]
+async fn unfollowed_use_costs_two_round_trips_at_the_return() {
+    if test_support::tls::is_required() {
+        return;
+    }
+    let server = Server::shared().await;
+    let proxy = Proxy::start(server.port()).await;
+    let url = server.url_via(proxy.port());
+    let without_database = url.replace("/test", "/");
+    for url in [&url, &without_database] {
+        let fluent = async |conn: &mut Conn| {
+            let answer = "SELECT ? + 0".with((7,)).first(conn).await;
+            assert_eq!(answer.expect("an answer"), Some(7));
+        };
+        assert_eq!(round_trips(config(url), &proxy, fluent).await, 2, "{url}");
+        let text = async |conn: &mut Conn| {
+            conn.query_drop("SET @a = 1").await.expect("set");
+        };
+        assert_eq!(round_trips(config(url), &proxy, text).await, 2, "{url}");
+    }
+    let moved = async |conn: &mut Conn| {
+        conn.query_drop("USE other").await.expect("moved");
+    };
+    assert_eq!(round_trips(config(&url), &proxy, moved).await, 2);
+    // What may have been set by a procedure, but was followed.
+    server
+        .execute("CREATE PROCEDURE test.unseen() SET @a = 1")
+        .await;
+    let pool = pool_of_one(config(&url)).await;
+    let mut conn = pool.get().await.expect("a connection");
+    conn.query_drop("CALL unseen()").await.expect("called");
+    let before = proxy.requests();
+    drop(conn);
+    eventually("it is cleaned", async || pool.status().idle == 1).await;
+    assert_eq!(proxy.requests() - before, 2);
+}
+
 async fn in_transaction(conn: &mut PooledConn) -> bool {
     conn.ping().await.expect("an answer");
     let status = conn.last_ok_packet().expect("the answer").status_flags();

@@ -262,3 +262,42 @@ async fn a_proxys_last_word_has_the_other_connections_validated() {
         pool.close().await;
     }
 }
+
+/// Some proxies refuse several statements in one text, and some relatives of MySQL do not know the
+/// table of traces. Both is learnt once.
+#[tokio::test]
+async fn what_a_server_refuses_in_cleaning_is_asked_differently() {
+    let server = Scripted::start().await;
+    server.play(|mut wire: Wire| async move {
+        wire.log_in().await?;
+        loop {
+            let question = wire.question().await?;
+            if question.text.contains("; ") {
+                wire.packet(1, &error(4501, "one statement at a time"))
+                    .await?;
+            } else if question.text.contains("OPTIMIZER_TRACE") {
+                wire.packet(1, &error(1109, "unknown table")).await?;
+            } else {
+                wire.raw(&question.answer()).await?;
+            }
+        }
+    });
+    let pool = warm(config(&server.url()).size(1).overflow(0)).await;
+    let mut ids = Vec::new();
+    for times in 1..=4 {
+        let before = server.asked().len();
+        let mut conn = pool.get().await.expect("a connection");
+        let bare: &mut mysql_async::Conn = &mut conn;
+        bare.query_drop("SELECT 1").await.expect("an answer");
+        ids.push(conn.id());
+        drop(conn);
+        eventually("it is idle", async || pool.status().idle == 1).await;
+        let asked = server.asked().split_off(before);
+        let refused = asked
+            .iter()
+            .filter(|text| text.contains("; ") || text.contains("OPTIMIZER_TRACE"));
+        assert!(times <= 2 || refused.count() == 0, "{asked:#?}");
+    }
+    assert_eq!(ids, [ids[0]; 4], "the connection is kept");
+    assert_eq!(pool.metrics().suspects, 0);
+}

@@ -160,6 +160,11 @@ impl Proxy {
         self.shared.counts.borrow().accepted
     }
 
+    /// Commands that clients have sent since the start, each short enough for one piece.
+    pub fn requests(&self) -> u64 {
+        self.shared.counts.borrow().requests
+    }
+
     /// Open connections whose client has not closed its end.
     pub fn open(&self) -> usize {
         self.shared.counts.borrow().open.len()
@@ -310,6 +315,8 @@ struct Counts {
     /// Possible new peaks whose grace period is not over.
     checks: usize,
     first_accept: Option<std::time::Instant>,
+    /// What clients sent, piece by piece.
+    requests: u64,
 }
 
 struct Listen {
@@ -514,7 +521,14 @@ async fn relay(client: &mut TcpStream, open: &Open) {
     let (client_reads, client_writes) = client.split();
     let (up, from_client) = mpsc::channel(PIECES);
     // Reads from the start, so that the client's close is noticed whatever the rules are.
-    let taking_up = take(client_reads, up, upward, rules, || open.over());
+    let taking_up = take(client_reads, up, upward, rules, |is_end| {
+        if is_end {
+            open.over();
+        } else {
+            let counts = &open.shared.counts;
+            counts.send_modify(|counts| counts.requests += 1);
+        }
+    });
     let rest = async {
         let mut admission = rules.subscribe();
         admission
@@ -536,7 +550,7 @@ async fn relay(client: &mut TcpStream, open: &Open) {
                 Ok(())
             },
             async {
-                take(server_reads, down, downward, rules, || {}).await;
+                take(server_reads, down, downward, rules, |_| {}).await;
                 Ok(())
             },
             async {
@@ -560,13 +574,14 @@ struct Piece {
     bytes: Vec<u8>,
 }
 
-/// Reads one side to its end and timestamps each piece.
+/// Reads one side to its end and timestamps each piece. `record` is called for each piece, with
+/// whether it is the end.
 async fn take(
     mut side: ReadHalf<'_>,
     queue: mpsc::Sender<Piece>,
     way: Way,
     rules: &watch::Sender<Rules>,
-    at_end: impl FnOnce(),
+    record: impl Fn(bool),
 ) {
     let mut due = Instant::now();
     let mut greeting = way.from == Side::Server;
@@ -586,8 +601,8 @@ async fn take(
         greeting = false;
         // Never before earlier pieces, even if the delay has become shorter.
         due = due.max(Instant::now() + delay);
+        record(end);
         if end {
-            at_end();
             // An error means the other side accepts no more.
             queue.send(Piece { due, bytes }).await.ok();
             return;

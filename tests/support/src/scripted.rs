@@ -317,11 +317,11 @@ const COM_PING: u8 = 0x0E;
 const COM_PREPARE: u8 = 0x16;
 const COM_RESET: u8 = 0x1F;
 
+/// The status flag of an answer after which another follows.
+pub const MORE_RESULTS: u8 = 8;
+
 /// A packet with a payload this long continues in the next one.
 const LONGEST: usize = 0x00FF_FFFF;
-
-/// Added to a validation's number when the pool also checks the session's rights.
-const RIGHTS: &str = ", HEX(CURRENT_USER()), HEX(CURRENT_ROLE())";
 
 /// What the client sends.
 #[derive(Clone, Debug)]
@@ -349,10 +349,14 @@ pub enum QuestionKind {
 
 impl Question {
     pub fn kind(&self) -> QuestionKind {
-        let selected = self.text.strip_prefix("SELECT ");
+        let selected = self
+            .statements()
+            .last()
+            .and_then(|last| last.strip_prefix("SELECT "));
+        // With its number, a validation may select other columns.
         let is_validation = |text: &str| {
-            let text = text.strip_suffix(RIGHTS).unwrap_or(text);
-            text.bytes().all(|byte| byte.is_ascii_digit())
+            let number = text.split(',').next().unwrap_or_default();
+            number.bytes().all(|byte| byte.is_ascii_digit()) && !text.contains("@@version")
         };
         match selected {
             _ if self.command == COM_RESET => QuestionKind::Reset,
@@ -366,16 +370,30 @@ impl Question {
         }
     }
 
+    /// The statements of the text; the pool sends several only with this between them.
+    pub fn statements(&self) -> Vec<&str> {
+        self.text.split("; ").collect()
+    }
+
     /// A correct server's answer, with packet headers.
     pub fn answer(&self) -> Vec<u8> {
-        match (self.command, self.text.strip_prefix("SELECT ")) {
+        let mut statements = self.statements();
+        let last = statements.pop().unwrap_or_default();
+        let mut bytes = Vec::new();
+        let mut number = 1;
+        for _ in statements {
+            bytes.extend(packet(number, &ok_with(MORE_RESULTS)));
+            number += 1;
+        }
+        bytes.extend(match (self.command, last.strip_prefix("SELECT ")) {
             (COM_QUERY, Some(columns)) => {
                 let row: Vec<_> = columns.split(',').map(value_of).collect();
-                rows(&[&row])
+                rows_from(number, &[&row])
             }
-            (COM_PREPARE, _) => packet(1, &error(1295, "no prepared statements here")),
-            _ => packet(1, &ok()),
-        }
+            (COM_PREPARE, _) => packet(number, &error(1295, "no prepared statements here")),
+            _ => packet(number, &ok()),
+        });
+        bytes
     }
 }
 
@@ -523,8 +541,12 @@ pub fn row(values: &[&str]) -> Vec<u8> {
 
 /// A whole result set of short texts.
 pub fn rows(rows: &[&[&str]]) -> Vec<u8> {
+    rows_from(1, rows)
+}
+
+/// The same, from the packet with this number on.
+fn rows_from(mut number: u8, rows: &[&[&str]]) -> Vec<u8> {
     let width = rows.first().map_or(1, |row| row.len());
-    let mut number = 1;
     let mut bytes = Vec::new();
     let mut add = |payload: &[u8]| {
         bytes.extend(packet(number, payload));
