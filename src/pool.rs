@@ -133,7 +133,7 @@ impl Pool {
         called_at: get::CalledAt,
     ) -> Result<PooledConn, Error> {
         let lease = get::get(self.shared(), timeout, called_at).await?;
-        Ok(PooledConn::new(lease, Arc::clone(self.shared())))
+        Ok(PooledConn::new(lease, Arc::clone(self.shared()), called_at))
     }
 
     /// Gets a connection if one is idle and can be handed out as it is; else `None`. Never waits,
@@ -145,8 +145,9 @@ impl Pool {
     #[must_use]
     #[track_caller]
     pub fn try_get(&self) -> Option<PooledConn> {
-        let lease = get::try_get(self.shared(), Location::caller())?;
-        Some(PooledConn::new(lease, Arc::clone(self.shared())))
+        let called_at = Location::caller();
+        let lease = get::try_get(self.shared(), called_at)?;
+        Some(PooledConn::new(lease, Arc::clone(self.shared()), called_at))
     }
 
     /// Whether the pool can serve. Does no I/O.

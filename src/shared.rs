@@ -23,7 +23,7 @@ use crate::{
     },
     report::CloseReport,
     session::{Identity, Session, activity::Activities},
-    telemetry::{Metrics, SlowGets},
+    telemetry::{Metrics, SlowGets, UnfollowedUses},
     time::Timestamp,
 };
 
@@ -43,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) readiness: ReadinessState,
     pub(crate) metrics: Metrics,
     pub(crate) slow_gets: SlowGets,
+    pub(crate) unfollowed_uses: UnfollowedUses,
     state: Mutex<State>,
     /// Set once: the pool is closed, or its last handle was dropped.
     pub(crate) closing: SetOnce<()>,
@@ -112,6 +113,7 @@ impl Shared {
             readiness: ReadinessState::new(),
             metrics: Metrics::new(&name),
             slow_gets: SlowGets::default(),
+            unfollowed_uses: UnfollowedUses::default(),
             state: Mutex::default(),
             closing: SetOnce::new(),
             closed: OnceCell::new(),

@@ -10,6 +10,7 @@ mod transaction;
 use std::{
     fmt,
     ops::{Deref, DerefMut},
+    panic::Location,
     sync::Arc,
 };
 
@@ -17,7 +18,7 @@ use mysql_async::{Conn, ToConnectionResult, TxOpts, prelude::ToConnection};
 
 use crate::{
     engine::slots::Lease,
-    lifecycle::{discard, give_back},
+    lifecycle::{discard, get::CalledAt, give_back},
     report::DiscardReason,
     session::follow::Follow,
     shared::Shared,
@@ -57,7 +58,9 @@ pub use self::{stream::RowStream, transaction::Transaction};
 /// `init`, `prepare` and `on_connect`). One meets it in the driver's fluent style
 /// (`"SELECT ..".with((1,)).first(&mut conn)`) and in functions that take `&mut Conn`. `query*` and
 /// `exec*` of this type, or of the driver's [`Queryable`](mysql_async::prelude::Queryable) on
-/// `&mut conn`, are followed. But if you cancel a statement there yourself, your own next statement
+/// `&mut conn`, are followed. The pool counts such returns
+/// ([`cleanings`](crate::metrics::PoolMetrics::cleanings), `unfollowed`), and logs each place once at
+/// DEBUG. But if you cancel a statement there yourself, your own next statement
 /// may get the old answer.
 ///
 /// # Dropping
@@ -69,13 +72,16 @@ pub struct PooledConn {
     /// Taken by `drop` and by the associated functions that consume the handle.
     lease: Option<Lease>,
     shared: Arc<Shared>,
+    /// Where the caller got it.
+    got_at: CalledAt,
 }
 
 impl PooledConn {
-    pub(crate) fn new(lease: Lease, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(lease: Lease, shared: Arc<Shared>, got_at: CalledAt) -> Self {
         Self {
             lease: Some(lease),
             shared,
+            got_at,
         }
     }
 
@@ -153,7 +159,10 @@ impl Deref for PooledConn {
 }
 
 impl DerefMut for PooledConn {
+    #[track_caller]
     fn deref_mut(&mut self) -> &mut Conn {
+        let used_at = Location::caller();
+        self.shared.unfollowed_uses.log(&self.shared.name, used_at);
         let (conn, follow) = self.parts();
         follow.record_unfollowed(conn);
         conn
@@ -163,6 +172,9 @@ impl DerefMut for PooledConn {
 /// Hands out the driver's bare `Conn`, or an error if a statement on it was cancelled.
 impl<'a> ToConnection<'a, 'static> for &'a mut PooledConn {
     fn to_connection(self) -> ToConnectionResult<'a, 'static> {
+        // It is the driver that calls this.
+        let got_at = self.got_at;
+        self.shared.unfollowed_uses.log(&self.shared.name, got_at);
         let (conn, follow) = self.parts();
         match follow.unfollow(conn) {
             Ok(()) => ToConnectionResult::Immediate(conn.into()),

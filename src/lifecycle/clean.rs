@@ -56,6 +56,9 @@ async fn clean(shared: Arc<Shared>, mut cleaning: Cleaning, needs: Needs) {
             session.follow.validated_at = now;
             shared.liveness.record_answer(now);
             shared.metrics.cleaned.add_one();
+            if needs.validation {
+                shared.metrics.unfollowed.add_one();
+            }
             if let Some(lease) = cleaning.finish() {
                 make_idle(&shared, lease);
             }

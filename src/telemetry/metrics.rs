@@ -49,7 +49,8 @@ pub struct PoolMetrics {
     pub cleaned: u64,
     /// What cleaning did since creation, by kind: `drain` (unread rows read), `validation`,
     /// `rollback`, `reset` (of the session), `database` (restored). One connection may need
-    /// several; a reset also rolls back.
+    /// several; a reset also rolls back. And one cause: `unfollowed`, connections cleaned because
+    /// the driver's bare `Conn` was used.
     pub cleanings: Vec<(&'static str, u64)>,
     /// Sessions reset since creation.
     pub resets: u64,
@@ -86,6 +87,7 @@ pub(crate) struct Metrics {
     pub(crate) rollbacks: Counter,
     pub(crate) resets: Counter,
     pub(crate) databases: Counter,
+    pub(crate) unfollowed: Counter,
     pub(crate) validations: Counter,
     pub(crate) suspects: Counter,
     pub(crate) create_time: Recording,
@@ -100,15 +102,28 @@ pub(crate) struct Metrics {
 }
 
 /// The kinds of cleaning, as labels.
-const CLEANINGS: [&str; 5] = ["drain", "validation", "rollback", "reset", "database"];
+const CLEANINGS: [&str; 6] = [
+    "drain",
+    "validation",
+    "rollback",
+    "reset",
+    "database",
+    "unfollowed",
+];
 
 impl Metrics {
     /// Registers with the recorder that is installed now; one installed later gets nothing.
     pub(crate) fn new(pool_name: &str) -> Self {
         let registry = Registry::new(pool_name);
         let counter = |metric| registry.counter(metric, None);
-        let [drains, cleaning_validations, rollbacks, resets, databases] =
-            CLEANINGS.map(|kind| registry.counter(export::CLEANINGS, Some(("kind", kind))));
+        let [
+            drains,
+            cleaning_validations,
+            rollbacks,
+            resets,
+            databases,
+            unfollowed,
+        ] = CLEANINGS.map(|kind| registry.counter(export::CLEANINGS, Some(("kind", kind))));
         Self {
             gets_waited: counter(export::GETS_WAITED),
             gets_waited_below_size: counter(export::GETS_WAITED_BELOW_SIZE),
@@ -120,6 +135,7 @@ impl Metrics {
             rollbacks,
             resets,
             databases,
+            unfollowed,
             validations: counter(export::VALIDATIONS),
             suspects: counter(export::SUSPECTS),
             create_time: registry.recording(export::CREATE_TIME),
@@ -164,6 +180,7 @@ impl Metrics {
             &self.rollbacks,
             &self.resets,
             &self.databases,
+            &self.unfollowed,
         ];
         PoolMetrics {
             gets: wait_time.count(),
@@ -305,6 +322,7 @@ mod tests {
             &metrics.rollbacks,
             &metrics.resets,
             &metrics.databases,
+            &metrics.unfollowed,
         ]) {
             for _ in 0..n {
                 counter.add_one();
@@ -319,6 +337,7 @@ mod tests {
                 ("rollback", 3),
                 ("reset", 4),
                 ("database", 5),
+                ("unfollowed", 6),
             ]
         );
         assert_eq!(read.resets, 4);

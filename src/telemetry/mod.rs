@@ -1,10 +1,11 @@
-//! What can be measured of a pool: metrics, and the log of slow gets.
+//! What can be measured of a pool: metrics, the log of slow gets, and of use that is not followed.
 
 mod export;
 mod histogram;
 pub(crate) mod metrics;
 pub(crate) mod rate_limit;
 pub(crate) mod slow;
+pub(crate) mod unfollowed;
 
 pub use {crate::report::discard::DiscardReason, histogram::Histogram, metrics::PoolMetrics};
 
@@ -12,4 +13,5 @@ pub(crate) use {
     metrics::Metrics,
     rate_limit::RateLimit,
     slow::{SlowGets, Stopwatch},
+    unfollowed::UnfollowedUses,
 };

@@ -10,7 +10,12 @@ use std::{
 
 use futures_util::future::join_all;
 use mysql_warm_pool::{
-    Error, PooledConn, Readiness, error::TimeoutCause, mysql_async::prelude::Queryable,
+    Error, PooledConn, Readiness,
+    error::TimeoutCause,
+    mysql_async::{
+        Conn,
+        prelude::{Query, Queryable},
+    },
 };
 use test_support::{PATIENCE, Proxy, Server, config, eventually, warm};
 use tokio::{
@@ -634,4 +639,34 @@ async fn a_slow_get_is_logged_with_the_time_spent_on_each_cause() {
     assert_eq!((logged.field("in_use"), logged.field("limit")), ("1", "1"));
     assert!(logged.field("error").contains("exhausted"), "{logged:?}");
     drop((listening, held));
+}
+
+#[tokio::test]
+async fn use_of_the_bare_conn_is_counted_and_logged_once_a_place() {
+    let listener = Listener::default();
+    let _listening = listener.listen();
+    let server = Server::shared().await;
+    let pool = warm(config(&server.url()).size(1).overflow(0)).await;
+    async fn takes_conn(conn: &mut Conn) {
+        conn.query_drop("DO 1").await.expect("an answer");
+    }
+    for _ in 0..3 {
+        let mut conn = pool.get().await.expect("a connection");
+        takes_conn(&mut conn).await;
+        drop(conn);
+        let mut conn = pool.get().await.expect("a connection");
+        let answer = "DO 1".ignore(&mut conn).await;
+        answer.expect("an answer");
+        drop(conn);
+        let mut conn = pool.get().await.expect("a connection");
+        conn.query_drop("DO 1").await.expect("followed");
+    }
+    let logged = listener.of("bare connection used, which costs a reset at its return");
+    let places: Vec<_> = logged.iter().map(|logged| logged.field("place")).collect();
+    assert_eq!(places.len(), 2, "{places:?}");
+    assert!(places.iter().all(|place| place.contains("events.rs")));
+    assert!(logged.iter().all(|logged| logged.level == Level::DEBUG));
+    eventually("all are cleaned", async || pool.status().idle == 1).await;
+    let cleanings = pool.metrics().cleanings;
+    assert!(cleanings.contains(&("unfollowed", 6)), "{cleanings:?}");
 }
