@@ -2,7 +2,6 @@
 //! reports about itself.
 
 use std::{
-    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,24 +12,32 @@ use tokio::{runtime::Handle, time::timeout};
 use crate::{
     config::{OnCancel, OnConnect, PoolConfig},
     engine::schedule,
-    error::{Brief, ConnectError, ConnectPhase, ends_connection},
+    error::{ConnectError, ConnectPhase, ends_connection, is_transient},
     report::{Flavor, ServerInfo},
     session::{
-        Identity, Invalid, Origin, Rights, Session, activity::Activities, column,
-        effect::effect_of, random, sever::Severed,
+        Identity, Invalid, Origin, Session, activity::Activities, column, effect::effect_of,
+        random, sever::Severed,
     },
     time::Timestamp,
 };
 
-/// Server variables that are selected while a new connection is validated.
-const FACTS: &str = "@@version, @@max_allowed_packet, @@wait_timeout, @@max_connections, \
-                     @@max_user_connections, @@global.read_only";
+use super::facts::{Answers, Fact, Greeting, KnownRights, Question, ServerFacts};
 
-/// The valid values of a server's `max_allowed_packet`, in bytes.
-const PACKETS_ALLOWED: RangeInclusive<usize> = 1024..=1_073_741_824;
+/// How long the pool's questions about the server may take: half of `connect_timeout`, or this if
+/// it is less. If the server does not answer, the next openings do without.
+const QUESTIONS_TAKE: Duration = Duration::from_secs(2);
 
-/// After this time, the next opening reads the server's facts again.
-const FRESH: Duration = Duration::from_secs(1);
+/// What the driver takes for the server's `max_allowed_packet` if the server refused its query: what
+/// MySQL allows if it is not told otherwise.
+const USUAL_PACKET: usize = 64 << 20;
+/// The same of `wait_timeout`, in seconds. The driver uses it only in its own pool.
+const USUAL_WAIT_TIMEOUT: usize = 28_800;
+
+/// Why abandoned statements cannot be killed.
+const NOT_THE_SERVERS_ID: &str =
+    "the connection's id is not the server's: a proxy stands in between";
+const NO_SERVER_ID: &str = "the server does not say which one it is (server_uuid, server_uid)";
+const NO_PORT: &str = "the server does not report the client's port";
 
 /// Opens connections as the settings say, one at each call.
 pub(crate) struct Opener {
@@ -43,47 +50,6 @@ pub(crate) struct Opener {
     pub(crate) set_up_changes_database: bool,
     /// No other lock is taken while this one is held.
     facts: Mutex<ServerFacts>,
-}
-
-/// What the server last reported about itself.
-#[derive(Default)]
-struct ServerFacts {
-    server: Option<ServerInfo>,
-    max_allowed_packet: Option<usize>,
-    /// The rights of the last new connection on which they were read.
-    rights: KnownRights,
-    /// The server does not know the tables of [`Opener::remains`].
-    refuses_remains: bool,
-    /// The server refuses several statements in one text.
-    one_statement_at_a_time: bool,
-    /// When an opening last claimed the task of reading the facts.
-    claimed_at: Option<Timestamp>,
-}
-
-/// What is known about the rights of a new connection.
-#[derive(Clone, Debug, Default)]
-pub(crate) enum KnownRights {
-    #[default]
-    NotAsked,
-    /// The server has no roles.
-    NoRoles,
-    Known(Rights),
-}
-
-impl ServerFacts {
-    /// Whether this opening has to read the facts: one of several does, if they are not fresh.
-    fn claim(&mut self, now: Timestamp) -> bool {
-        let is_fresh = self.claimed_at.is_some_and(|at| now.since(at) < FRESH);
-        if !is_fresh {
-            self.claimed_at = Some(now);
-        }
-        !is_fresh
-    }
-
-    /// Lets the next opening read the facts, because there was no answer.
-    fn unclaim(&mut self) {
-        self.claimed_at = None;
-    }
 }
 
 impl Opener {
@@ -113,6 +79,21 @@ impl Opener {
             Some(rights) => KnownRights::Known(rights.clone()),
             None => self.facts().rights.clone(),
         }
+    }
+
+    /// Whether the server's InnoDB tables are read-only, as far as it has said.
+    pub(crate) fn is_innodb_read_only(&self) -> bool {
+        self.facts().innodb_read_only
+    }
+
+    /// Whether to log now that abandoned statements cannot be killed: once for each pool.
+    pub(crate) fn warns_of_kill(&self) -> bool {
+        !std::mem::replace(&mut self.facts().has_warned_of_kill, true)
+    }
+
+    /// Why abandoned statements cannot be killed on the server, if that is known.
+    pub(crate) fn kill_obstacle(&self) -> Option<&'static str> {
+        self.facts().kill_obstacle
     }
 
     /// What to select to find statements of a caller that the server shows after a reset too:
@@ -184,9 +165,21 @@ impl Opener {
         // If this is dropped, at the deadline or because the pool closes, the half-open socket is
         // closed before its slot is freed, and the driver does not go on reading from it.
         Severed::new(async {
-            let session = self
-                .open_with(opts, asks_settings, phase, activities, generation)
-                .await?;
+            let opened = self
+                .open_with(opts.clone(), asks_settings, phase, activities, generation)
+                .await;
+            let session = match opened {
+                Err(refused) if asks_settings && refused.error.may_refuse_settings() => {
+                    // Without the driver's query, the server may let it in.
+                    let opts = without_settings_query(opts);
+                    let session = self
+                        .open_with(opts, false, phase, activities, generation)
+                        .await?;
+                    self.facts().refuses_settings = true;
+                    session
+                }
+                opened => opened?,
+            };
             if self.agrees_on_packets(&session) {
                 return Ok(session);
             }
@@ -264,18 +257,16 @@ impl Opener {
         *phase = ConnectPhase::Validate;
         // If the driver's settings query was the last command, its answer is validation enough.
         let is_valid = asks_settings && !self.sets_up();
-        if self.config.on_cancel == OnCancel::Kill {
-            self.validate_with_facts(session).await?;
-            session.origin.identity = self.identify(session).await?;
-        } else if self.config.credentials.is_some()
-            || self.config.opts().max_allowed_packet().is_some()
-            || self.facts().claim(Timestamp::now())
-        {
-            // With a source of credentials, each connection may have a different account. With a
-            // limit for packets in the settings, the driver has not asked for the server's.
-            self.validate_with_facts(session).await?;
-        } else if !is_valid {
-            self.validate_with_rights(session).await?;
+        // With a source of credentials, each connection may have a different account. With a limit
+        // for packets in the settings, the driver has not asked for the server's.
+        let always = self.config.on_cancel == OnCancel::Kill
+            || self.config.credentials.is_some()
+            || self.config.opts().max_allowed_packet().is_some();
+        let question = self.facts().claim(always, is_valid, Timestamp::now());
+        match question {
+            Some(question) => self.ask_within_limits(session, &question).await?,
+            None if is_valid => {}
+            None => session.validate().await.map_err(invalid)?,
         }
         session.origin.autocommit = session.is_autocommit();
         end_transaction(session, *phase).await?;
@@ -294,25 +285,28 @@ impl Opener {
     /// The driver's options for one opening, and whether it will query the server's settings.
     async fn options(&self) -> Result<(Opts, bool), ConnectError> {
         let base = self.config.opts();
-        let mut builder = OptsBuilder::from_opts(base.clone())
+        let (allowed, refuses_settings) = {
+            let facts = self.facts();
+            (facts.max_allowed_packet, facts.refuses_settings)
+        };
+        let wanted = base.max_allowed_packet();
+        let known = match (wanted, allowed) {
+            (Some(wanted), Some(allowed)) => Some(wanted.min(allowed)),
+            _ => wanted.or(allowed),
+        };
+        let builder = OptsBuilder::from_opts(base.clone())
             .prefer_socket(false)
             // `set_up` runs these. The driver would run `setup` again after a reset, but not the
             // others, and before the charset is restored.
             .after_connect(|_conn| Box::pin(async { Ok(()) }))
             .init(Vec::<String>::new())
             .setup(Vec::<String>::new());
-        let (wanted, allowed) = (base.max_allowed_packet(), self.facts().max_allowed_packet);
-        let known = match (wanted, allowed) {
-            (Some(wanted), Some(allowed)) => Some(wanted.min(allowed)),
-            _ => wanted.or(allowed),
-        };
-        if known.is_some() {
-            // If both are set, the driver queries neither. It uses `wait_timeout` only in its own
-            // pool.
-            builder = builder
-                .max_allowed_packet(known)
-                .wait_timeout(base.wait_timeout().or(Some(28_800)));
-        }
+        let opts = builder.max_allowed_packet(known).into();
+        let mut builder = OptsBuilder::from_opts(if known.is_some() || refuses_settings {
+            without_settings_query(opts)
+        } else {
+            opts
+        });
         if let Some(source) = &self.config.credentials {
             let credentials = source.ask().await.map_err(ConnectError::credentials)?;
             builder = builder
@@ -353,86 +347,88 @@ impl Opener {
         Ok(())
     }
 
-    /// Validates a new connection, and reads the server's facts and the session's rights in the
-    /// same round trip.
-    async fn validate_with_facts(&self, session: &mut Session) -> Result<(), ConnectError> {
-        let all = format!("{FACTS}, {}", Rights::COLUMNS);
-        let known = match self.ask(session, &all).await? {
-            Some(row) => {
-                session.origin.max_allowed_packet = self.record_facts(&row);
-                Some(Rights::read(&row, 7))
-            }
-            // A compatible server that lacks one of the variables, or roles, refused: ask for each
-            // group.
-            None => {
-                if let Some(row) = self.ask(session, FACTS).await? {
-                    session.origin.max_allowed_packet = self.record_facts(&row);
-                }
-                let row = self.ask(session, Rights::COLUMNS).await?;
-                row.map(|row| Rights::read(&row, 1))
-            }
+    /// Validates a new connection and reads the facts asked for.
+    async fn ask_within_limits(
+        &self,
+        session: &mut Session,
+        question: &Question,
+    ) -> Result<(), ConnectError> {
+        let half = self.config.connect_timeout.checked_div(2);
+        let limit = half.map_or(QUESTIONS_TAKE, |half| half.min(QUESTIONS_TAKE));
+        // If this is dropped, at the deadline of the opening, the question hung.
+        let mut silence = RecordSilence {
+            opener: self,
+            has_hung: Some(true),
         };
-        if known.is_none() {
+        let outcome = match timeout(limit, self.ask(session, question)).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => return Err(ConnectError::timed_out(ConnectPhase::Validate, limit)),
+        };
+        match &outcome {
+            Ok(()) => {
+                silence.has_hung = None;
+                self.facts().end_silence();
+            }
+            Err(error) if error.code().is_some() => {
+                silence.has_hung = None;
+                self.facts().unclaim();
+            }
+            Err(_) => silence.has_hung = Some(false),
+        }
+        outcome
+    }
+
+    async fn ask(&self, session: &mut Session, question: &Question) -> Result<(), ConnectError> {
+        let greeting = Greeting::of(&session.conn);
+        let answers = self.answers(session, &question.facts).await?;
+        if answers.is_empty() {
             session.validate().await.map_err(invalid)?;
         }
-        let mut facts = self.facts();
-        match (&known, &facts.rights) {
-            (Some(rights), _) => facts.rights = KnownRights::Known(rights.clone()),
-            (None, KnownRights::NotAsked) => facts.rights = KnownRights::NoRoles,
-            // The server refused this time, but is known to have roles.
-            (None, KnownRights::NoRoles | KnownRights::Known(_)) => {}
+        session.origin.max_allowed_packet = answers.packets_allowed();
+        session.origin.rights = answers.rights();
+        let is_proxied = self.facts().record(question, &answers, greeting);
+        if self.config.on_cancel == OnCancel::Kill {
+            let identity = if is_proxied {
+                Err(NOT_THE_SERVERS_ID)
+            } else {
+                self.identify(session).await?
+            };
+            self.facts().kill_obstacle = identity.as_ref().err().copied();
+            session.origin.identity = identity.ok();
         }
-        drop(facts);
-        session.origin.rights = known;
         Ok(())
     }
 
-    /// Validates a new connection. If the server is known to have roles, also reads the session's
-    /// rights and its limit for packets in the same round trip.
-    async fn validate_with_rights(&self, session: &mut Session) -> Result<(), ConnectError> {
-        if matches!(self.facts().rights, KnownRights::Known(_)) {
-            let columns = format!("@@max_allowed_packet, {}", Rights::COLUMNS);
-            let row = session.validate_with(&columns).await.map_err(invalid)?;
-            let allowed = packets_allowed(&row, 1);
-            session.origin.max_allowed_packet = allowed;
-            session.origin.rights = Some(Rights::read(&row, 2));
-            self.facts().max_allowed_packet = allowed;
-            Ok(())
-        } else {
-            session.validate().await.map_err(invalid)
+    /// Asks for all these facts at once. If the server refuses, as a compatible server or a proxy
+    /// does that lacks one of them, asks for each by itself and remembers which it refused.
+    async fn answers(
+        &self,
+        session: &mut Session,
+        wanted: &[Fact],
+    ) -> Result<Answers, ConnectError> {
+        let mut answers = Answers::default();
+        if wanted.is_empty() {
+            return Ok(answers);
         }
-    }
-
-    /// Validates a new connection and selects these columns; `None` if the server refuses them.
-    async fn ask(&self, session: &mut Session, columns: &str) -> Result<Option<Row>, ConnectError> {
-        match session.validate_with(columns).await {
-            Ok(row) => Ok(Some(row)),
-            Err(Invalid::Driver(error @ mysql_async::Error::Server(_)))
-                if !ends_connection(&error) =>
-            {
-                Ok(None)
-            }
-            Err(error) => {
-                self.facts().unclaim();
-                Err(invalid(error))
+        if let Some(row) = select(session, wanted).await? {
+            answers.add(wanted, &row);
+            return Ok(answers);
+        }
+        for fact in wanted.iter().copied() {
+            match select(session, &[fact]).await? {
+                Some(row) => answers.add(&[fact], &row),
+                None => self.facts().record_refused(fact, Timestamp::now()),
             }
         }
+        Ok(answers)
     }
 
-    /// Records the facts. Returns the server's limit for packets.
-    fn record_facts(&self, row: &Row) -> Option<usize> {
-        let server = server_info(row);
-        let allowed = packets_allowed(row, 2);
-        let mut facts = self.facts();
-        facts.max_allowed_packet = allowed;
-        facts.server = Some(server);
-        drop(facts);
-        allowed
-    }
-
-    /// Reads what distinguishes the connection from all others on all servers, if the server
-    /// reports it.
-    async fn identify(&self, session: &mut Session) -> Result<Option<Identity>, ConnectError> {
+    /// Reads what distinguishes the connection from all others on all servers; an error says why
+    /// that is not possible.
+    async fn identify(
+        &self,
+        session: &mut Session,
+    ) -> Result<Result<Identity, &'static str>, ConnectError> {
         let is_mariadb = !self.reset_loses_charset();
         let variable = if is_mariadb {
             "server_uid"
@@ -440,23 +436,33 @@ impl Opener {
             "server_uuid"
         };
         let question = format!(
-            "SELECT @@{variable}, HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()"
+            "SELECT @@{variable}, HOST, ID FROM information_schema.PROCESSLIST \
+             WHERE ID = CONNECTION_ID()"
         );
-        let asking = session.command(async |conn| {
-            let answer: mysql_async::Result<Option<Row>> = conn.query_first(question).await;
-            match answer {
-                // An older server, or a proxy, lacks these. Nothing is killed there.
-                Err(error @ mysql_async::Error::Server(_)) if !ends_connection(&error) => Ok(None),
-                answer => answer,
-            }
-        });
-        let answer = asking.await;
-        let row = answer.map_err(|error| ConnectError::driver(ConnectPhase::Validate, error))?;
-        Ok(row.and_then(|row| {
-            let (server, host): (String, String) = (column(&row, 0)?, column(&row, 1)?);
+        let answer: mysql_async::Result<Option<Row>> = session
+            .command(async |conn| conn.query_first(question).await)
+            .await;
+        let row = match answer {
+            Ok(Some(row)) => row,
+            // An older server, or a proxy, lacks these.
+            Ok(None) => return Ok(Err(NO_SERVER_ID)),
+            Err(error) if is_refusal(&error) => return Ok(Err(NO_SERVER_ID)),
+            Err(error) => return Err(ConnectError::driver(ConnectPhase::Validate, error)),
+        };
+        let (Some(server), Some(host)) = (column::<String>(&row, 0), column::<String>(&row, 1))
+        else {
+            return Ok(Err(NO_SERVER_ID));
+        };
+        // The id to kill is the one in the greeting.
+        let is_own_id = column::<u64>(&row, 2) == Some(u64::from(session.origin.id));
+        Ok(if !is_own_id {
+            Err(NOT_THE_SERVERS_ID)
+        } else if host.contains(':') {
+            Ok(Identity { server, host })
+        } else {
             // Without a port, the host may be the same for many connections.
-            host.contains(':').then_some(Identity { server, host })
-        }))
+            Err(NO_PORT)
+        })
     }
 
     /// No code panics while holding this lock, so poisoning can be ignored.
@@ -492,6 +498,55 @@ impl From<ConnectError> for NotOpened {
     }
 }
 
+fn invalid(error: Invalid) -> ConnectError {
+    match error {
+        Invalid::Driver(error) => ConnectError::driver(ConnectPhase::Validate, error),
+        Invalid::OutOfStep => ConnectError::out_of_step(),
+    }
+}
+
+/// If both values are set, the driver queries neither.
+fn without_settings_query(opts: Opts) -> Opts {
+    let (packet, wait_timeout) = (opts.max_allowed_packet(), opts.wait_timeout());
+    OptsBuilder::from_opts(opts)
+        .max_allowed_packet(packet.or(Some(USUAL_PACKET)))
+        .wait_timeout(wait_timeout.or(Some(USUAL_WAIT_TIMEOUT)))
+        .into()
+}
+
+/// Validates a new connection and selects these facts; `None` if the server refuses them.
+async fn select(session: &mut Session, facts: &[Fact]) -> Result<Option<Row>, ConnectError> {
+    match session.validate_with(&Fact::columns(facts)).await {
+        Ok(row) => Ok(Some(row)),
+        Err(Invalid::Driver(error)) if is_refusal(&error) => Ok(None),
+        Err(error) => Err(invalid(error)),
+    }
+}
+
+/// Whether the server answered that it does not do what it was asked.
+fn is_refusal(error: &mysql_async::Error) -> bool {
+    matches!(error, mysql_async::Error::Server(_))
+        && !ends_connection(error)
+        && !is_transient(error)
+}
+
+/// Records on drop that a question about the server was not answered.
+struct RecordSilence<'a> {
+    opener: &'a Opener,
+    /// `None` if it was answered.
+    has_hung: Option<bool>,
+}
+
+impl Drop for RecordSilence<'_> {
+    fn drop(&mut self) {
+        if let Some(has_hung) = self.has_hung {
+            self.opener
+                .facts()
+                .record_silence(has_hung, Timestamp::now());
+        }
+    }
+}
+
 /// Runs a hook, and validates the connection after it: the hook may have cancelled a command of its
 /// own, whose answer the next command would take for its own.
 async fn run_hook(
@@ -521,40 +576,4 @@ async fn end_transaction(session: &mut Session, phase: ConnectPhase) -> Result<(
         }
     }
     Ok(())
-}
-
-fn invalid(error: Invalid) -> ConnectError {
-    match error {
-        Invalid::Driver(error) => ConnectError::driver(ConnectPhase::Validate, error),
-        Invalid::OutOfStep => ConnectError::out_of_step(),
-    }
-}
-
-/// The server's limit for packets. Values that are not valid are ignored: with 0, for example, no
-/// further connection could be opened.
-fn packets_allowed(row: &Row, index: usize) -> Option<usize> {
-    column(row, index).filter(|bytes| PACKETS_ALLOWED.contains(bytes))
-}
-
-fn server_info(row: &Row) -> ServerInfo {
-    let version: String = column(row, 1).unwrap_or_default();
-    let version = Brief(version).to_string();
-    let flavor = if version.contains("MariaDB") {
-        Flavor::MariaDb
-    } else {
-        Flavor::MySql
-    };
-    // A number, or since MariaDB 12 a word.
-    let read_only = column::<u64>(row, 6).map_or_else(
-        || column::<String>(row, 6).is_some_and(|word| !word.eq_ignore_ascii_case("OFF")),
-        |flag| flag != 0,
-    );
-    ServerInfo {
-        version,
-        flavor,
-        max_connections: column(row, 4).unwrap_or_default(),
-        max_user_connections: column(row, 5).unwrap_or_default(),
-        wait_timeout: Duration::from_secs(column(row, 3).unwrap_or_default()),
-        read_only,
-    }
 }

@@ -99,6 +99,7 @@ use super::Error;
 /// | 4151 | `ACCOUNT_HAS_BEEN_LOCKED` | no | the account is locked (MariaDB) |
 /// | 8501 | (TiDB) | no | it may have been committed |
 /// | 9006 | (ProxySQL, TiDB) | no | locked to another host group; the transaction took too long |
+/// | 1015 | `CANT_LOCK` | no | a file, or a table of a server whose tables are read-only (d) |
 /// | 1036 | `OPEN_AS_READONLY` | no | the table, or all of InnoDB, is read-only (d) |
 /// | 1180 | `ERROR_DURING_COMMIT` | no | it may have been committed |
 /// | 1290 | `OPTION_PREVENTS_STATEMENT` | no | the server may be read-only (d) |
@@ -314,6 +315,20 @@ pub(crate) fn means_read_only(error: &mysql_async::Error, asked_read_only: bool)
     }
 }
 
+/// Whether a table is read-only, which may mean that all of the server is: with `innodb_read_only`
+/// a write gets this answer.
+pub(crate) fn is_read_only_table(error: &mysql_async::Error) -> bool {
+    match error {
+        mysql_async::Error::Server(error) => match error.code {
+            1036 => true,
+            // MySQL's error: "Can't lock file (errno: 165 - Table is read only)".
+            1015 => error.message.contains("read only"),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -343,7 +358,7 @@ mod tests {
                 Some((cells.next()?.parse().ok()?, cells.nth(1)?))
             })
             .collect();
-        assert_eq!(documented.len(), 85);
+        assert_eq!(documented.len(), 86);
         for code in 0..=u16::MAX {
             let examples = TEXTS.iter().filter(|(other, ..)| *other == code);
             let is_tested_both_ways =
@@ -569,6 +584,19 @@ mod tests {
         for code in [1036, 1045, 1047, 1205, 1213, 1317, 2006, 3098, 3101] {
             assert!(!means_read_only(&server(code), false), "{code}");
         }
+    }
+
+    #[test]
+    fn a_read_only_table_is_known_by_code_and_message() {
+        assert!(is_read_only_table(&server_error(
+            1036,
+            "Table 'entry' is read only"
+        )));
+        let text = "Can't lock file (errno: 165 - Table is read only)";
+        assert!(is_read_only_table(&server_error(1015, text)));
+        let text = "Can't lock file (errno: 77 - No locks available)";
+        assert!(!is_read_only_table(&server_error(1015, text)));
+        assert!(!is_read_only_table(&server(1290)));
     }
 
     #[test]

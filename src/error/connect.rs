@@ -121,6 +121,34 @@ impl ConnectError {
         }
     }
 
+    /// Whether the server may have refused the driver's query for its settings, which it sends
+    /// after the login: the code is none that refuses the login itself.
+    pub(crate) fn may_refuse_settings(&self) -> bool {
+        let is_of_login = |code| {
+            matches!(
+                code,
+                1044 | 1045
+                    | 1047
+                    | 1049
+                    | 1105
+                    | 1129
+                    | 1130
+                    | 1251
+                    | 1275
+                    | 1524
+                    | 1698
+                    | 1820
+                    | 1862
+                    | 3118
+                    | 3159
+                    | 4151
+            )
+        };
+        self.inner.phase == ConnectPhase::Connect
+            && !self.is_transient()
+            && self.code().is_some_and(|code| !is_of_login(code))
+    }
+
     /// Whether another attempt may succeed although nobody changes anything. The pool keeps trying
     /// either way.
     ///

@@ -10,7 +10,8 @@ use std::{fmt, time::Duration};
 pub(crate) use self::{
     brief::Brief,
     classify::{
-        ends_connection, forgets_statements, is_too_large, means_loss, means_read_only, rolls_back,
+        ends_connection, forgets_statements, is_read_only_table, is_too_large, means_loss,
+        means_read_only, rolls_back,
     },
 };
 pub use self::{

@@ -10,7 +10,7 @@ use tracing::debug;
 use crate::{
     config::Reset,
     engine::{
-        opener::KnownRights,
+        facts::KnownRights,
         slots::{Cleaning, Lease},
     },
     error::{ConnectPhase, ends_connection},

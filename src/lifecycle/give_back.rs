@@ -31,7 +31,7 @@ pub(crate) fn give_back(shared: &Arc<Shared>, mut lease: Lease) {
         "connection returned"
     );
     shared.liveness.record_return(lease.follow.used_at);
-    if lease.follow.met_read_only && refresh_for_read_only(shared, &lease) {
+    if has_met_read_only(shared, &lease) && refresh_for_read_only(shared, &lease) {
         return discard(shared, lease, DiscardReason::ReadOnly);
     }
     match lease.verdict(shared.config.reset) {
@@ -130,6 +130,12 @@ fn refresh_for_lost_session(shared: &Shared, session: &Session) {
         );
         maintain::refresh(shared);
     }
+}
+
+/// Whether the connection met an error that means that its server takes no writes.
+fn has_met_read_only(shared: &Shared, session: &Session) -> bool {
+    let follow = &session.follow;
+    follow.met_read_only || follow.met_read_only_table && shared.opener.is_innodb_read_only()
 }
 
 /// Refreshes the pool, if the pauses between refreshes allow it, because this connection met a

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use mysql_async::{Row, prelude::Queryable};
 use tokio::{sync::oneshot, time::timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     engine::slots::{Cleaning, Lease},
@@ -35,6 +35,14 @@ pub(super) async fn kill(shared: &Shared, cleaning: &mut Cleaning) {
         return;
     };
     let Some(identity) = session.origin.identity.clone() else {
+        let reason = shared.opener.kill_obstacle();
+        let (pool, connection) = (&shared.name, session.origin.id);
+        if shared.opener.warns_of_kill() {
+            warn!(
+                pool,
+                connection, reason, "abandoned statements cannot be killed"
+            );
+        }
         return;
     };
     let ((begun, has_begun), (done, is_done)) = (oneshot::channel(), oneshot::channel());

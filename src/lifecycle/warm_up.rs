@@ -1,9 +1,9 @@
 //! Warms the pool up: waits until `size` connections are open, and reports. The attempts themselves
 //! are made by [`open`](super::open).
 
-use std::{fmt::Display, sync::Arc, time::Duration};
+use std::{fmt::Display, net::IpAddr, sync::Arc, time::Duration};
 
-use mysql_async::prelude::Queryable;
+use mysql_async::{Opts, prelude::Queryable};
 use tokio::{
     runtime::Handle,
     task::JoinHandle,
@@ -12,8 +12,9 @@ use tokio::{
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::{
+    config::OnCancel,
     engine::backoff::Mark,
-    error::Error,
+    error::{Error, ends_connection},
     report::{ConnectTime, DiscardReason, ServerInfo, WarmUpReport, Warning},
     session::Session,
     shared::Shared,
@@ -26,6 +27,10 @@ use super::{
     maintain,
     open::{Demand, fill},
 };
+
+/// How long the server may take to say how many connections it has. Longer than that, and the
+/// connection that asked is replaced.
+const COUNTING_TAKES: Duration = Duration::from_secs(2);
 
 /// Opens, initialises and validates `size` connections.
 ///
@@ -45,20 +50,30 @@ async fn warm_up_in_span(shared: &Arc<Shared>) -> Result<WarmUpReport, Error> {
     shared.state().health.begin(Timestamp::now());
     assess(shared);
     fill(shared, Demand::Waiting);
-    let mut count = None;
-    let filling = until_filled(shared, mark, &mut count);
-    let filled = timeout(shared.config.warm_up_timeout, filling).await;
-    // If the time is over, the pool may be Degraded from now on, and the caller may ask.
-    assess(shared);
-    if matches!(filled, Ok(Err(Error::Closed))) {
-        return Err(Error::Closed);
-    }
-    let threads_connected = match &filled {
-        Ok(Ok(())) if has_room(shared, count).await => None,
-        Ok(Ok(())) => count_threads(shared).await,
-        _ => None,
+    let mut counting = Counting::Due;
+    let (filled, report) = loop {
+        let left = shared
+            .config
+            .warm_up_timeout
+            .saturating_sub(started.elapsed());
+        let filling = fill_and_count(shared, mark, &mut counting);
+        let filled = timeout(left, filling).await;
+        // If the time is over, the pool may be Degraded from now on, and the caller may ask.
+        assess(shared);
+        if matches!(filled, Ok(Err(Error::Closed))) {
+            return Err(Error::Closed);
+        }
+        let threads_connected = filled
+            .as_ref()
+            .ok()
+            .and_then(|filled| *filled.as_ref().ok()?);
+        let report = report(shared, mark, started.elapsed(), threads_connected);
+        let is_short = report.open < shared.config.ready_threshold(report.target);
+        // One may have been lost since.
+        if !(matches!(filled, Ok(Ok(_))) && is_short) {
+            break (filled, report);
+        }
     };
-    let report = report(shared, mark, started.elapsed(), threads_connected);
     if report.opened > 0 {
         shared.metrics.record_warm_up(report.elapsed);
     }
@@ -68,7 +83,7 @@ async fn warm_up_in_span(shared: &Arc<Shared>) -> Result<WarmUpReport, Error> {
             shared.state().backoff.error().cloned()
         }
         Ok(Err(_)) => None,
-        Ok(Ok(())) | Err(_) => {
+        Ok(Ok(_)) | Err(_) => {
             log_finished(shared, &report);
             return Ok(report);
         }
@@ -92,6 +107,9 @@ fn log_finished(shared: &Shared, report: &WarmUpReport) {
         "warm-up finished"
     );
     for warning in &report.warnings {
+        if matches!(warning, Warning::CannotKill { .. }) && !shared.opener.warns_of_kill() {
+            continue;
+        }
         warn!(pool = shared.name, %warning, "configuration warning");
     }
 }
@@ -109,12 +127,47 @@ fn log_incomplete(shared: &Shared, report: &WarmUpReport, error: Option<&impl Di
     );
 }
 
+/// The count of the server's connections.
+enum Counting {
+    /// It has not begun.
+    Due,
+    /// It counts the others', beside the openings.
+    Begun(JoinHandle<Count>),
+    /// It is known how many the server has, or that the server does not say.
+    Done(Option<u64>),
+}
+
+/// What came of asking the server for its number of connections.
+enum Count {
+    Threads(u64),
+    NoAnswer,
+    /// No connection was idle.
+    NotAsked,
+}
+
+/// Waits until `size` connections are open and the server's are counted, or an attempt fails for a
+/// permanent reason.
+async fn fill_and_count(
+    shared: &Arc<Shared>,
+    mark: Mark,
+    counting: &mut Counting,
+) -> Result<Option<u64>, Error> {
+    until_filled(shared, mark, counting).await?;
+    count(shared, counting).await;
+    // If the server did not answer, counting has cost a connection.
+    until_filled(shared, mark, counting).await?;
+    match counting {
+        Counting::Done(threads) => Ok(*threads),
+        Counting::Due | Counting::Begun(_) => Ok(None),
+    }
+}
+
 /// Waits until `size` connections are open, or an attempt fails for a permanent reason. Begins to
 /// count the server's connections as soon as one is open.
 async fn until_filled(
     shared: &Arc<Shared>,
     mark: Mark,
-    count: &mut Option<JoinHandle<Option<u64>>>,
+    counting: &mut Counting,
 ) -> Result<(), Error> {
     let mut attempts = shared.attempts.subscribe();
     loop {
@@ -125,8 +178,8 @@ async fn until_filled(
         if status.open >= status.size {
             return Ok(());
         }
-        if count.is_none() && status.idle > 0 {
-            *count = Some(count_others(shared));
+        if matches!(counting, Counting::Due) && status.idle > 0 {
+            *counting = Counting::Begun(count_others(shared));
         }
         let error = shared.state().backoff.permanent_since(mark);
         if let Some(error) = error {
@@ -136,6 +189,28 @@ async fn until_filled(
         if attempts.changed().await.is_err() {
             return Err(Error::Closed);
         }
+    }
+}
+
+/// Counts the server's connections, unless a count made while connections were opened shows that it
+/// certainly has room for the whole limit.
+async fn count(shared: &Arc<Shared>, counting: &mut Counting) {
+    let threads = match counting {
+        Counting::Done(_) => return,
+        Counting::Begun(others) => match others.await {
+            Ok(Count::Threads(others)) if has_room(shared, others) => None,
+            Ok(Count::NoAnswer) | Err(_) => None,
+            Ok(Count::Threads(_) | Count::NotAsked) => threads_now(shared).await,
+        },
+        Counting::Due => threads_now(shared).await,
+    };
+    *counting = Counting::Done(threads);
+}
+
+async fn threads_now(shared: &Arc<Shared>) -> Option<u64> {
+    match count_threads(shared).await {
+        Count::Threads(threads) => Some(threads),
+        Count::NoAnswer | Count::NotAsked => None,
     }
 }
 
@@ -166,47 +241,54 @@ fn report(
     }
 }
 
-/// Whether the server certainly has room for the whole limit, by a count made while connections
-/// were opened. If so, an exact count, which costs one more round trip at the end, is not needed.
-async fn has_room(shared: &Shared, count: Option<JoinHandle<Option<u64>>>) -> bool {
-    let Some(count) = count else {
-        return false;
-    };
-    let (Ok(Some(others)), Some(server)) = (count.await, shared.opener.server()) else {
-        return false;
-    };
+fn has_room(shared: &Shared, others: u64) -> bool {
     let limit = u64::try_from(shared.slots.status().limit()).unwrap_or(u64::MAX);
-    limit.saturating_add(others) <= server.max_connections
+    let server = shared.opener.server();
+    server.is_some_and(|server| limit.saturating_add(others) <= server.max_connections)
 }
 
 /// Counts the server's connections other than this pool's open ones. Those that it is opening are
 /// counted.
 ///
 /// Runs in a new task beside the openings, so that dropping the warm-up loses no connection.
-fn count_others(shared: &Arc<Shared>) -> JoinHandle<Option<u64>> {
+fn count_others(shared: &Arc<Shared>) -> JoinHandle<Count> {
     let own = u64::try_from(shared.slots.status().open).unwrap_or(u64::MAX);
     let shared = Arc::clone(shared);
-    Handle::current().spawn(async move { Some(count_threads(&shared).await?.saturating_sub(own)) })
+    Handle::current().spawn(async move {
+        match count_threads(&shared).await {
+            Count::Threads(all) => Count::Threads(all.saturating_sub(own)),
+            count => count,
+        }
+    })
 }
 
-/// Asks the server, on an idle connection, how many connections it has in total.
-async fn count_threads(shared: &Arc<Shared>) -> Option<u64> {
-    let lease = shared.slots.try_take()?;
+/// Asks the server, on an idle connection, how many connections it has in total. If it refuses, as
+/// some proxies do, the connection is kept.
+async fn count_threads(shared: &Arc<Shared>) -> Count {
+    let Some(lease) = shared.slots.try_take() else {
+        return Count::NotAsked;
+    };
     let runtime = lease.origin.runtime.clone();
     let mut cleaning = shared.slots.begin_cleaning(lease);
-    let limit = shared.config.connect_timeout;
+    let limit = COUNTING_TAKES.min(shared.config.connect_timeout);
     let shared = Arc::clone(shared);
     // In a new task, so that dropping the warm-up here loses no connection.
     let asking = runtime.spawn(async move {
-        let answer = timeout(limit, threads_connected(cleaning.session()?)).await;
-        if let Ok(Ok(count)) = answer {
+        let session = cleaning.session()?;
+        let answer = timeout(limit, threads_connected(session)).await;
+        if let Ok(outcome) = answer
+            && !outcome.as_ref().is_err_and(ends_connection)
+        {
             drop(cleaning.finish());
-            return count;
+            return outcome.ok().flatten();
         }
         discard_cleaning(&shared, cleaning, DiscardReason::ValidationFailed).await;
         None
     });
-    asking.await.ok()?
+    match asking.await {
+        Ok(Some(threads)) => Count::Threads(threads),
+        Ok(None) | Err(_) => Count::NoAnswer,
+    }
 }
 
 async fn threads_connected(session: &mut Session) -> mysql_async::Result<Option<u64>> {
@@ -258,8 +340,52 @@ fn warnings(shared: &Shared, server: &ServerInfo, threads_connected: Option<u64>
             wait_timeout,
         });
     }
-    if server.read_only {
+    if server.behind_proxy {
+        warnings.push(Warning::Proxy {
+            reader_answered: server.read_only,
+        });
+    } else if server.read_only {
         warnings.push(Warning::ReadOnly);
     }
+    if !is_encrypted_or_local(config.opts()) {
+        warnings.push(Warning::NotEncrypted);
+    }
+    if config.on_cancel == OnCancel::Kill
+        && let Some(reason) = shared.opener.kill_obstacle()
+    {
+        warnings.push(Warning::CannotKill { reason });
+    }
     warnings
+}
+
+fn is_encrypted_or_local(opts: &Opts) -> bool {
+    let host = opts.ip_or_hostname();
+    let is_loopback = host
+        .trim_matches(['[', ']'])
+        .parse::<IpAddr>()
+        .map_or(host == "localhost", |address| address.is_loopback());
+    opts.ssl_opts().is_some() || opts.socket().is_some() || is_loopback
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_to_this_host_need_no_encryption() {
+        for (host, expected) in [
+            ("127.0.0.1", true),
+            ("127.0.0.7", true),
+            ("[::1]", true),
+            ("localhost", true),
+            ("10.0.0.7", false),
+            ("db", false),
+            ("localhost.example.org", false),
+        ] {
+            let opts = Opts::from_url(&format!("mysql://app@{host}/shop")).expect("a URL");
+            assert_eq!(is_encrypted_or_local(&opts), expected, "{host}");
+        }
+        let opts = Opts::from_url("mysql://app@db/shop?require_ssl=true").expect("a URL");
+        assert!(is_encrypted_or_local(&opts));
+    }
 }

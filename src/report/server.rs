@@ -4,6 +4,9 @@ use std::{fmt, time::Duration};
 
 /// The server's version and the settings that matter to a pool. Read while connections are opened,
 /// usually at most once a second.
+///
+/// What the server, or a proxy in front of it, refuses to tell is missing: a number is 0 and a
+/// duration zero, a switch is off, and the version is that of the greeting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -19,17 +22,21 @@ pub struct ServerInfo {
     pub max_user_connections: u64,
     /// How long a connection may idle before the server closes it (`@@wait_timeout`).
     pub wait_timeout: Duration,
-    /// Whether the server refuses writes (`@@global.read_only`).
+    /// Whether the server refuses writes (`@@global.read_only` or `@@innodb_read_only`).
     pub read_only: bool,
+    /// Whether a proxy stands in between that speaks the protocol: what it says in its greeting, the
+    /// version or the connection's id, is not what the server says of itself. Then everything here
+    /// is about the server that happened to answer.
+    pub behind_proxy: bool,
 }
 
 impl fmt::Display for ServerInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.flavor, self.version)?;
-        if self.read_only {
-            f.write_str(" (read-only)")
-        } else {
-            Ok(())
+        match (self.behind_proxy, self.read_only) {
+            (true, _) => f.write_str(" (behind a proxy)"),
+            (false, true) => f.write_str(" (read-only)"),
+            (false, false) => Ok(()),
         }
     }
 }

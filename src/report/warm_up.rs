@@ -122,6 +122,22 @@ pub enum Warning {
     },
     /// The server is read-only: every write will fail.
     ReadOnly,
+    /// A proxy that speaks the protocol stands in between
+    /// ([`behind_proxy`](ServerInfo::behind_proxy)). It may refuse some statements, and what the
+    /// server reports is that of whichever server answered.
+    Proxy {
+        /// The server that answered is read-only. If the proxy sends writes elsewhere, this is
+        /// nothing to worry about.
+        reader_answered: bool,
+    },
+    /// The connections are not encrypted, and the server is not on this host.
+    NotEncrypted,
+    /// [`OnCancel::Kill`](crate::OnCancel::Kill) is set, but the pool cannot be certain whose
+    /// statement it would kill, so abandoned statements run on. This is logged once for each pool.
+    CannotKill {
+        /// What is missing.
+        reason: &'static str,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -145,6 +161,19 @@ impl fmt::Display for Warning {
                 wait_timeout,
             } => not_below_wait_timeout(f, "keepalive", *keepalive, *wait_timeout),
             Self::ReadOnly => f.write_str("the server is read-only"),
+            Self::Proxy { reader_answered } => {
+                f.write_str("a proxy stands in between")?;
+                if *reader_answered {
+                    f.write_str(", and a read-only server answered")?;
+                }
+                Ok(())
+            }
+            Self::NotEncrypted => {
+                f.write_str("the connections are not encrypted, and the server is on another host")
+            }
+            Self::CannotKill { reason } => {
+                write!(f, "abandoned statements cannot be killed: {reason}")
+            }
         }
     }
 }

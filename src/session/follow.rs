@@ -11,7 +11,7 @@ use std::{
 use mysql_async::{Conn, Statement, consts::StatusFlags};
 
 use crate::{
-    error::{Error, is_too_large, means_loss, means_read_only, rolls_back},
+    error::{Error, is_read_only_table, is_too_large, means_loss, means_read_only, rolls_back},
     time::Timestamp,
 };
 
@@ -59,6 +59,8 @@ pub(crate) struct Follow {
     pub(crate) used_at: Timestamp,
     /// The server said that it is read-only, though the caller did not ask for that.
     pub(crate) met_read_only: bool,
+    /// The server said that a table is read-only, as a server does where all tables are.
+    pub(crate) met_read_only_table: bool,
     pub(crate) statements: Statements,
 }
 
@@ -94,6 +96,7 @@ impl Follow {
             validated_at: now,
             used_at: now,
             met_read_only: false,
+            met_read_only_table: false,
             statements: Statements::new(cache_size),
         }
     }
@@ -202,6 +205,7 @@ impl Follow {
     /// Records an error of a statement, or of the reading of its rows.
     pub(crate) fn record_error(&mut self, error: &mysql_async::Error) {
         self.met_read_only |= means_read_only(error, self.effect.read_only);
+        self.met_read_only_table |= is_read_only_table(error);
         self.kept_status = None;
         if rolls_back(error) {
             self.ending = Ending::ByServer;
@@ -367,6 +371,7 @@ impl Follow {
         self.status_is_stale = false;
         self.is_misused = false;
         self.met_read_only = false;
+        self.met_read_only_table = false;
         self.effect = Effect::NEUTRAL;
         self.statements.start_over();
     }

@@ -23,7 +23,7 @@ use mysql_async::{
 };
 use tokio::{runtime::Handle, time::timeout};
 
-use crate::time::Timestamp;
+use crate::{error::ends_connection, time::Timestamp};
 
 use self::{activity::Activity, follow::Follow};
 
@@ -85,13 +85,16 @@ impl Rights {
     /// The columns to select. They are in hexadecimal, so that a charset set by a caller does not
     /// change them.
     pub(crate) const COLUMNS: &str = "HEX(CURRENT_USER()), HEX(CURRENT_ROLE())";
+    pub(crate) const ACCOUNT: &str = "HEX(CURRENT_USER())";
+    pub(crate) const ROLE: &str = "HEX(CURRENT_ROLE())";
+
+    pub(crate) const fn new(account: Option<Vec<u8>>, role: Option<Vec<u8>>) -> Self {
+        Self { account, role }
+    }
 
     /// Reads them from the columns of a row, starting at `index`.
     pub(crate) fn read(row: &Row, index: usize) -> Self {
-        Self {
-            account: column(row, index),
-            role: column(row, index.saturating_add(1)),
-        }
+        Self::new(column(row, index), column(row, index.saturating_add(1)))
     }
 }
 
@@ -148,8 +151,8 @@ impl Session {
         self.select_and_compare(nonce, text).await
     }
 
-    async fn select_and_compare(&mut self, nonce: u64, query: String) -> Result<Row, Invalid> {
-        self.follow.in_flight = true;
+    /// Runs the text, which may hold several statements, and returns the first row of the last result.
+    async fn last_row(&mut self, query: String) -> mysql_async::Result<Option<Row>> {
         let mut results = self.conn.query_iter(query).await?;
         let mut answer = None;
         while !results.is_empty() {
@@ -162,8 +165,14 @@ impl Session {
         }
         // Otherwise the error of a later statement would show at the next command.
         results.drop_result().await?;
-        self.follow.in_flight = false;
-        match answer {
+        Ok(answer)
+    }
+
+    async fn select_and_compare(&mut self, nonce: u64, query: String) -> Result<Row, Invalid> {
+        self.follow.in_flight = true;
+        let answer = self.last_row(query).await;
+        self.follow.in_flight = answer.as_ref().is_err_and(ends_connection);
+        match answer? {
             // The answer to another query may not be a number, which must not panic.
             Some(row) if column(&row, 0) == Some(nonce) => {
                 self.follow.validated_at = Timestamp::now();
@@ -175,16 +184,19 @@ impl Session {
 
     /// Sends the pool's own commands on an idle connection.
     ///
-    /// If this fails or is dropped midway, the connection counts as in flight.
+    /// If this is dropped midway, or fails and not only because the server refuses, the connection
+    /// counts as in flight.
     pub(crate) async fn command<T>(
         &mut self,
         work: impl AsyncFnOnce(&mut Conn) -> mysql_async::Result<T>,
     ) -> mysql_async::Result<T> {
         self.follow.in_flight = true;
-        let outcome = work(&mut self.conn).await?;
-        self.follow.in_flight = false;
-        self.follow.validated_at = Timestamp::now();
-        Ok(outcome)
+        let outcome = work(&mut self.conn).await;
+        self.follow.in_flight = outcome.as_ref().is_err_and(ends_connection);
+        if !self.follow.in_flight {
+            self.follow.validated_at = Timestamp::now();
+        }
+        outcome
     }
 
     /// The server's status after the last answer, if the driver knows it.

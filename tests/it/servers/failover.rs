@@ -9,9 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mysql_warm_pool::{Pool, mysql_async::prelude::Queryable};
+use mysql_warm_pool::{Pool, mysql_async::prelude::Queryable, report::Warning};
 use test_support::{
-    Flavor, Proxy, Server, config, eventually, free_port, galera, skip, skip_for_lack_of, warm,
+    Flavor, Proxy, Server, config, copy_folder, eventually, free_port, galera, skip,
+    skip_for_lack_of, warm,
 };
 use tokio::{sync::watch, task::JoinSet};
 
@@ -271,4 +272,59 @@ async fn an_error_in_a_callers_read_only_transaction_is_no_failover() {
         drop(conn);
     }
     assert_eq!(pool.metrics().opened, 2);
+}
+
+/// As on a reader of Aurora: `read_only` is off, and the tables are read-only nevertheless.
+#[tokio::test]
+async fn a_server_whose_tables_are_read_only_is_left_for_the_writer() {
+    let reader = Server::builder()
+        .option("--innodb-read-only")
+        .prepare()
+        .await;
+    let writer = Server::start().await;
+    writer.execute(TABLE).await;
+    writer.shutdown().await;
+    let data = reader.folder().join("data");
+    fs::remove_dir_all(&data).expect("removed");
+    copy_folder(&writer.folder().join("data"), &data);
+    // The file with a MySQL server's own id.
+    fs::remove_file(data.join("auto.cnf")).ok();
+    writer.start_again().await;
+    reader.start_again().await;
+    let proxy = Proxy::start(reader.port()).await;
+
+    let pool = test_support::pool(config(&reader.url_via(proxy.port())).size(4).overflow(2));
+    let report = pool.warm_up().await.expect("warm");
+    assert_eq!(report.warnings, [Warning::ReadOnly], "{report}");
+    assert!(report.server.is_some_and(|server| server.read_only));
+    let error = write(&pool).await.expect_err("read-only");
+    println!("{error}");
+    eventually("its connection is discarded", async || {
+        let discarded = pool.metrics().discarded;
+        discarded
+            .iter()
+            .any(|(reason, count)| reason.name() == "read_only" && *count > 0)
+    })
+    .await;
+    proxy.switch_to(writer.port());
+    eventually("a later refusal leads to the writer", async || {
+        write(&pool).await.is_ok()
+    })
+    .await;
+    eventually("all have left", async || {
+        reader.threads_connected().await == 0
+    })
+    .await;
+
+    // On a server that takes writes, a table that does not is no failover.
+    let refreshed = pool.metrics().opened;
+    let mut conn = pool.get().await.expect("a connection");
+    let error = conn
+        .query_drop("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1036, MESSAGE_TEXT = 'read only'")
+        .await
+        .expect_err("an error of that number");
+    assert!(error.to_string().contains("1036"), "{error}");
+    drop(conn);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(pool.metrics().opened, refreshed);
 }

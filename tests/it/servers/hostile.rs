@@ -129,10 +129,16 @@ impl Fault {
             | QuestionKind::Init
             | QuestionKind::Reset
             | QuestionKind::Caller => true,
-            // Follows the right answer: the next question will not get its own.
+            // What follows the right answer does no harm yet: the next question will not get its
+            // own. After an error to its question the pool opens a connection without it.
             QuestionKind::Validation => matches!(
                 self,
-                Self::OneMore | Self::AbsurdSettings | Self::SettingsOfText | Self::TwoRows
+                Self::OneMore
+                    | Self::AbsurdSettings
+                    | Self::SettingsOfText
+                    | Self::TwoRows
+                    | Self::OtherError
+                    | Self::HugeError
             ),
         }
     }

@@ -10,6 +10,7 @@ mod haproxy;
 mod hostile;
 mod outage;
 mod proxies;
+mod refusals;
 mod rollout;
 mod router;
 #[cfg(any(feature = "rustls", feature = "native-tls"))]

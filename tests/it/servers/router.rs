@@ -8,7 +8,9 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use mysql_warm_pool::{Pool, PoolConfig, mysql_async::prelude::Queryable, report::Warning};
+use mysql_warm_pool::{
+    OnCancel, Pool, PoolConfig, mysql_async::prelude::Queryable, report::Warning,
+};
 use test_support::{Flavor, Group, Router, Server, config, eventually, skip, warm};
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -148,6 +150,51 @@ async fn sessions_are_clean_in_every_mode() {
                 .await
                 .expect_err("no such table");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_warm_up_warns_of_what_a_router_hides() {
+    if !is_there() {
+        return;
+    }
+    for (mode, options) in MODES {
+        let server = Server::start().await;
+        let router = Router::start(&server, options).await;
+        let settings = settings(&server, router.writing()).size(2).overflow(1);
+        let pool = Pool::new(settings.on_cancel(OnCancel::Kill)).expect("valid");
+        let report = pool.warm_up().await.expect("a warm-up");
+        let is_hidden = mode != "passed through";
+        let warns = |is: fn(&Warning) -> bool| report.warnings.iter().any(is);
+        assert_eq!(
+            warns(|it| matches!(it, Warning::Proxy { .. })),
+            is_hidden,
+            "{mode}: {report}"
+        );
+        assert_eq!(
+            warns(|it| matches!(it, Warning::CannotKill { .. })),
+            is_hidden,
+            "{mode}: {report}"
+        );
+        assert!(
+            !warns(|it| matches!(it, Warning::ReadOnly)),
+            "{mode}: {report}"
+        );
+
+        let mut conn = pool.get().await.expect("a connection");
+        let sleep = conn.query_drop("SELECT SLEEP(30)");
+        let cancelled = tokio::time::timeout(Duration::from_millis(200), sleep).await;
+        assert!(cancelled.is_err(), "{mode}");
+        drop(conn);
+        eventually("it is replaced", async || pool.status().idle >= 2).await;
+        let sleeping = async || {
+            let list = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+                        WHERE INFO LIKE 'SELECT SLEEP%'";
+            let mut conn = server.admin().await;
+            let count: Option<u8> = conn.query_first(list).await.expect("a count");
+            count == Some(1)
+        };
+        assert_eq!(sleeping().await, is_hidden, "{mode}");
     }
 }
 

@@ -60,7 +60,7 @@ pub use ports::free_port;
 pub use proxy::Proxy;
 pub use router::Router;
 pub use seed::Seed;
-pub use server::{Builder, Flavor, Frozen, Server, galera};
+pub use server::{Builder, Flavor, Frozen, Server, copy_folder, galera};
 pub use skips::{skip, skip_for_lack_of};
 pub use speaker::Speaker;
 pub use swap::SwappingProxy;

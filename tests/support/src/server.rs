@@ -727,7 +727,7 @@ fn is_root(own: &Path) -> bool {
     fs::metadata(own).is_ok_and(|own| own.uid() == 0)
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder to copy") {
         let entry = entry.expect("a folder's entry");

@@ -1,0 +1,437 @@
+//! What new connections are asked about their server, and what is known from the answers.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use mysql_async::{Conn, Row, Value, from_value_opt, prelude::FromValue};
+
+use crate::{
+    error::Brief,
+    report::{Flavor, ServerInfo},
+    session::Rights,
+    time::Timestamp,
+};
+
+use super::schedule::GrowingPause;
+
+/// The valid values of a server's `max_allowed_packet`, in bytes.
+const PACKETS_ALLOWED: RangeInclusive<usize> = 1024..=1_073_741_824;
+
+/// After this time, the next opening reads the server's facts again.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// After this time, facts that the server refused are asked again: it may be another one by then.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
+
+/// The pause before the facts are asked again if no answer came.
+const SILENCE: GrowingPause = GrowingPause::new(Duration::from_secs(1), Duration::from_secs(60));
+
+/// What a switch that is on may be called.
+const ON: [&str; 3] = ["ON", "NO_LOCK", "NO_LOCK_NO_ADMIN"];
+
+/// Something to select on a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fact {
+    Version,
+    MaxAllowedPacket,
+    WaitTimeout,
+    MaxConnections,
+    MaxUserConnections,
+    ReadOnly,
+    InnodbReadOnly,
+    ConnectionId,
+    Account,
+    Role,
+}
+
+impl Fact {
+    /// All of them. The version comes first: if the server refuses to answer them together, each is
+    /// asked by itself, in this order.
+    const ALL: [Self; 10] = [
+        Self::Version,
+        Self::MaxAllowedPacket,
+        Self::WaitTimeout,
+        Self::MaxConnections,
+        Self::MaxUserConnections,
+        Self::ReadOnly,
+        Self::InnodbReadOnly,
+        Self::ConnectionId,
+        Self::Account,
+        Self::Role,
+    ];
+    /// Those that may differ from one connection to the next.
+    const OF_CONNECTION: [Self; 3] = [Self::MaxAllowedPacket, Self::Account, Self::Role];
+
+    const fn column(self) -> &'static str {
+        match self {
+            Self::Version => "@@version",
+            Self::MaxAllowedPacket => "@@max_allowed_packet",
+            Self::WaitTimeout => "@@wait_timeout",
+            Self::MaxConnections => "@@max_connections",
+            Self::MaxUserConnections => "@@max_user_connections",
+            Self::ReadOnly => "@@global.read_only",
+            Self::InnodbReadOnly => "@@innodb_read_only",
+            Self::ConnectionId => "CONNECTION_ID()",
+            Self::Account => Rights::ACCOUNT,
+            Self::Role => Rights::ROLE,
+        }
+    }
+
+    /// The columns that select these facts.
+    pub(super) fn columns(facts: &[Self]) -> String {
+        let columns: Vec<_> = facts.iter().map(|fact| fact.column()).collect();
+        columns.join(", ")
+    }
+}
+
+/// What an opening asks of its connection.
+#[derive(Debug)]
+pub(super) struct Question {
+    /// Empty if nothing is to be asked.
+    pub(super) facts: Vec<Fact>,
+    /// It is about the server, and not only about this connection.
+    is_of_server: bool,
+}
+
+/// What a server answered.
+#[derive(Debug, Default)]
+pub(super) struct Answers(Vec<(Fact, Value)>);
+
+impl Answers {
+    /// Adds the answers in a row, which follow the number of the validation.
+    pub(super) fn add(&mut self, facts: &[Fact], row: &Row) {
+        for (index, fact) in (1..).zip(facts) {
+            if let Some(value) = row.as_ref(index) {
+                self.0.push((*fact, value.clone()));
+            }
+        }
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn has(&self, fact: Fact) -> bool {
+        self.0.iter().any(|(other, _)| *other == fact)
+    }
+
+    /// The answer, if there is one of this type.
+    fn get<T: FromValue>(&self, fact: Fact) -> Option<T> {
+        let (_, value) = self.0.iter().find(|(other, _)| *other == fact)?;
+        from_value_opt(value.clone()).ok()
+    }
+
+    /// Whether a switch is on, as a number, or since MariaDB 12 as a word.
+    fn is_on(&self, fact: Fact) -> bool {
+        match self.get::<u64>(fact) {
+            Some(flag) => flag != 0,
+            None => self
+                .get::<String>(fact)
+                .is_some_and(|word| ON.iter().any(|on| word.eq_ignore_ascii_case(on))),
+        }
+    }
+
+    /// The largest packet that the server takes, in bytes, if it is a valid value: with 0, for
+    /// example, no further connection could be opened.
+    pub(super) fn packets_allowed(&self) -> Option<usize> {
+        self.get(Fact::MaxAllowedPacket)
+            .filter(|bytes| PACKETS_ALLOWED.contains(bytes))
+    }
+
+    /// The session's rights, if the server has roles.
+    pub(super) fn rights(&self) -> Option<Rights> {
+        let is_complete = self.has(Fact::Account) && self.has(Fact::Role);
+        is_complete.then(|| Rights::new(self.get(Fact::Account), self.get(Fact::Role)))
+    }
+
+    /// The server's version and limits.
+    fn server(&self, greeting: Greeting) -> ServerInfo {
+        let version = self.get::<String>(Fact::Version);
+        let version = version.map(|version| Brief(version).to_string());
+        let is_mariadb = version.as_ref().map_or_else(
+            // MySQL's numbers are below.
+            || greeting.version >= (10, 0, 0),
+            |version| version.contains("MariaDB"),
+        );
+        ServerInfo {
+            behind_proxy: greeting.is_proxys(version.as_deref(), self.get(Fact::ConnectionId)),
+            version: version.unwrap_or_else(|| greeting.version_text()),
+            flavor: if is_mariadb {
+                Flavor::MariaDb
+            } else {
+                Flavor::MySql
+            },
+            max_connections: self.get(Fact::MaxConnections).unwrap_or_default(),
+            max_user_connections: self.get(Fact::MaxUserConnections).unwrap_or_default(),
+            wait_timeout: Duration::from_secs(self.get(Fact::WaitTimeout).unwrap_or_default()),
+            read_only: self.is_on(Fact::ReadOnly) || self.is_on(Fact::InnodbReadOnly),
+        }
+    }
+}
+
+/// How the other end of a connection introduced itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Greeting {
+    /// All zero if the driver could not read it.
+    version: (u16, u16, u16),
+    id: u32,
+}
+
+impl Greeting {
+    pub(super) fn of(conn: &Conn) -> Self {
+        Self {
+            version: conn.server_version(),
+            id: conn.id(),
+        }
+    }
+
+    /// Whether somebody else than the server answered, by what the server says of itself.
+    fn is_proxys(self, version: Option<&str>, id: Option<u64>) -> bool {
+        // The greeting has room for the lower half of an id only.
+        let has_other_id = id.is_some_and(|id| id & u64::from(u32::MAX) != u64::from(self.id));
+        let version = version.and_then(numbers);
+        let has_other_version =
+            self.version != (0, 0, 0) && version.is_some_and(|version| version != self.version);
+        self.id == 0 || has_other_id || has_other_version
+    }
+
+    fn version_text(self) -> String {
+        match self.version {
+            (0, 0, 0) => String::new(),
+            (major, minor, patch) => format!("{major}.{minor}.{patch}"),
+        }
+    }
+}
+
+/// The numbers at the beginning of a version.
+fn numbers(version: &str) -> Option<(u16, u16, u16)> {
+    // MariaDB's greeting, and a proxy that repeats it, begin so.
+    let version = version.strip_prefix("5.5.5-").unwrap_or(version);
+    let mut parts = version.splitn(3, '.');
+    let major = parts.next()?.parse().ok()?;
+    let minor = parts.next()?.parse().ok()?;
+    let rest = parts.next()?;
+    let end = rest
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(rest.len());
+    let patch = rest.get(..end)?.parse().ok()?;
+    Some((major, minor, patch))
+}
+
+/// What is known about the server.
+#[derive(Debug, Default)]
+pub(super) struct ServerFacts {
+    pub(super) server: Option<ServerInfo>,
+    pub(super) max_allowed_packet: Option<usize>,
+    pub(super) innodb_read_only: bool,
+    /// The rights of the last new connection on which they were read.
+    pub(super) rights: KnownRights,
+    /// The server refused the driver's query for its settings.
+    pub(super) refuses_settings: bool,
+    /// Why abandoned statements cannot be killed on the last new connection.
+    pub(super) kill_obstacle: Option<&'static str>,
+    /// That was logged.
+    pub(super) has_warned_of_kill: bool,
+    /// The server does not know the tables of [`Opener::remains`](super::opener::Opener::remains).
+    pub(super) refuses_remains: bool,
+    /// The server refuses several statements in one text.
+    pub(super) one_statement_at_a_time: bool,
+    /// Facts that the server refused.
+    refused: Vec<Fact>,
+    /// When it refused the first of them.
+    refused_at: Option<Timestamp>,
+    /// When an opening last claimed the task of reading the facts.
+    claimed_at: Option<Timestamp>,
+    /// The last question was not answered; the pause before the next.
+    silence: Option<GrowingPause>,
+}
+
+/// What is known about the rights of a new connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum KnownRights {
+    #[default]
+    NotAsked,
+    /// The server has no roles.
+    NoRoles,
+    Known(Rights),
+}
+
+impl ServerFacts {
+    /// What to ask a new connection. One of several openings asks for everything, if the facts are
+    /// not fresh; `always`: so does this one. `None` if nothing is to be asked; `is_valid`: the
+    /// connection needs no round trip otherwise.
+    pub(super) fn claim(
+        &mut self,
+        always: bool,
+        is_valid: bool,
+        now: Timestamp,
+    ) -> Option<Question> {
+        if self
+            .silence
+            .as_mut()
+            .is_some_and(|silence| !silence.is_over(now))
+        {
+            return None;
+        }
+        let is_past = |at: Option<Timestamp>, age| at.is_some_and(|at| now.since(at) >= age);
+        if is_past(self.refused_at, REFUSED_FOR) {
+            self.refused.clear();
+            self.refused_at = None;
+        }
+        let is_of_server = always || self.claimed_at.is_none() || is_past(self.claimed_at, FRESH);
+        let wanted = if is_of_server {
+            self.claimed_at = Some(now);
+            &Fact::ALL[..]
+        } else if !is_valid && matches!(self.rights, KnownRights::Known(_)) {
+            &Fact::OF_CONNECTION[..]
+        } else {
+            return None;
+        };
+        let wanted = wanted.iter().copied();
+        Some(Question {
+            facts: wanted.filter(|fact| !self.refused.contains(fact)).collect(),
+            is_of_server,
+        })
+    }
+
+    /// Lets the next opening read the facts: the server answered with an error.
+    pub(super) fn unclaim(&mut self) {
+        self.claimed_at = None;
+    }
+
+    /// Records that every question was answered.
+    pub(super) fn end_silence(&mut self) {
+        self.silence = None;
+    }
+
+    /// Records that no answer came. It may be the question, so the next openings do without, at
+    /// once if this one hung.
+    pub(super) fn record_silence(&mut self, has_hung: bool, now: Timestamp) {
+        self.claimed_at = None;
+        let silence = self.silence.get_or_insert(SILENCE);
+        if has_hung {
+            silence.is_over(now);
+        }
+    }
+
+    /// Records that the server refused to answer this question.
+    pub(super) fn record_refused(&mut self, fact: Fact, now: Timestamp) {
+        if !self.refused.contains(&fact) {
+            self.refused.push(fact);
+        }
+        self.refused_at.get_or_insert(now);
+    }
+
+    /// Records the answers. Returns whether a proxy stands in between, if that was asked.
+    pub(super) fn record(
+        &mut self,
+        question: &Question,
+        answers: &Answers,
+        greeting: Greeting,
+    ) -> bool {
+        self.max_allowed_packet = answers.packets_allowed();
+        match (answers.rights(), &self.rights) {
+            (Some(rights), _) => self.rights = KnownRights::Known(rights),
+            (None, KnownRights::NotAsked) => self.rights = KnownRights::NoRoles,
+            // The server refused this time, but is known to have roles.
+            (None, KnownRights::NoRoles | KnownRights::Known(_)) => {}
+        }
+        if !question.is_of_server {
+            return false;
+        }
+        let server = answers.server(greeting);
+        let is_proxied = server.behind_proxy;
+        self.innodb_read_only = answers.is_on(Fact::InnodbReadOnly);
+        self.server = Some(server);
+        is_proxied
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_begins_with_its_numbers() {
+        for (version, expected) in [
+            ("10.11.6-MariaDB-0+deb12u1", Some((10, 11, 6))),
+            ("5.5.5-10.11.6-MariaDB", Some((10, 11, 6))),
+            ("9.7.0", Some((9, 7, 0))),
+            ("5.7.44-48-log", Some((5, 7, 44))),
+            ("8.0.11-TiDB-v7.5.1", Some((8, 0, 11))),
+            ("8.0.mysql_aurora.3.04.0", None),
+            ("99999999.1.1", None),
+            ("the best", None),
+            ("", None),
+        ] {
+            assert_eq!(numbers(version), expected, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_known_by_its_greeting() {
+        let greeting = |version, id| Greeting { version, id };
+        let of_server = greeting((8, 0, 36), 7);
+        for (greeting, version, id, expected) in [
+            (of_server, Some("8.0.36-log"), Some(7), false),
+            (of_server, None, None, false),
+            // The greeting holds the lower half of a long id.
+            (of_server, Some("8.0.36"), Some((1 << 40) + 7), false),
+            (of_server, Some("8.0.36"), Some(8), true),
+            (of_server, Some("8.0.35"), Some(7), true),
+            (of_server, Some("8.0.mysql_aurora.3.04.0"), Some(7), false),
+            (greeting((8, 0, 36), 0), Some("8.0.36"), None, true),
+            (greeting((0, 0, 0), 7), Some("8.0.36"), Some(7), false),
+            (
+                greeting((10, 11, 6), 7),
+                Some("10.11.6-MariaDB-log"),
+                Some(7),
+                false,
+            ),
+        ] {
+            assert_eq!(
+                greeting.is_proxys(version, id),
+                expected,
+                "{greeting:?} {version:?} {id:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_refused_is_asked_again_after_a_minute() {
+        let start = Timestamp::now();
+        let at = |s| start.after(Duration::from_secs(s));
+        let mut facts = ServerFacts::default();
+        let question = facts.claim(false, false, start).expect("the first");
+        assert_eq!(question.facts, Fact::ALL);
+        facts.record_refused(Fact::Role, start);
+        assert!(
+            facts.claim(false, false, start).is_none(),
+            "one of several asks"
+        );
+        let again = facts.claim(false, false, at(2)).expect("no longer fresh");
+        assert_eq!(again.facts, &Fact::ALL[..9]);
+        let all = facts.claim(false, false, at(61)).expect("no longer fresh");
+        assert_eq!(all.facts, Fact::ALL);
+    }
+
+    #[test]
+    fn what_was_not_answered_is_asked_again_in_growing_pauses() {
+        let start = Timestamp::now();
+        let at = |ms| start.after(Duration::from_millis(ms));
+        let mut facts = ServerFacts::default();
+        let mut asked = Vec::new();
+        for ms in (0..20_000).step_by(100) {
+            if facts.claim(true, false, at(ms)).is_some() {
+                asked.push(ms);
+                facts.record_silence(false, at(ms));
+            }
+        }
+        assert_eq!(asked, [0, 100, 1_100, 3_100, 7_100, 15_100]);
+        // After one that hung, the next opening does without.
+        let mut facts = ServerFacts::default();
+        assert!(facts.claim(true, false, start).is_some());
+        facts.record_silence(true, at(2_000));
+        assert!(facts.claim(true, false, at(2_100)).is_none());
+        assert!(facts.claim(true, false, at(3_100)).is_some());
+    }
+}
