@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use mysql_warm_pool::{
     OnCancel, Pool,
     mysql_async::{Conn, TxOpts, prelude::Queryable},
+    report::Warning,
 };
 use test_support::{PATIENCE, Proxy, Server, config, eventually, skip, warm};
 use tokio::{
@@ -333,4 +334,13 @@ async fn all_is_ended(pool: &Pool) {
         status.cleaning == 0 && status.in_use == 0 && status.idle >= 1
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_server_without_a_name_of_its_own_is_warned_of() {
+    let server = Server::shared().await;
+    let pool = warm(config(&server.url()).size(1).on_cancel(OnCancel::Kill)).await;
+    let report = pool.warm_up().await.expect("a warm-up");
+    let warned = (report.warnings.iter()).any(|it| matches!(it, Warning::CannotKill { .. }));
+    assert_eq!(warned, server.own_name().is_none(), "{report}");
 }
