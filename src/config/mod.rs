@@ -98,6 +98,17 @@ pub struct PoolConfig {
     ///
     /// 1 ms to 365 days; default 10 s.
     ///
+    /// The attempt then counts as failed, and is closed, unless the server has accepted the
+    /// connection and not finished the login. A server that is frozen counts each login that was
+    /// given up, and refuses this host after `max_connect_errors` of them. So such a login goes on
+    /// in its slot, beside later attempts, and is used if it ends after all. Only if all the room
+    /// is taken by such logins, one is given up for another attempt: after `connect_timeout`, and
+    /// then after pauses that double, up to 5 minutes.
+    ///
+    /// If the name has several addresses, each has 300 ms to accept the connection, and three times
+    /// as long each next time around. The one that accepts it has the rest of the time. Addresses
+    /// that failed in the last minute are tried last.
+    ///
     /// Each validation and each cleaning of an open connection has the same limit. It ends earlier
     /// if the connection is certainly dead, or if callers wait and there is no room to open another.
     pub connect_timeout: Duration,

@@ -4,7 +4,11 @@ use std::{collections::VecDeque, time::Duration};
 
 use crate::{error::ConnectError, telemetry::RateLimit, time::Timestamp};
 
-use super::schedule;
+use super::schedule::{self, GrowingPause};
+
+/// The longest pause between giving up one login that hangs and the next. The server counts them,
+/// and refuses the host after `max_connect_errors` (100 by default) in a row.
+const LONGEST_GIVE_UP_PAUSE: Duration = Duration::from_secs(300);
 
 /// One back-off for all attempts of a pool. Pure: takes the time and random numbers as arguments.
 #[derive(Debug, Default)]
@@ -15,8 +19,12 @@ pub(crate) struct Backoff {
     failing_since: Option<Timestamp>,
     /// No attempt before this.
     retry_at: Option<Timestamp>,
-    /// Attempts that hang: without an answer for 300 ms, but not yet at `connect_timeout`.
+    /// Attempts that hang: without an answer for 300 ms, and not given up.
     pub(crate) hanging: usize,
+    /// How many of them were not over at `connect_timeout`, but still wait for their login.
+    pub(crate) overdue: usize,
+    /// The pause between giving up one of those and the next.
+    give_up_pause: Option<GrowingPause>,
     /// The last failure, with its number among `ended`.
     last_failure: Option<(u64, ConnectError)>,
     /// Attempts that have ended, and how many of them failed.
@@ -91,6 +99,7 @@ impl Backoff {
             self.times.pop_front();
         }
         self.retry_at = None;
+        self.give_up_pause = None;
         let failures = std::mem::take(&mut self.failures);
         let since = self.failing_since.take()?;
         std::mem::take(&mut self.is_logged).then(|| Outage {
@@ -128,6 +137,24 @@ impl Backoff {
         // Its end must not be another step: others may have succeeded long before.
         attempt.failures_before = None;
         is_outage
+    }
+
+    /// Records that a login was not over at `connect_timeout`, `limit`, but goes on.
+    pub(crate) fn begin_overdue(&mut self, limit: Duration, now: Timestamp) {
+        self.overdue = self.overdue.saturating_add(1);
+        if self.give_up_pause.is_none() {
+            let longest = LONGEST_GIVE_UP_PAUSE.max(limit);
+            let mut pause = GrowingPause::new(limit, longest);
+            pause.is_over(now);
+            self.give_up_pause = Some(pause);
+        }
+    }
+
+    /// Whether an overdue login may be given up now: `connect_timeout` after the first of them, and
+    /// then after growing pauses until an attempt succeeds.
+    pub(crate) fn may_give_up(&mut self, now: Timestamp) -> bool {
+        let pause = self.give_up_pause.as_mut();
+        pause.is_some_and(|pause| pause.is_over(now))
     }
 
     fn step(&mut self, attempt: Attempt, now: Timestamp, chance: u64) -> bool {
@@ -254,6 +281,23 @@ mod tests {
         assert!(!fails(2_600) && !fails(2_990) && fails(3_010) && !fails(9_000));
         let end = backoff.succeeded(ms(0), 9, start.after(ms(10_000)));
         assert_eq!(end.map(|outage| outage.failures), Some(4));
+    }
+
+    #[test]
+    fn few_logins_are_given_up_in_a_long_outage() {
+        let (limit, start) = (Duration::from_secs(10), Timestamp::now());
+        let mut backoff = Backoff::default();
+        assert!(!backoff.may_give_up(start));
+        backoff.begin_overdue(limit, start);
+        let mut given_up = Vec::new();
+        for at in 0..3600 {
+            let now = start.after(Duration::from_secs(at));
+            given_up.extend(backoff.may_give_up(now).then_some(at));
+        }
+        assert_eq!(given_up[..6], [10, 30, 70, 150, 310, 610]);
+        assert_eq!(given_up.len(), 15);
+        assert!(backoff.succeeded(ms(0), 9, start).is_none());
+        assert!(!backoff.may_give_up(start.after(limit)));
     }
 
     #[test]

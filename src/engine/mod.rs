@@ -1,6 +1,8 @@
-//! Passive parts that hold state and decide. Only `opener` does I/O: it opens one connection.
+//! Passive parts that hold state and decide. Only `opener` and `connect` do I/O: they open one
+//! connection.
 
 pub(crate) mod backoff;
+pub(crate) mod connect;
 pub(crate) mod facts;
 pub(crate) mod health;
 pub(crate) mod opener;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use mysql_async::{Conn, Opts, OptsBuilder, Row, prelude::Queryable};
+use mysql_async::{Opts, OptsBuilder, Row, prelude::Queryable};
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
@@ -21,7 +21,10 @@ use crate::{
     time::Timestamp,
 };
 
-use super::facts::{Answers, Fact, Greeting, KnownRights, Question, ServerFacts};
+use super::{
+    connect::{Addresses, Login},
+    facts::{Answers, Fact, Greeting, KnownRights, Question, ServerFacts},
+};
 
 /// How long the pool's questions about the server may take: half of `connect_timeout`, or this if
 /// it is less. If the server does not answer, the next openings do without.
@@ -48,6 +51,7 @@ pub(crate) struct Opener {
     init: Vec<String>,
     /// Setting up a session may change its default database.
     pub(crate) set_up_changes_database: bool,
+    addresses: Addresses,
     /// No other lock is taken while this one is held.
     facts: Mutex<ServerFacts>,
 }
@@ -64,6 +68,7 @@ impl Opener {
             driver_hook,
             init,
             config,
+            addresses: Addresses::default(),
             facts: Mutex::default(),
         }
     }
@@ -137,27 +142,13 @@ impl Opener {
             .is_none_or(|server| server.flavor == Flavor::MySql)
     }
 
-    /// Makes one attempt, from credentials to validation, within `connect_timeout`.
+    /// Makes one attempt, from credentials to validation. `phase` and `login` show how far it is.
     ///
     /// If dropped midway, it closes the socket.
     pub(crate) async fn open(
         &self,
-        activities: &Activities,
-        generation: u64,
-    ) -> Result<Session, NotOpened> {
-        let mut phase = ConnectPhase::Credentials;
-        let limit = self.config.connect_timeout;
-        let opened = timeout(
-            limit,
-            self.open_in_phases(&mut phase, activities, generation),
-        )
-        .await;
-        opened.unwrap_or_else(|_elapsed| Err(ConnectError::timed_out(phase, limit).into()))
-    }
-
-    async fn open_in_phases(
-        &self,
         phase: &mut ConnectPhase,
+        login: &Login,
         activities: &Activities,
         generation: u64,
     ) -> Result<Session, NotOpened> {
@@ -166,14 +157,21 @@ impl Opener {
         // closed before its slot is freed, and the driver does not go on reading from it.
         Severed::new(async {
             let opened = self
-                .open_with(opts.clone(), asks_settings, phase, activities, generation)
+                .open_with(
+                    opts.clone(),
+                    asks_settings,
+                    phase,
+                    login,
+                    activities,
+                    generation,
+                )
                 .await;
             let session = match opened {
                 Err(refused) if asks_settings && refused.error.may_refuse_settings() => {
                     // Without the driver's query, the server may let it in.
                     let opts = without_settings_query(opts);
                     let session = self
-                        .open_with(opts, false, phase, activities, generation)
+                        .open_with(opts, false, phase, login, activities, generation)
                         .await?;
                     self.facts().refuses_settings = true;
                     session
@@ -186,7 +184,7 @@ impl Opener {
             // The limit that was known from earlier connections no longer holds.
             session.quit().await;
             let (opts, asks_settings) = self.options().await?;
-            self.open_with(opts, asks_settings, phase, activities, generation)
+            self.open_with(opts, asks_settings, phase, login, activities, generation)
                 .await
         })
         .await
@@ -208,11 +206,14 @@ impl Opener {
         opts: Opts,
         asks_settings: bool,
         phase: &mut ConnectPhase,
+        login: &Login,
         activities: &Activities,
         generation: u64,
     ) -> Result<Session, NotOpened> {
         *phase = ConnectPhase::Connect;
-        let conn = Conn::new(opts)
+        let conn = self
+            .addresses
+            .connect(opts, login)
             .await
             .map_err(|error| ConnectError::driver(*phase, error))?;
         let opened_at = Timestamp::now();

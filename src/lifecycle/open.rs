@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{Instrument, Span, debug, debug_span, field::Empty, info, warn};
 
 use crate::{
-    engine::{backoff::Attempt, opener::NotOpened, slots::Opening},
+    engine::{backoff::Attempt, connect::Login, opener::NotOpened, slots::Opening},
     error::{ConnectError, ConnectPhase},
     report::{DiscardReason, PoolStatus},
     session::{Session, random},
@@ -25,6 +25,8 @@ use super::{assess::assess, discard};
 
 /// An attempt that takes longer counts as hanging, and another is made beside it.
 const HANGING: Duration = Duration::from_millis(300);
+/// How often it is decided whether to give up an overdue login.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// What connections are opened for, besides keeping `size` open.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +93,7 @@ fn next_task(shared: &Arc<Shared>, demand: Demand) -> Option<Task> {
         attempt,
         generation: shared.generation.load(Ordering::Relaxed),
         is_hanging: false,
+        is_overdue: false,
     })
 }
 
@@ -103,6 +106,8 @@ struct Task {
     generation: u64,
     /// It has had no answer for [`HANGING`], and the back-off counts it as hanging.
     is_hanging: bool,
+    /// Its login was not over at `connect_timeout`, and the back-off counts it as overdue.
+    is_overdue: bool,
 }
 
 impl Task {
@@ -116,33 +121,100 @@ impl Task {
             return;
         };
         match outcome {
-            Ok(session) if shared.is_closing() => session.quit().await,
-            Ok(session) => self.opened(opening, session).await,
-            Err(not_opened) => self.failed(opening, not_opened).await,
+            Some(Ok(session)) if shared.is_closing() => session.quit().await,
+            Some(Ok(session)) => self.opened(opening, session).await,
+            Some(Err(not_opened)) => self.failed(opening, not_opened).await,
+            None => drop(opening),
         }
         drop(self);
         fill(&shared, Demand::Waiting);
     }
 
     /// Opens the connection. If that hangs, records it in the back-off, so that another attempt can
-    /// be made beside this one.
-    async fn open(&mut self) -> Result<Session, NotOpened> {
+    /// be made beside this one. `None` if it was given up after its failure was recorded.
+    async fn open(&mut self) -> Option<Result<Session, NotOpened>> {
         let shared = Arc::clone(&self.shared);
-        let mut opening = pin!(shared.opener.open(&shared.activities, self.generation));
-        if let Ok(outcome) = timeout(HANGING, &mut opening).await {
-            return outcome;
+        let limit = shared.config.connect_timeout;
+        let mut phase = ConnectPhase::Credentials;
+        let login = Login::default();
+        {
+            let opener = &shared.opener;
+            let opening = opener.open(&mut phase, &login, &shared.activities, self.generation);
+            let mut opening = pin!(opening);
+            if let Ok(outcome) = timeout(HANGING.min(limit), &mut opening).await {
+                return Some(outcome);
+            }
+            if HANGING < limit {
+                self.hangs(HANGING);
+                let left = limit.saturating_sub(HANGING);
+                if let Ok(outcome) = timeout(left, &mut opening).await {
+                    return Some(outcome);
+                }
+            }
+            if login.is_under_way() {
+                self.overdue();
+                tokio::select! {
+                    biased;
+                    outcome = opening => return Some(outcome),
+                    () = self.until_given_up(&login) => return None,
+                }
+            }
         }
+        Some(Err(ConnectError::timed_out(phase, limit).into()))
+    }
+
+    /// Records an attempt that hangs.
+    fn hangs(&mut self, after: Duration) {
+        let shared = &self.shared;
         self.is_hanging = true;
-        let error = ConnectError::timed_out(ConnectPhase::Connect, HANGING);
+        let error = ConnectError::timed_out(ConnectPhase::Connect, after);
         let is_outage = shared.state().backoff.hangs(
             &mut self.attempt,
             error.clone(),
             Timestamp::now(),
             random(),
         );
-        log_failure(&shared, is_outage, &error);
-        assess(&shared);
-        opening.await
+        log_failure(shared, is_outage, &error);
+        assess(shared);
+    }
+
+    /// Records an attempt that has failed, because its login has taken too long. But the login goes
+    /// on: a server that is only frozen counts each login that was given up, and refuses the whole
+    /// host after `max_connect_errors` of them.
+    fn overdue(&mut self) {
+        let limit = self.shared.config.connect_timeout;
+        if !self.is_hanging {
+            self.hangs(limit);
+        }
+        let error = ConnectError::timed_out(ConnectPhase::Connect, limit);
+        record_failure(&self.shared, self.attempt, &error);
+        self.is_overdue = true;
+        let now = Timestamp::now();
+        self.shared.state().backoff.begin_overdue(limit, now);
+        self.end();
+    }
+
+    /// Waits until an overdue login is to be given up: once a later attempt has worked and this one
+    /// has had its time again, or, after growing pauses, to make room for a later attempt.
+    async fn until_given_up(&self, login: &Login) {
+        let shared = &self.shared;
+        let limit = shared.config.connect_timeout;
+        let (mut logged_in_at, mut superseded_at) = (None, None);
+        loop {
+            let now = Timestamp::now();
+            if !login.is_under_way() {
+                // The rest of the attempt has its own time.
+                logged_in_at.get_or_insert(now);
+            } else if shared.liveness.opened_since(self.started) {
+                superseded_at.get_or_insert(now);
+            }
+            let since = [logged_in_at, superseded_at].into_iter().flatten().min();
+            let is_over = since.is_some_and(|at| now.since(at) >= limit);
+            if is_over || since.is_none() && needs_room(shared, now) {
+                return;
+            }
+            sleep(AGAIN).await;
+        }
     }
 
     async fn opened(&self, opening: Opening, session: Session) {
@@ -210,12 +282,25 @@ impl Drop for Task {
         if self.is_hanging {
             let backoff = &mut self.shared.state().backoff;
             backoff.hanging = backoff.hanging.saturating_sub(1);
+            let overdue = usize::from(self.is_overdue);
+            backoff.overdue = backoff.overdue.saturating_sub(overdue);
         }
         // The driver panicked. Without the back-off, it would do so again and again at once.
         if std::thread::panicking() {
             record_failure(&self.shared, self.attempt, &ConnectError::panicked());
         }
     }
+}
+
+/// Whether to give up an overdue login: connections are missing, and all the room for another
+/// attempt is taken by such logins.
+fn needs_room(shared: &Shared, now: Timestamp) -> bool {
+    let mut state = shared.state();
+    let status = shared.slots.status();
+    let is_wanted = status.waiting > 0 || status.open < status.size;
+    let is_full = status.open.saturating_add(status.connecting) >= status.limit();
+    let is_only_overdue = status.connecting <= state.backoff.overdue;
+    is_wanted && is_full && is_only_overdue && state.backoff.may_give_up(now)
 }
 
 fn record_failure(shared: &Shared, attempt: Attempt, error: &ConnectError) {

@@ -1,71 +1,73 @@
 //! The server's name stops resolving, comes back, and points to another server, with callers at
 //! work.
 
-use std::{
-    env, fs,
-    net::Ipv4Addr,
-    path::{Path, PathBuf},
-    process::{self, Command},
-    time::Duration,
-};
+use std::{env, fs, net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use mysql_warm_pool::mysql_async::prelude::Queryable;
-use test_support::{Proxy, Server, skip_for_lack_of, warm};
+use test_support::{Mute, Proxy, Server, config, free_port, timed, warm};
 use tokio::{io::copy_bidirectional, net::TcpListener, net::TcpStream, task::JoinSet};
 
-use crate::servers::outage::{outage, settings};
+use crate::servers::{
+    namespace::{self, Network},
+    outage::{outage, settings},
+};
 
 const NAME: &str = "database.test";
 const SECOND_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// Set for the child process that has its own name resolution: the hosts file, and two servers'
-/// URLs.
-const HOSTS: &str = "TESTS_HOSTS";
+/// Set for the child process that has its own name resolution: two servers' URLs.
 const URLS: &str = "TESTS_URLS";
 
-/// Mounts `hosts` and `nsswitch.conf` from the folder `$1` over the system's, visible to this
-/// process alone, and then executes the remaining arguments.
-const WITH_NAMES: &str = r#"
-mount --bind "$1/hosts" /etc/hosts && mount --bind "$1/nsswitch.conf" /etc/nsswitch.conf || exit 125
-shift
-exec "$@"
-"#;
-
-/// The test runs once more in its own mount namespace, so the machine's own names stay as they are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_may_stop_resolving_and_come_back_elsewhere() {
+    in_a_namespace("servers::dns::with_names_of_its_own").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_may_have_a_dead_address_beside_a_living_one() {
+    in_a_namespace("servers::dns::with_two_addresses").await;
+}
+
+async fn in_a_namespace(test: &str) {
     let (one, other) = (Server::start().await, Server::start().await);
-    let folder = Folder::make();
-    fs::write(folder.0.join("hosts"), "").expect("a file of names");
-    fs::write(folder.0.join("nsswitch.conf"), "hosts: files\n").expect("a file");
-    let mut command = Command::new("unshare");
-    command
-        .args(["--map-root-user", "--mount", "sh", "-c", WITH_NAMES, "sh"])
-        .arg(&folder.0)
-        .arg(env::current_exe().expect("this test's program"))
-        .args([
-            "--exact",
-            "servers::dns::with_names_of_its_own",
-            "--ignored",
-        ])
-        .args(["--nocapture"])
-        .env(HOSTS, folder.0.join("hosts"))
-        .env(URLS, format!("{} {}", one.url(), other.url()));
-    let output = tokio::task::spawn_blocking(move || command.output());
-    let output = output.await.expect("no panic").expect("unshare is here");
-    let text = String::from_utf8_lossy(&output.stdout);
-    println!("{text}{}", String::from_utf8_lossy(&output.stderr));
-    if !output.status.success() && !text.contains("running 1 test") {
-        return skip_for_lack_of("mount namespaces, in which names can be changed");
+    let urls = format!("{} {}", one.url(), other.url());
+    namespace::run(test, "", Network::Shared, &[(URLS, urls)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by the test above, in a mount namespace of its own"]
+async fn with_two_addresses() {
+    let hosts = PathBuf::from(env::var_os(namespace::HOSTS).expect("run by the test above"));
+    let urls = env::var(URLS).expect("run by the test above");
+    let (url, _) = urls.split_once(' ').expect("two URLs");
+    let (first, port) = (Ipv4Addr::LOCALHOST, free_port());
+    // Name resolution puts this one first, wherever it stands in the file.
+    let _dead = Mute::start(first.into(), port).await;
+    let _alive = Second::start(port, port_of(url)).await;
+    let named = url.replace(
+        &format!("{first}:{}", port_of(url)),
+        &format!("{NAME}:{port}"),
+    );
+    for addresses in [[SECOND_ADDRESS, first], [first, SECOND_ADDRESS]] {
+        let lines = addresses.map(|address| format!("{address} {NAME}\n"));
+        fs::write(&hosts, lines.concat()).expect("the file of names");
+        let limit = Duration::from_secs(60);
+        let settings = config(&named)
+            .size(2)
+            .overflow(0)
+            .connect_timeout(limit)
+            .warm_up_timeout(limit);
+        let (pool, took) = timed(warm(settings)).await;
+        println!("{addresses:?}: warm after {took:?}");
+        assert!(took < limit / 2, "{took:?}");
+        pool.close().await;
     }
-    assert!(output.status.success(), "see above");
-    assert!(text.contains("1 passed"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "run by the test above, in a mount namespace of its own"]
 async fn with_names_of_its_own() {
-    let hosts = PathBuf::from(env::var_os(HOSTS).expect("run by the test above"));
+    let hosts = PathBuf::from(env::var_os(namespace::HOSTS).expect("run by the test above"));
     let leads_to = |address: Option<Ipv4Addr>| {
         let line = address.map(|address| format!("{address} {NAME}\n"));
         // Written in place: the mount is of this very file.
@@ -136,23 +138,5 @@ impl Second {
         Self {
             _accepting: accepting,
         }
-    }
-}
-
-/// A folder that is removed when this is dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn make() -> Self {
-        let folder = format!("names-{}", process::id());
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
-        fs::create_dir_all(&folder).expect("a folder");
-        Self(folder)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
     }
 }

@@ -1,6 +1,8 @@
 //! Real, failing and hostile servers, and how the driver handles them.
 
+mod addresses;
 mod black_hole;
+mod blocked_host;
 mod dns;
 mod driver;
 mod failover;
@@ -8,6 +10,7 @@ mod flavors;
 mod group;
 mod haproxy;
 mod hostile;
+mod namespace;
 mod outage;
 mod proxies;
 mod refusals;

@@ -13,6 +13,7 @@
 //! | `speaker.rs` | an in-process server, for tests that need thousands of runs |
 //! | `background.rs` | a runtime on its own thread, which no test can stall |
 //! | `pools.rs` | pools with the tests' settings |
+//! | `mute.rs` | an address that does not answer a `SYN` |
 //! | `ports.rs` | port numbers that nothing else is likely to take |
 //! | `scratch.rs` | the folder for files the tests create |
 //! | `seed.rs` | repeatable random choices |
@@ -37,6 +38,7 @@
 mod background;
 mod group;
 mod haproxy;
+mod mute;
 mod pools;
 mod ports;
 mod proxy;
@@ -55,6 +57,7 @@ use std::time::{Duration, Instant};
 
 pub use group::Group;
 pub use haproxy::HaProxy;
+pub use mute::Mute;
 pub use pools::{HANGING, config, pool, warm};
 pub use ports::free_port;
 pub use proxy::Proxy;

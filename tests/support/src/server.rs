@@ -444,6 +444,13 @@ impl Builder {
                     command.extend(tls::options(tls::GOOD).map(OsString::from));
                     command.push("--require-secure-transport=ON".into());
                 }
+                // MySQL does not take this one back.
+                if options
+                    .iter()
+                    .any(|option| option == "--skip-name-resolve=OFF")
+                {
+                    command.retain(|option| option != "--skip-name-resolve");
+                }
                 command.extend(options.into_iter().map(OsString::from));
                 let watchdog = Watchdog::start(&folder, &command);
                 (folder, watchdog)

@@ -1,0 +1,327 @@
+//! Connects to one of the addresses of a name, and logs in.
+//!
+//! The driver tries the addresses in turn, each for as long as the kernel does, which is minutes if
+//! packets are dropped. Here each has a share of the time, until one is reached: that one keeps the
+//! attempt, however slow its login is.
+
+use std::{
+    collections::HashMap,
+    future::{Future, poll_fn},
+    mem,
+    net::{IpAddr, SocketAddr},
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use futures_util::task::AtomicWaker;
+use mysql_async::{Conn, Error, Opts, OptsBuilder, Result};
+use tokio::{net::lookup_host, task::coop::consume_budget, time::timeout};
+
+use crate::{session::sever::sever, time::Timestamp};
+
+/// How long one of several addresses may take to be reached, the first time around.
+const FIRST_SHARE: Duration = Duration::from_millis(300);
+/// How much longer it may take each next time.
+const GROWTH: u32 = 3;
+/// More operations than tokio lets a task do in one poll.
+const MOST_OPERATIONS: usize = 1024;
+/// How long an address that was not reached is tried after the others.
+const AVOIDED: Duration = Duration::from_secs(60);
+
+/// What is known about the addresses of the server's name.
+#[derive(Debug, Default)]
+pub(crate) struct Addresses {
+    /// Those that failed last time, and when. No other lock is taken while this one is held.
+    failed: Mutex<HashMap<IpAddr, Timestamp>>,
+}
+
+/// Whether a login is under way: the server was reached, and the login has not ended. A connection
+/// closed then counts towards the server's `max_connect_errors`.
+#[derive(Debug, Default)]
+pub(crate) struct Login(AtomicBool);
+
+impl Login {
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, is_under_way: bool) {
+        self.0.store(is_under_way, Ordering::Relaxed);
+    }
+}
+
+/// How an attempt on one address ended.
+enum Outcome {
+    Opened(Conn),
+    Failed(Error),
+    /// The address refused, or did not answer in its share of the time.
+    NotReached(Option<Error>),
+}
+
+impl Addresses {
+    /// Connects and logs in. Of several addresses, those that failed lately come last.
+    ///
+    /// If dropped midway, it leaves closing the socket to the driver.
+    pub(crate) async fn connect(&self, opts: Opts, login: &Login) -> Result<Conn> {
+        let addresses = look_up(&opts).await?;
+        match addresses.as_slice() {
+            [] => return Conn::new(opts).await,
+            [address] => return Connecting::begin(at(&opts, *address), login).await.await,
+            _ => {}
+        }
+        let addresses = self.sort(addresses, Timestamp::now());
+        let mut share = FIRST_SHARE;
+        loop {
+            let mut last_error = None;
+            let mut is_silent = false;
+            for address in &addresses {
+                match self.try_address(&opts, *address, share, login).await {
+                    Outcome::Opened(conn) => return Ok(conn),
+                    Outcome::Failed(error) => return Err(error),
+                    Outcome::NotReached(Some(error)) => last_error = Some(error),
+                    Outcome::NotReached(None) => is_silent = true,
+                }
+            }
+            if let Some(error) = last_error.filter(|_| !is_silent) {
+                return Err(error);
+            }
+            share = share.saturating_mul(GROWTH);
+        }
+    }
+
+    async fn try_address(
+        &self,
+        opts: &Opts,
+        address: IpAddr,
+        share: Duration,
+        login: &Login,
+    ) -> Outcome {
+        let mut connecting = Connecting::begin(at(opts, address), login).await;
+        let outcome = match timeout(share, &mut connecting).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => {
+                // Other attempts try another address first, though this one may only be slow.
+                self.record(address, false);
+                if !connecting.is_reached {
+                    sever(connecting);
+                    return Outcome::NotReached(None);
+                }
+                (&mut connecting).await
+            }
+        };
+        match outcome {
+            Ok(conn) => {
+                self.record(address, true);
+                Outcome::Opened(conn)
+            }
+            Err(error @ Error::Io(_)) => {
+                self.record(address, false);
+                if connecting.is_reached {
+                    Outcome::Failed(error)
+                } else {
+                    Outcome::NotReached(Some(error))
+                }
+            }
+            Err(error) => Outcome::Failed(error),
+        }
+    }
+
+    /// Moves the addresses that failed lately behind the others.
+    fn sort(&self, mut addresses: Vec<IpAddr>, now: Timestamp) -> Vec<IpAddr> {
+        let mut failed = self.failed();
+        failed.retain(|_, at| now.since(*at) < AVOIDED);
+        addresses.sort_by_key(|address| failed.contains_key(address));
+        drop(failed);
+        addresses
+    }
+
+    fn record(&self, address: IpAddr, has_worked: bool) {
+        let mut failed = self.failed();
+        if has_worked {
+            failed.remove(&address);
+        } else {
+            failed.insert(address, Timestamp::now());
+        }
+    }
+
+    /// No code panics while holding this lock, so poisoning can be ignored.
+    fn failed(&self) -> MutexGuard<'_, HashMap<IpAddr, Timestamp>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The addresses to try; none if that is left to the driver.
+async fn look_up(opts: &Opts) -> Result<Vec<IpAddr>> {
+    if opts.socket().is_some() {
+        return Ok(Vec::new());
+    }
+    let mut addresses = match (opts.resolved_ips(), opts.ip_or_hostname().parse()) {
+        (Some(addresses), _) => addresses.clone(),
+        (None, Ok(address)) => vec![address],
+        (None, Err(_)) => {
+            let found = lookup_host((opts.ip_or_hostname(), opts.tcp_port())).await?;
+            let found: Vec<_> = found.collect();
+            if found.iter().any(has_scope) {
+                return Ok(Vec::new());
+            }
+            found.iter().map(SocketAddr::ip).collect()
+        }
+    };
+    let mut seen = Vec::new();
+    addresses.retain(|address| {
+        let is_new = !seen.contains(address);
+        seen.push(*address);
+        is_new
+    });
+    Ok(addresses)
+}
+
+/// Whether the address means nothing without its network interface, which the driver's options
+/// cannot hold.
+fn has_scope(address: &SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(address) if address.scope_id() != 0)
+}
+
+/// The options for one address. The name stays, for TLS.
+fn at(opts: &Opts, address: IpAddr) -> Opts {
+    let builder = OptsBuilder::from_opts(opts.clone());
+    builder.resolved_ips(Some(vec![address])).into()
+}
+
+/// The driver's opening of a connection to one address, which shows whether it was reached.
+///
+/// The driver waits for the address first, and then for the server's greeting. So if it was woken
+/// once, and waits again, the connection is established. Therefore it is polled only when it was
+/// woken itself. The first poll may be long enough for a nearby server to be reached; for that case
+/// it is limited to one operation by tokio's budget, so that it is woken to wait for the greeting.
+struct Connecting<'a> {
+    opening: Pin<Box<dyn Future<Output = Result<Conn>> + Send>>,
+    signal: Arc<Signal>,
+    has_begun: bool,
+    is_reached: bool,
+    login: &'a Login,
+}
+
+#[derive(Default)]
+struct Signal {
+    is_woken: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.is_woken.store(true, Ordering::Release);
+        self.task.wake();
+    }
+}
+
+impl<'a> Connecting<'a> {
+    /// To be polled in the same poll of the task, before anything else.
+    async fn begin(opts: Opts, login: &'a Login) -> Self {
+        leave_one_operation().await;
+        Self {
+            opening: Box::pin(Conn::new(opts)),
+            signal: Arc::default(),
+            has_begun: false,
+            is_reached: false,
+            login,
+        }
+    }
+}
+
+/// Uses up the task's budget but for one operation, in its current poll.
+async fn leave_one_operation() {
+    use_up(MOST_OPERATIONS).await;
+    // Yields, and takes one operation of a whole budget.
+    consume_budget().await;
+    let left = use_up(MOST_OPERATIONS).await;
+    consume_budget().await;
+    use_up(left.saturating_sub(1)).await;
+}
+
+/// Uses up at most so many operations of the task's budget, without yielding. Returns how many.
+async fn use_up(most: usize) -> usize {
+    poll_fn(|cx| {
+        let is_left = |_: &usize| pin!(consume_budget()).poll(cx).is_ready();
+        Poll::Ready((0..most).take_while(is_left).count())
+    })
+    .await
+}
+
+impl Future for Connecting<'_> {
+    type Output = Result<Conn>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.signal.task.register(cx.waker());
+        // Read after the waker is registered: a wake-up in between is not missed.
+        let is_woken = self.signal.is_woken.swap(false, Ordering::Acquire);
+        let is_first = !mem::replace(&mut self.has_begun, true);
+        if !is_woken && !is_first {
+            return Poll::Pending;
+        }
+        let waker = Waker::from(Arc::clone(&self.signal));
+        let outcome = self.opening.as_mut().poll(&mut Context::from_waker(&waker));
+        if outcome.is_pending() && !is_first {
+            self.is_reached = true;
+        }
+        self.login.set(self.is_reached && outcome.is_pending());
+        outcome
+    }
+}
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        self.login.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_failed_is_tried_last_for_a_while() {
+        let [one, two, three] = [1, 2, 3].map(|n| IpAddr::from([127, 0, 0, n]));
+        let addresses = Addresses::default();
+        let sorted = |now| addresses.sort(vec![one, two, three], now);
+        let now = Timestamp::now();
+        assert_eq!(sorted(now), [one, two, three]);
+        addresses.record(one, false);
+        addresses.record(two, false);
+        assert_eq!(sorted(now), [three, one, two]);
+        addresses.record(two, true);
+        assert_eq!(sorted(now), [two, three, one]);
+        assert_eq!(sorted(now.after(2 * AVOIDED)), [one, two, three]);
+    }
+
+    /// However soon the connection is established: it may be before the driver first waits for it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_login_is_under_way_once_the_server_is_reached() {
+        let server = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = server.local_addr().expect("an address").port();
+        let opts: Opts = OptsBuilder::default().tcp_port(port).into();
+        for n in 0..100 {
+            let opts = opts.clone();
+            let is_under_way = tokio::spawn(async move {
+                let (addresses, login) = (Addresses::default(), Login::default());
+                let mut connecting = pin!(addresses.connect(opts, &login));
+                let patience = Duration::from_secs(10);
+                let waiting = timeout(patience, async {
+                    while !login.is_under_way() {
+                        let soon = Duration::from_millis(2);
+                        assert!(timeout(soon, &mut connecting).await.is_err());
+                    }
+                });
+                waiting.await.is_ok()
+            });
+            assert!(is_under_way.await.expect("no panic"), "{n}");
+        }
+    }
+}
