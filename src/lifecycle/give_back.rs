@@ -36,7 +36,7 @@ pub(crate) fn give_back(shared: &Arc<Shared>, mut lease: Lease) {
     }
     match lease.verdict(shared.config.reset) {
         Verdict::Discard(reason) => {
-            if reason == DiscardReason::SessionLost {
+            if lease.follow.others_may_be_lost {
                 refresh_for_lost_session(shared, &lease);
             }
             discard(shared, lease, reason);

@@ -46,6 +46,8 @@ pub(crate) struct Follow {
     kept_status: Option<StatusFlags>,
     /// The server has forgotten the session's prepared statements, and with them all else.
     pub(super) is_session_lost: bool,
+    /// Other connections are likely to have lost their sessions too.
+    pub(crate) others_may_be_lost: bool,
     /// Whether the server's status has shown the open [`Transaction`](crate::Transaction). Some
     /// proxies never show one.
     shows_transaction: bool,
@@ -90,6 +92,7 @@ impl Follow {
             status_is_stale: false,
             kept_status: None,
             is_session_lost: false,
+            others_may_be_lost: false,
             shows_transaction: false,
             ending: Ending::Unknown,
             effect: Effect::NEUTRAL,
@@ -223,6 +226,8 @@ impl Follow {
     /// refuses everything from now on.
     pub(crate) fn lose_session(&mut self) -> mysql_async::Error {
         self.is_session_lost = true;
+        // Otherwise it may be a statement that the driver has closed.
+        self.others_may_be_lost = self.effect != Effect::UNKNOWN;
         self.refuse(Error::SessionLost)
     }
 

@@ -349,6 +349,80 @@ async fn a_held_statement_takes_batches_when_it_was_closed() {
 }
 
 #[tokio::test]
+async fn a_closed_statement_in_generic_code_costs_one_connection() {
+    async fn generic(conn: &mut impl Queryable) -> mysql_async::Result<()> {
+        let sum = conn.prep("SELECT ? + 0").await?;
+        for n in 0..10 {
+            conn.exec_drop(format!("SELECT {n}"), ()).await?;
+        }
+        conn.exec_drop(&sum, (7,)).await
+    }
+    let server = Server::start().await;
+    let settings = config(&server.url());
+    let opts = OptsBuilder::from_opts(settings.opts().clone()).stmt_cache_size(4);
+    let pool = warm(PoolConfig::from_opts(opts).size(3).overflow(0)).await;
+    let mut conn = pool.get().await.expect("a connection");
+    let error = generic(&mut conn).await.expect_err("the driver closed it");
+    assert!(is_session_lost(&error), "{error}");
+    drop(conn);
+    eventually("it is replaced", async || pool.status().idle == 3).await;
+    assert_eq!((pool.metrics().opened, lost(&pool)), (4, 1));
+}
+
+#[tokio::test]
+async fn generic_code_heals_too() {
+    async fn generic(conn: &mut impl Queryable) -> mysql_async::Result<Option<u8>> {
+        conn.exec_first("SELECT ? + 0", (7,)).await
+    }
+    let server = server_with_rows().await;
+    let proxy = SwappingProxy::start(server.port()).await;
+    let pool = warm(
+        plain(proxy.port())
+            .size(1)
+            .overflow(0)
+            .prepare(["SELECT ? + 0"]),
+    )
+    .await;
+    for _ in 0..3 {
+        eventually("it is cleaned", async || pool.status().idle == 1).await;
+        proxy.swap_all().await;
+        let mut failed = 0;
+        for _ in 0..10 {
+            let mut conn = pool.get().await.expect("a connection");
+            match generic(&mut conn).await {
+                Ok(seven) => assert_eq!(seven, Some(7)),
+                Err(error) => {
+                    assert!(is_session_lost(&error), "{error}");
+                    failed += 1;
+                }
+            }
+        }
+        assert_eq!(failed, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_a_lost_session_adds_nothing() {
+    let server = server_with_rows().await;
+    let proxy = SwappingProxy::start(server.port()).await;
+    let pool = warm(plain(proxy.port()).size(1).overflow(0)).await;
+    let adds = "INSERT INTO entry VALUES (?)";
+    let mut conn = pool.get().await.expect("a connection");
+    conn.exec_batch(adds, [(4,), (5,)]).await.expect("added");
+    for forgets in BOTH {
+        forgets.all(&proxy).await;
+        let error = conn.exec_batch(adds, [(6,), (7,)]).await.expect_err("lost");
+        assert!(is_session_lost(&error), "{error}");
+        assert_eq!(rows(&server).await, 5);
+        drop(conn);
+        conn = pool.get().await.expect("another connection");
+        conn.exec_batch(adds, Vec::<(u8,)>::new())
+            .await
+            .expect("prepared");
+    }
+}
+
+#[tokio::test]
 async fn names_of_parameters_are_kept_apart() {
     let server = Server::shared().await;
     let pool = pool_with_cache(server, 32).await;
