@@ -11,7 +11,7 @@ use crate::{
     time::Timestamp,
 };
 
-use super::schedule::GrowingPause;
+use super::{init_connect::InitConnect, schedule::GrowingPause};
 
 /// The valid values of a server's `max_allowed_packet`, in bytes.
 const PACKETS_ALLOWED: RangeInclusive<usize> = 1024..=1_073_741_824;
@@ -38,6 +38,7 @@ pub(super) enum Fact {
     MaxUserConnections,
     ReadOnly,
     InnodbReadOnly,
+    InitConnect,
     ConnectionId,
     Account,
     Role,
@@ -46,7 +47,7 @@ pub(super) enum Fact {
 impl Fact {
     /// All of them. The version comes first: if the server refuses to answer them together, each is
     /// asked by itself, in this order.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Version,
         Self::MaxAllowedPacket,
         Self::WaitTimeout,
@@ -54,6 +55,7 @@ impl Fact {
         Self::MaxUserConnections,
         Self::ReadOnly,
         Self::InnodbReadOnly,
+        Self::InitConnect,
         Self::ConnectionId,
         Self::Account,
         Self::Role,
@@ -70,6 +72,7 @@ impl Fact {
             Self::MaxUserConnections => "@@max_user_connections",
             Self::ReadOnly => "@@global.read_only",
             Self::InnodbReadOnly => "@@innodb_read_only",
+            Self::InitConnect => "@@init_connect",
             Self::ConnectionId => "CONNECTION_ID()",
             Self::Account => Rights::ACCOUNT,
             Self::Role => Rights::ROLE,
@@ -89,7 +92,7 @@ pub(super) struct Question {
     /// Empty if nothing is to be asked.
     pub(super) facts: Vec<Fact>,
     /// It is about the server, and not only about this connection.
-    is_of_server: bool,
+    pub(super) is_of_server: bool,
 }
 
 /// What a server answered.
@@ -135,6 +138,11 @@ impl Answers {
     pub(super) fn packets_allowed(&self) -> Option<usize> {
         self.get(Fact::MaxAllowedPacket)
             .filter(|bytes| PACKETS_ALLOWED.contains(bytes))
+    }
+
+    /// The server's `init_connect`, if it was asked for and has a text.
+    pub(super) fn init_connect(&self) -> Option<String> {
+        self.get(Fact::InitConnect)
     }
 
     /// The session's rights, if the server has roles.
@@ -223,6 +231,8 @@ pub(super) struct ServerFacts {
     pub(super) server: Option<ServerInfo>,
     pub(super) max_allowed_packet: Option<usize>,
     pub(super) innodb_read_only: bool,
+    /// What a reset has to do for the server's `init_connect`.
+    pub(super) init_connect: InitConnect,
     /// The rights of the last new connection on which they were read.
     pub(super) rights: KnownRights,
     /// The server refused the driver's query for its settings.
@@ -233,6 +243,8 @@ pub(super) struct ServerFacts {
     pub(super) has_warned_of_kill: bool,
     /// The server does not know the tables of [`Opener::remains`](super::opener::Opener::remains).
     pub(super) refuses_remains: bool,
+    /// The server refuses to reset sessions.
+    pub(super) refused_reset: Option<RefusedReset>,
     /// The server refuses several statements in one text.
     pub(super) one_statement_at_a_time: bool,
     /// Facts that the server refused.
@@ -243,6 +255,15 @@ pub(super) struct ServerFacts {
     claimed_at: Option<Timestamp>,
     /// The last question was not answered; the pause before the next.
     silence: Option<GrowingPause>,
+}
+
+/// What is done if a server or proxy refuses `COM_RESET_CONNECTION`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefusedReset {
+    /// `COM_CHANGE_USER` is sent instead, which logs in again.
+    ChangesUser,
+    /// That is refused too, so the connection is replaced.
+    Replaces,
 }
 
 /// What is known about the rights of a new connection.
@@ -409,7 +430,7 @@ mod tests {
             "one of several asks"
         );
         let again = facts.claim(false, false, at(2)).expect("no longer fresh");
-        assert_eq!(again.facts, &Fact::ALL[..9]);
+        assert_eq!(again.facts, &Fact::ALL[..10]);
         let all = facts.claim(false, false, at(61)).expect("no longer fresh");
         assert_eq!(all.facts, Fact::ALL);
     }

@@ -5,6 +5,7 @@ pub(crate) mod backoff;
 pub(crate) mod connect;
 pub(crate) mod facts;
 pub(crate) mod health;
+pub(crate) mod init_connect;
 pub(crate) mod opener;
 pub(crate) mod runtime;
 pub(crate) mod schedule;

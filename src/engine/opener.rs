@@ -23,7 +23,8 @@ use crate::{
 
 use super::{
     connect::{Addresses, Login},
-    facts::{Answers, Fact, Greeting, KnownRights, Question, ServerFacts},
+    facts::{Answers, Fact, Greeting, KnownRights, Question, RefusedReset, ServerFacts},
+    init_connect::InitConnect,
 };
 
 /// How long the pool's questions about the server may take: half of `connect_timeout`, or this if
@@ -101,6 +102,11 @@ impl Opener {
         self.facts().kill_obstacle
     }
 
+    /// What a reset has to do for the server's `init_connect`.
+    pub(crate) fn init_connect(&self) -> InitConnect {
+        self.facts().init_connect.clone()
+    }
+
     /// What to select to find statements of a caller that the server shows after a reset too:
     /// MySQL's last optimizer trace, MariaDB's profiles. `None` if the server refuses to be asked.
     pub(crate) fn remains(&self) -> Option<&'static str> {
@@ -131,6 +137,16 @@ impl Opener {
 
     pub(crate) fn record_one_statement_at_a_time(&self) {
         self.facts().one_statement_at_a_time = true;
+    }
+
+    /// What to do instead of a reset, if the server refuses resets.
+    pub(crate) fn refused_reset(&self) -> Option<RefusedReset> {
+        self.facts().refused_reset
+    }
+
+    /// Records that the server refuses resets. Returns whether that is new.
+    pub(crate) fn record_refused_reset(&self, instead: RefusedReset) -> bool {
+        self.facts().refused_reset.replace(instead).is_none()
     }
 
     /// Whether a reset changes the charset that the handshake set. MySQL's does; MariaDB's does
@@ -388,6 +404,13 @@ impl Opener {
         session.origin.max_allowed_packet = answers.packets_allowed();
         session.origin.rights = answers.rights();
         let is_proxied = self.facts().record(question, &answers, greeting);
+        if question.is_of_server {
+            let init_connect = match answers.init_connect() {
+                Some(text) => self.judge_init_connect(session, &text).await?,
+                None => InitConnect::Nothing,
+            };
+            self.facts().init_connect = init_connect;
+        }
         if self.config.on_cancel == OnCancel::Kill {
             let identity = if is_proxied {
                 Err(NOT_THE_SERVERS_ID)
@@ -398,6 +421,36 @@ impl Opener {
             session.origin.identity = identity.ok();
         }
         Ok(())
+    }
+
+    /// Finds out whether the server runs its `init_connect` for this account.
+    async fn judge_init_connect(
+        &self,
+        session: &mut Session,
+        text: &str,
+    ) -> Result<InitConnect, ConnectError> {
+        let flavor = if self.reset_loses_charset() {
+            Flavor::MySql
+        } else {
+            Flavor::MariaDb
+        };
+        // Each connection may have another account.
+        let is_one_account = self.config.credentials.is_none();
+        if !is_one_account || InitConnect::of(text, Some(&[]), flavor) == InitConnect::Nothing {
+            return Ok(InitConnect::of(text, None, flavor));
+        }
+        let asking = session.command(async |conn| {
+            let answer: mysql_async::Result<Vec<Row>> = conn.query("SHOW GRANTS").await;
+            match answer {
+                Err(error @ mysql_async::Error::Server(_)) if !ends_connection(&error) => Ok(None),
+                answer => answer.map(Some),
+            }
+        });
+        let answer = asking.await;
+        let rows = answer.map_err(|error| ConnectError::driver(ConnectPhase::Validate, error))?;
+        let grants: Option<Vec<String>> =
+            rows.map(|rows| rows.iter().filter_map(|row| column(row, 0)).collect());
+        Ok(InitConnect::of(text, grants.as_deref(), flavor))
     }
 
     /// Asks for all these facts at once. If the server refuses, as a compatible server or a proxy

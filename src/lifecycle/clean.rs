@@ -5,16 +5,17 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use mysql_async::{QueryResult, Row, TextProtocol, prelude::Queryable};
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     config::Reset,
     engine::{
-        facts::KnownRights,
+        facts::{KnownRights, RefusedReset},
+        init_connect::InitConnect,
         slots::{Cleaning, Lease},
     },
-    error::{ConnectPhase, ends_connection},
-    report::DiscardReason,
+    error::{Brief, ConnectPhase, ends_connection, means_loss, means_read_only},
+    report::{DiscardReason, Warning},
     session::{Invalid, Rights, Session, column, verdict::Needs},
     shared::Shared,
     time::Timestamp,
@@ -81,6 +82,10 @@ async fn do_all(shared: &Shared, session: &mut Session, needs: Needs) -> Result<
         && shared.opener.set_up_changes_database
         && shared.config.reset != Reset::Never;
     let resets = needs.reset || resets_for_database;
+    let changes_user = needs.database && shared.config.opts().db_name().is_none();
+    if (resets || changes_user) && shared.opener.init_connect() == InitConnect::Replace {
+        return Err(DiscardReason::Unresettable);
+    }
     // After a reset the connection is validated together with what else is to be done then. If the
     // reset got the answer to an earlier command, the validation gets the reset's.
     if !resets && (needs.validation || needs.role) {
@@ -215,6 +220,25 @@ fn columns(remains: Option<&str>) -> String {
     }
 }
 
+/// Sends the statements in one round trip, if the server takes several in one text.
+async fn send_at_once(
+    shared: &Shared,
+    session: &mut Session,
+    statements: &[String],
+) -> Result<(), DiscardReason> {
+    if statements.len() > 1 && !shared.opener.takes_one_statement_at_a_time() {
+        match session.conn.query_drop(statements.join("; ")).await {
+            Err(error) if !ends_connection(&error) => {
+                send_all(session, statements).await?;
+                shared.opener.record_one_statement_at_a_time();
+                return Ok(());
+            }
+            answer => return check(answer),
+        }
+    }
+    send_all(session, statements).await
+}
+
 async fn send_all(session: &mut Session, statements: &[String]) -> Result<(), DiscardReason> {
     for statement in statements {
         check(session.conn.query_drop(statement).await)?;
@@ -232,19 +256,20 @@ async fn reset(shared: &Shared, session: &mut Session, needs: Needs) -> Result<(
     let asks = needs.validation || needs.role;
     let mut restore = Vec::new();
     // Only a change of user restores having no database.
-    let mut changes_user = needs.database && database.is_none() && !asks;
-    if !changes_user {
-        session.follow.forget_statements();
-        // False if the server does not know `COM_RESET_CONNECTION`.
-        changes_user = !check(session.conn.reset().await)?;
-    }
-    if changes_user {
+    let has_moved = needs.database && database.is_none() && !asks;
+    let done = if has_moved {
         change_user(session).await?;
+        Done::ChangeOfUser
     } else {
-        if shared.opener.reset_loses_charset() {
+        reset_session(shared, session).await?
+    };
+    if done == Done::Reset {
+        let loses_charset = shared.opener.reset_loses_charset();
+        if loses_charset {
             restore.push(CHARSET.to_owned());
         }
-        if needs.database
+        // Some relatives of MySQL lose the database too. Beside the charset it costs nothing.
+        if (needs.database || loses_charset)
             && let Some(name) = database
         {
             restore.push(use_database(name));
@@ -252,18 +277,76 @@ async fn reset(shared: &Shared, session: &mut Session, needs: Needs) -> Result<(
     }
     if asks {
         let has_database = validate(shared, session, needs, &restore).await?;
-        if !changes_user && database.is_none() && has_database != Some(false) {
+        if done == Done::Reset && database.is_none() && has_database != Some(false) {
             change_user(session).await?;
         }
     } else {
-        send_all(session, &restore).await?;
+        send_at_once(shared, session, &restore).await?;
+    }
+    if done == Done::InsteadOfReset {
+        // Only now it is certain that the refusal was the answer to the reset.
+        record_refused_reset(shared, RefusedReset::ChangesUser);
     }
     if needs.database {
         shared.metrics.databases.add_one();
     }
-    set_up(shared, session).await?;
+    set_up_again(shared, session).await?;
     shared.metrics.resets.add_one();
     Ok(())
+}
+
+/// How a session was brought back to its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    Reset,
+    ChangeOfUser,
+    /// By a change of user, because the server has just refused the reset.
+    InsteadOfReset,
+}
+
+/// Resets the session, or changes the user if the server refuses resets.
+async fn reset_session(shared: &Shared, session: &mut Session) -> Result<Done, DiscardReason> {
+    match shared.opener.refused_reset() {
+        None => {}
+        Some(RefusedReset::ChangesUser) => {
+            change_user(session).await?;
+            return Ok(Done::ChangeOfUser);
+        }
+        Some(RefusedReset::Replaces) => return Err(DiscardReason::CleaningFailed),
+    }
+    session.follow.forget_statements();
+    let refusal = match session.conn.reset().await {
+        Ok(true) => return Ok(Done::Reset),
+        // The driver knows that this version has no `COM_RESET_CONNECTION`.
+        Ok(false) => {
+            change_user(session).await?;
+            return Ok(Done::ChangeOfUser);
+        }
+        Err(error) if ends_connection(&error) || means_read_only(&error, true) => {
+            return Err(lost_or_refused(&error));
+        }
+        Err(error) => error,
+    };
+    debug!(pool = shared.name, error = %Brief(refusal), "reset refused");
+    let changed = Box::pin(session.conn.change_user(Default::default())).await;
+    match changed {
+        Ok(()) => Ok(Done::InsteadOfReset),
+        Err(error) if means_loss(&error) => Err(DiscardReason::Lost),
+        Err(_) => {
+            // Learnt only if the connection is in step, so that these were the answers.
+            if session.validate().await.is_ok() {
+                record_refused_reset(shared, RefusedReset::Replaces);
+            }
+            Err(DiscardReason::CleaningFailed)
+        }
+    }
+}
+
+fn record_refused_reset(shared: &Shared, instead: RefusedReset) {
+    if shared.opener.record_refused_reset(instead) {
+        let warning = Warning::ResetRefused;
+        warn!(pool = shared.name, %warning, "configuration warning");
+    }
 }
 
 async fn restore_database(shared: &Shared, session: &mut Session) -> Result<(), DiscardReason> {
@@ -271,7 +354,7 @@ async fn restore_database(shared: &Shared, session: &mut Session) -> Result<(), 
         check(session.conn.query_drop(use_database(name)).await)?;
     } else {
         change_user(session).await?;
-        set_up(shared, session).await?;
+        set_up_again(shared, session).await?;
     }
     shared.metrics.databases.add_one();
     Ok(())
@@ -285,6 +368,14 @@ fn use_database(name: &str) -> String {
 async fn change_user(session: &mut Session) -> Result<(), DiscardReason> {
     session.follow.forget_statements();
     check(Box::pin(session.conn.change_user(Default::default())).await)
+}
+
+/// Does what a login does after authentication, `init_connect` included.
+async fn set_up_again(shared: &Shared, session: &mut Session) -> Result<(), DiscardReason> {
+    if let InitConnect::Repeat(text) = shared.opener.init_connect() {
+        check(session.conn.query_drop(text).await)?;
+    }
+    set_up(shared, session).await
 }
 
 /// Runs `init` and `prepare` again.

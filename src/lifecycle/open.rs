@@ -155,8 +155,10 @@ impl Task {
                 self.overdue();
                 tokio::select! {
                     biased;
-                    outcome = opening => return Some(outcome),
+                    // Polled first: an opening that reads without end would leave no budget for
+                    // its timer.
                     () = self.until_given_up(&login) => return None,
+                    outcome = opening => return Some(outcome),
                 }
             }
         }

@@ -145,8 +145,9 @@ pub(super) async fn with_patience<T>(
     assess(shared);
     let outcome = tokio::select! {
         biased;
-        outcome = work => Some(outcome),
+        // Polled first: an answer without end would leave no budget for its timer.
         () = until_given_up(shared, began, kind) => None,
+        outcome = work => Some(outcome),
     };
     drop(unresponsive);
     assess(shared);

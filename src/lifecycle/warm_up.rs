@@ -13,7 +13,7 @@ use tracing::{Instrument, info, info_span, warn};
 
 use crate::{
     config::OnCancel,
-    engine::backoff::Mark,
+    engine::{backoff::Mark, init_connect::InitConnect},
     error::{Error, ends_connection},
     report::{ConnectTime, DiscardReason, ServerInfo, WarmUpReport, Warning},
     session::Session,
@@ -354,6 +354,12 @@ fn warnings(shared: &Shared, server: &ServerInfo, threads_connected: Option<u64>
         && let Some(reason) = shared.opener.kill_obstacle()
     {
         warnings.push(Warning::CannotKill { reason });
+    }
+    if shared.opener.refused_reset().is_some() {
+        warnings.push(Warning::ResetRefused);
+    }
+    if shared.opener.init_connect() == InitConnect::Replace {
+        warnings.push(Warning::InitConnect);
     }
     warnings
 }

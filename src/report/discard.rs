@@ -38,7 +38,8 @@ pub enum DiscardReason {
     /// It had a role set that a reset does not clear.
     RoleChanged,
     /// It may have had other state that a reset does not clear: an XA transaction, a resource
-    /// group, profiles or an optimizer trace.
+    /// group, profiles or an optimizer trace. Or the server's `init_connect` cannot be repeated
+    /// after a reset.
     Unresettable,
     /// A statement on it was under way for longer than `statement_timeout`.
     StatementTimeout,

@@ -138,6 +138,14 @@ pub enum Warning {
         /// What is missing.
         reason: &'static str,
     },
+    /// The server or a proxy refuses to reset sessions, so a changed session costs a new login
+    /// (`COM_CHANGE_USER`) or, if that is refused too, a new connection. Known, and logged once,
+    /// after the first return that needs a reset.
+    ResetRefused,
+    /// The server's `init_connect` does more than set variables, or the pool cannot tell whether
+    /// the server runs it for this account. So it cannot be repeated after a reset, and a changed
+    /// session costs a new connection.
+    InitConnect,
 }
 
 impl fmt::Display for Warning {
@@ -168,6 +176,11 @@ impl fmt::Display for Warning {
                 }
                 Ok(())
             }
+            Self::ResetRefused => f.write_str("the server refuses to reset sessions"),
+            Self::InitConnect => f.write_str(
+                "the server's init_connect cannot be repeated after a reset, so changed \
+                 connections are replaced",
+            ),
             Self::NotEncrypted => {
                 f.write_str("the connections are not encrypted, and the server is on another host")
             }

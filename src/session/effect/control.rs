@@ -28,6 +28,20 @@ fn begins(verb: &[u8], mut after: Tokens<'_>) -> bool {
     }
 }
 
+/// Whether every statement is a `SET`.
+pub(crate) fn only_sets(sql: &[u8]) -> bool {
+    let mut tokens = Tokens::new(sql);
+    while !tokens.is_at_end() {
+        match tokens.next() {
+            None | Some(Token::Byte(b';')) => continue,
+            Some(Token::Word(verb)) if is(verb, "SET") => {}
+            Some(_) => return false,
+        }
+        tokens.find(|token| matches!(token, Token::Byte(b';')));
+    }
+    true
+}
+
 /// Whether this is one statement, which rolls the transaction back as a whole.
 pub(crate) fn is_rollback(sql: &[u8]) -> bool {
     let mut tokens = Tokens::new(sql);
@@ -40,7 +54,7 @@ pub(crate) fn is_rollback(sql: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{begins_transaction, is_rollback};
+    use super::{begins_transaction, is_rollback, only_sets};
 
     #[test]
     fn statements_that_begin_a_transaction_are_known() {
@@ -66,6 +80,27 @@ mod tests {
             "COMMIT",
         ] {
             assert!(!begins_transaction(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_of_set_statements_is_known() {
+        for text in [
+            "SET @a = 1",
+            ";set names utf8mb4; SET @a = ';x';",
+            "",
+            "/* a */ SET ROLE r",
+        ] {
+            assert!(only_sets(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "SELECT 1",
+            "SET @a = 1; CALL p()",
+            "(SELECT 1)",
+            "SETS",
+            "'SET'",
+        ] {
+            assert!(!only_sets(text.as_bytes()), "{text}");
         }
     }
 

@@ -14,6 +14,7 @@ use mysql_warm_pool::{
     error::ConnectPhase,
     metrics::DiscardReason,
     mysql_async::{self, Conn, OptsBuilder, TxOpts, prelude::*},
+    report::Warning,
 };
 use test_support::{Server, config, eventually, pool, warm};
 
@@ -376,5 +377,147 @@ async fn validating_an_idle_connection_opens_no_snapshot() {
             .expect("inserted");
         let seen: u64 = ask_and_change(&pool, "SELECT COUNT(*) FROM t").await;
         assert_eq!(seen, rows);
+    }
+}
+
+/// A server whose `init_connect` has this text, and a pool of one with an account that has these
+/// privileges besides those on its own database.
+async fn with_init_connect(text: &str, grants: &[&str]) -> (Server, Pool) {
+    let server = Server::start().await;
+    for statement in [
+        "CREATE USER plain@'%' IDENTIFIED BY 'x'",
+        "GRANT ALL ON test.* TO plain@'%'",
+        "CREATE TABLE test.logins (a INT)",
+    ]
+    .iter()
+    .chain(grants)
+    {
+        server.execute(statement).await;
+    }
+    server
+        .execute(&format!("SET GLOBAL init_connect = \"{text}\""))
+        .await;
+    let pool = pool_of_one(config(&server.url_as("plain", "x"))).await;
+    (server, pool)
+}
+
+const LENGTH: &str = "SELECT @@group_concat_max_len";
+
+#[tokio::test]
+async fn the_servers_init_connect_is_there_for_every_caller() {
+    let text = "SET SESSION group_concat_max_len = 12345; SET @who = 'a', sql_mode = 'ANSI'";
+    for reset in [Reset::WhenChanged, Reset::Always] {
+        let (server, pool) = with_init_connect(text, &[]).await;
+        pool.close().await;
+        let settings = config(&server.url_as("plain", "x")).reset(reset);
+        let pool = pool_of_one(settings.init(["SET @of_init = @who"])).await;
+        for _ in 0..3 {
+            let seen: (u32, String, String) =
+                ask_and_change(&pool, "SELECT @@group_concat_max_len, @who, @of_init").await;
+            assert_eq!(seen, (12_345, "a".to_owned(), "a".to_owned()));
+        }
+        assert_eq!(pool.metrics().opened, 1, "reset, not replaced");
+        // What is sent on the bare Conn is no exception.
+        let mut conn = pool.get().await.expect("a connection");
+        let bare: &mut Conn = &mut conn;
+        bare.query_drop("SET SESSION group_concat_max_len = 7")
+            .await
+            .expect("set");
+        drop(conn);
+        assert_eq!(ask_and_change::<u32>(&pool, LENGTH).await, 12_345);
+        assert_eq!(pool.metrics().opened, 1, "reset, not replaced");
+    }
+}
+
+#[tokio::test]
+async fn an_account_exempt_from_init_connect_stays_so() {
+    let text = "SET SESSION group_concat_max_len = 12345";
+    let is_mysql = Server::shared().await.flavor() == test_support::Flavor::MySql;
+    let [admin, default] = if is_mysql {
+        ["CONNECTION_ADMIN", "ALTER USER plain@'%' DEFAULT ROLE boss"]
+    } else {
+        ["CONNECTION ADMIN", "SET DEFAULT ROLE boss FOR plain@'%'"]
+    };
+    let direct = format!("GRANT {admin} ON *.* TO plain@'%'");
+    let to_role = format!("GRANT {admin} ON *.* TO boss");
+    let by_role = [
+        "CREATE ROLE boss",
+        &to_role,
+        "GRANT boss TO plain@'%'",
+        default,
+    ];
+    for grants in [
+        &[direct.as_str()][..],
+        &by_role,
+        &["GRANT SUPER ON *.* TO plain@'%'"],
+    ] {
+        let (server, pool) = with_init_connect(text, grants).await;
+        // What a login of this account finds.
+        let url = server.url_as("plain", "x");
+        let mut fresh = Conn::new(config(&url).opts().clone())
+            .await
+            .expect("a login");
+        let usual: Option<u32> = fresh.query_first(LENGTH).await.expect("an answer");
+        for _ in 0..3 {
+            let seen: u32 = ask_and_change(&pool, LENGTH).await;
+            assert_eq!(Some(seen), usual, "{grants:?}");
+        }
+    }
+    // A role that is not active at the login exempts nobody.
+    let (_server, pool) = with_init_connect(text, &by_role[..3]).await;
+    for _ in 0..3 {
+        assert_eq!(ask_and_change::<u32>(&pool, LENGTH).await, 12_345);
+    }
+}
+
+#[tokio::test]
+async fn an_init_connect_that_does_more_has_connections_replaced() {
+    let text = "INSERT INTO test.logins VALUES (1); SET SESSION group_concat_max_len = 12345";
+    let (server, pool) = with_init_connect(text, &[]).await;
+    let report = pool.warm_up().await.expect("warm");
+    assert!(report.warnings.contains(&Warning::InitConnect), "{report}");
+    for _ in 0..3 {
+        assert_eq!(ask_and_change::<u32>(&pool, LENGTH).await, 12_345);
+    }
+    eventually("the last one is replaced too", async || {
+        pool.status().idle == 1
+    })
+    .await;
+    let metrics = pool.metrics();
+    assert_eq!(
+        (
+            metrics.opened,
+            discarded(&pool, DiscardReason::Unresettable)
+        ),
+        (4, 3)
+    );
+    assert_eq!(metrics.suspects, 0);
+    let mut admin = server.admin().await;
+    let logins: Option<u64> = admin
+        .query_first("SELECT COUNT(*) FROM test.logins")
+        .await
+        .expect("an answer");
+    assert_eq!(logins, Some(metrics.opened), "one for each login");
+    // Without a change, a connection is kept.
+    drop(pool.get().await.expect("a connection"));
+    assert_eq!(pool.metrics().opened, 4);
+}
+
+#[tokio::test]
+async fn a_changed_init_connect_is_learnt_at_the_next_opening() {
+    let (server, pool) = with_init_connect("", &[]).await;
+    server
+        .execute("SET GLOBAL init_connect = 'SET SESSION group_concat_max_len = 4321'")
+        .await;
+    // The facts are asked once a second at most.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let before = pool.metrics().opened;
+    pool.refresh();
+    eventually("it is replaced", async || {
+        pool.metrics().opened > before && pool.status().idle == 1
+    })
+    .await;
+    for _ in 0..3 {
+        assert_eq!(ask_and_change::<u32>(&pool, LENGTH).await, 4321);
     }
 }

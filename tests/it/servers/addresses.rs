@@ -54,7 +54,8 @@ async fn a_dead_address_delays_a_warm_up_little() {
         let (report, took) = timed(pool.warm_up()).await;
         let report = report.expect("one is alive");
         println!("{addresses:?}: {report}");
-        assert_eq!(report.open, size);
+        // An attempt beside one that hung may have opened one more.
+        assert!((size..=size + overflow).contains(&report.open), "{report}");
         assert!(took < SOON, "{took:?}");
         // Now it is known which one works.
         let conn = pool.get().await.expect("a connection");

@@ -12,10 +12,11 @@ use std::{
 
 use futures_util::future::join_all;
 use mysql_warm_pool::{
-    Error, Readiness,
+    Error, Pool, Readiness,
     error::is_transient,
     metrics::DiscardReason,
     mysql_async::{self, prelude::Queryable},
+    report::Warning,
 };
 use test_support::{
     config, eventually, pool,
@@ -300,4 +301,118 @@ async fn what_a_server_refuses_in_cleaning_is_asked_differently() {
     }
     assert_eq!(ids, [ids[0]; 4], "the connection is kept");
     assert_eq!(pool.metrics().suspects, 0);
+}
+
+/// How a server answers what the pool sends to clean a session.
+#[derive(Clone, Copy, Debug)]
+struct Refuses {
+    reset: (u16, &'static str),
+    change_user: bool,
+}
+
+/// Changes the session of a pool's only connection `times` times. Returns the ids of the
+/// connections, and how often a reset was sent.
+async fn change(refuses: Refuses, times: usize) -> (Scripted, Pool, Vec<u32>, usize) {
+    const COM_CHANGE_USER: u8 = 0x11;
+    let server = Scripted::start().await;
+    server.play(move |mut wire: Wire| async move {
+        wire.log_in().await?;
+        loop {
+            let question = wire.question().await?;
+            if question.kind() == QuestionKind::Reset {
+                let (code, text) = refuses.reset;
+                wire.packet(1, &error(code, text)).await?;
+            } else if question.command == COM_CHANGE_USER && refuses.change_user {
+                wire.packet(1, &error(1047, "Unknown command")).await?;
+            } else {
+                wire.raw(&question.answer()).await?;
+            }
+        }
+    });
+    let pool = warm(config(&server.url()).size(1).overflow(0)).await;
+    let mut ids = Vec::new();
+    for _ in 0..times {
+        let mut conn = pool.get().await.expect("a connection");
+        ids.push(conn.id());
+        conn.query_drop("SET @a = 1").await.expect("set");
+        drop(conn);
+        eventually("it is idle", async || pool.status().idle == 1).await;
+    }
+    let asked = server.asked();
+    let resets = asked.iter().filter(|text| *text == "reset").count();
+    assert_eq!(pool.metrics().suspects, 0, "{refuses:?}");
+    (server, pool, ids, resets)
+}
+
+#[tokio::test]
+async fn a_refused_reset_is_learnt_and_the_user_changed_instead() {
+    for reset in [
+        (1047, "Unknown command"),
+        (1235, "This version doesn't yet support it"),
+        (
+            1105,
+            "errCode = 2, detailMessage = Unsupported command(COM_RESET_CONNECTION)",
+        ),
+        (1295, "This command is not supported"),
+    ] {
+        let refuses = Refuses {
+            reset,
+            change_user: false,
+        };
+        let (_server, pool, ids, resets) = change(refuses, 3).await;
+        assert_eq!(ids, [ids[0]; 3], "{reset:?}: kept");
+        assert_eq!(resets, 1, "{reset:?}: sent once, then learnt");
+        let report = pool.warm_up().await.expect("warm");
+        assert!(report.warnings.contains(&Warning::ResetRefused), "{report}");
+    }
+}
+
+#[tokio::test]
+async fn where_the_user_cannot_be_changed_either_it_is_replaced() {
+    let refuses = Refuses {
+        reset: (1047, "Unknown command"),
+        change_user: true,
+    };
+    let (_server, pool, ids, resets) = change(refuses, 3).await;
+    assert!(ids[0] != ids[1] && ids[1] != ids[2], "{ids:?}");
+    assert_eq!(resets, 1, "sent once, then learnt");
+    let discarded = pool.metrics().discarded;
+    let expected = (DiscardReason::CleaningFailed, 3);
+    assert!(discarded.contains(&expected), "{discarded:?}");
+}
+
+#[tokio::test]
+async fn a_node_outside_its_cluster_does_not_refuse_resets_for_ever() {
+    let refuses = Refuses {
+        reset: (1047, "WSREP has not yet prepared node for application use"),
+        change_user: false,
+    };
+    let (_server, pool, _, resets) = change(refuses, 3).await;
+    assert_eq!(resets, 3);
+    let report = pool.warm_up().await.expect("warm");
+    assert!(
+        !report.warnings.contains(&Warning::ResetRefused),
+        "{report}"
+    );
+}
+
+/// Some relatives of MySQL lose the default database at a reset.
+#[tokio::test]
+async fn after_a_reset_the_database_is_chosen_again() {
+    let server = Scripted::start().await;
+    let pool = warm(config(&server.url()).size(1).overflow(0)).await;
+    let mut conn = pool.get().await.expect("a connection");
+    conn.query_drop("SET @a = 1").await.expect("set");
+    drop(conn);
+    eventually("it is idle", async || pool.status().idle == 1).await;
+    let asked = server.asked();
+    let after = asked
+        .iter()
+        .position(|text| text == "reset")
+        .expect("a reset");
+    let after = asked.iter().skip(after + 1);
+    assert_eq!(
+        after.map(String::as_str).collect::<Vec<_>>(),
+        ["SET NAMES utf8mb4 COLLATE utf8mb4_general_ci; USE `shop`"]
+    );
 }

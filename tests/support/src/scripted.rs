@@ -404,6 +404,7 @@ fn value_of(expression: &str) -> &str {
         "@@wait_timeout" => "28800",
         "@@max_connections" => "151",
         "@@max_user_connections" | "@@global.read_only" => "0",
+        "@@init_connect" => "",
         literal => literal.trim_matches('\''),
     }
 }
