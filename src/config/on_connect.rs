@@ -1,14 +1,8 @@
 //! The hook that sets up each new connection by code.
 
-use std::{
-    fmt,
-    future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
-    sync::Arc,
-    task::Poll,
-};
+use std::{fmt, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
+use futures_util::FutureExt as _;
 use mysql_async::{Conn, Opts};
 
 /// What a hook returns: a future that borrows the connection. `Box::pin(async move { .. })` is one.
@@ -55,15 +49,8 @@ impl OnConnect {
     pub(crate) async fn run(&self, conn: &mut Conn) -> Option<mysql_async::Result<()>> {
         // In a future of its own, because the closure itself may panic too. A connection on which
         // it panicked is closed, so nobody sees it in a broken state.
-        let mut running = pin!(async move { (self.hook)(conn).await });
-        poll_fn(|context| {
-            let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context)));
-            match polled {
-                Ok(poll) => poll.map(Some),
-                Err(_panic) => Poll::Ready(None),
-            }
-        })
-        .await
+        let running = AssertUnwindSafe(async move { (self.hook)(conn).await });
+        running.catch_unwind().await.ok()
     }
 }
 

@@ -2,10 +2,12 @@
 //! reports about itself.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use mysql_async::{Opts, OptsBuilder, Row, prelude::Queryable};
 use tokio::{runtime::Handle, time::timeout};
 
@@ -158,10 +160,26 @@ impl Opener {
             .is_none_or(|server| server.flavor == Flavor::MySql)
     }
 
-    /// Makes one attempt, from credentials to validation. `phase` and `login` show how far it is.
+    /// Makes one attempt, from credentials to validation. `phase` and `login` show how far it is. A
+    /// panic, of the driver or of the source of credentials, becomes an error.
     ///
     /// If dropped midway, it closes the socket.
     pub(crate) async fn open(
+        &self,
+        phase: &mut ConnectPhase,
+        login: &Login,
+        activities: &Activities,
+        generation: u64,
+    ) -> Result<Session, NotOpened> {
+        let opening = self.attempt(phase, login, activities, generation);
+        // Nothing of the attempt is used after a panic.
+        match AssertUnwindSafe(opening).catch_unwind().await {
+            Ok(outcome) => outcome,
+            Err(panic) => Err(ConnectError::panicked(*phase, &*panic).into()),
+        }
+    }
+
+    async fn attempt(
         &self,
         phase: &mut ConnectPhase,
         login: &Login,

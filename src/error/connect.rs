@@ -1,6 +1,6 @@
 //! `ConnectError`: why an attempt to open a connection failed, and what to do about it.
 
-use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
+use std::{any::Any, error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
 use mysql_async::{DriverError, IoError};
 
@@ -26,8 +26,11 @@ enum Cause {
     TimedOut(Duration),
     Credentials(Box<dyn StdError + Send + Sync>),
     OutOfStep,
-    Panicked,
-    HookPanicked,
+    /// With the panic's message, if it had one.
+    Panicked(Option<String>),
+    /// The source of credentials, or the hook `on_connect`. The message is not shown, as it may
+    /// contain anything.
+    CodePanicked,
 }
 
 /// A step of opening a connection.
@@ -81,14 +84,18 @@ impl ConnectError {
         Self::new(ConnectPhase::Validate, Cause::OutOfStep)
     }
 
-    /// The driver panicked.
-    pub(crate) fn panicked() -> Self {
-        Self::new(ConnectPhase::Connect, Cause::Panicked)
+    /// In this phase something panicked: the source of credentials, the hook, or else the driver.
+    pub(crate) fn panicked(phase: ConnectPhase, panic: &(dyn Any + Send)) -> Self {
+        let cause = match phase {
+            ConnectPhase::Credentials | ConnectPhase::OnConnect => Cause::CodePanicked,
+            _ => Cause::Panicked(message_of(panic)),
+        };
+        Self::new(phase, cause)
     }
 
     /// The hook `on_connect` panicked.
     pub(crate) fn hook_panicked() -> Self {
-        Self::new(ConnectPhase::OnConnect, Cause::HookPanicked)
+        Self::new(ConnectPhase::OnConnect, Cause::CodePanicked)
     }
 
     fn new(phase: ConnectPhase, cause: Cause) -> Self {
@@ -153,16 +160,16 @@ impl ConnectError {
     /// either way.
     ///
     /// Of the driver's errors these are the [transient](super::is_transient) ones, and those of a
-    /// server that takes no writes or has left its cluster: the next attempt may reach another.
+    /// server that takes no writes or has left its cluster: the next attempt may reach another. A
+    /// panic of the driver is transient, except for rustls's about its provider.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match &self.inner.cause {
             Cause::Driver(error) => is_transient_at_login(error),
-            Cause::TimedOut(_)
-            | Cause::Credentials(_)
-            | Cause::OutOfStep
-            | Cause::Panicked
-            | Cause::HookPanicked => true,
+            Cause::Panicked(message) => !is_about_provider(message.as_deref()),
+            Cause::TimedOut(_) | Cause::Credentials(_) | Cause::OutOfStep | Cause::CodePanicked => {
+                true
+            }
         }
     }
 
@@ -182,20 +189,50 @@ impl ConnectError {
                 _ => advice_for_code(error.code),
             },
             (ConnectPhase::OnConnect, Cause::Driver(mysql_async::Error::Other(_))) => CHECK_HOOK,
-            (_, Cause::HookPanicked) => "see the panic message",
+            (_, Cause::CodePanicked) => "see the panic message",
             (_, Cause::Driver(error)) => advice_for(error),
             (_, Cause::TimedOut(_)) => {
                 "look for a firewall or a frozen server, or raise `connect_timeout`"
             }
             (_, Cause::Credentials(_)) => "check the source of credentials",
             (_, Cause::OutOfStep) => "look for a proxy that mixes up connections",
+            (_, Cause::Panicked(message)) if is_about_provider(message.as_deref()) => {
+                "call `rustls::crypto::CryptoProvider::install_default` when the program starts, as \
+                 in `ring::default_provider().install_default()`, or compile in only one of \
+                 rustls's providers"
+            }
             // Of what an honest server may ask for, only these two plugins make the driver panic.
-            (_, Cause::Panicked) => {
+            (_, Cause::Panicked(message)) if is_about_plugin(message.as_deref()) => {
                 "see the panic message; an account with ed25519 or parsec authentication needs the \
                  driver's feature for it"
             }
+            (_, Cause::Panicked(_)) => "see where it panicked, in the program's standard error",
         }
     }
+}
+
+/// The message that a panic was given.
+fn message_of(panic: &(dyn Any + Send)) -> Option<String> {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
+}
+
+/// Whether rustls has no provider of cryptography: none or several are compiled in, and the program
+/// has installed none. It panics at each use, until one is installed.
+fn is_about_provider(message: Option<&str>) -> bool {
+    message.is_some_and(|message| message.contains("CryptoProvider"))
+}
+
+/// Whether the panic may be about an authentication plugin behind one of the driver's features.
+fn is_about_plugin(message: Option<&str>) -> bool {
+    message.is_none_or(|message| {
+        ["ed25519", "parsec"]
+            .iter()
+            .any(|name| message.contains(name))
+    })
 }
 
 const CHECK_HOOK: &str = "check the pool's `on_connect`";
@@ -279,8 +316,12 @@ impl fmt::Display for ConnectError {
             Cause::TimedOut(after) => write!(f, "no answer within {}", HumanDuration(*after))?,
             Cause::Credentials(error) => write!(f, "{error}")?,
             Cause::OutOfStep => f.write_str("the answer belonged to another statement")?,
-            Cause::Panicked => f.write_str("the driver panicked")?,
-            Cause::HookPanicked => f.write_str("the hook panicked")?,
+            Cause::Panicked(None) => f.write_str("the driver panicked")?,
+            Cause::Panicked(Some(message)) => write!(f, "the driver panicked: {}", Brief(message))?,
+            Cause::CodePanicked if self.inner.phase == ConnectPhase::Credentials => {
+                f.write_str("the source of credentials panicked")?;
+            }
+            Cause::CodePanicked => f.write_str("the hook panicked")?,
         }
         write!(f, " ({})", self.advice())
     }
@@ -350,6 +391,62 @@ mod tests {
             assert!(text.contains("a proxy answered"), "{text}");
             let text = advice(phase, 1064, "wrong");
             assert!(text.contains("check this statement"), "{text}");
+        }
+    }
+
+    /// What rustls 0.23.46 says in `get_default_or_install_from_crate_features`, and what its first
+    /// releases said.
+    #[test]
+    fn a_panic_about_rustls_providers_is_permanent() {
+        for text in [
+            "\nCould not automatically determine the process-level CryptoProvider from Rustls crate \
+             features.\nCall CryptoProvider::install_default() before this point to select a \
+             provider manually, or make sure exactly one of the 'aws-lc-rs' and 'ring' features is \
+             enabled.\nSee the documentation of the CryptoProvider type for more information.\n    \
+                     ",
+            "no process-level CryptoProvider available -- call CryptoProvider::install_default() \
+             before this point",
+        ] {
+            let payloads: [Box<dyn Any + Send>; 2] = [Box::new(text), Box::new(text.to_owned())];
+            for panic in payloads {
+                let error = ConnectError::panicked(ConnectPhase::Connect, &*panic);
+                assert!(!error.is_transient(), "{error}");
+                assert!(error.advice().contains("install_default"), "{error}");
+                let text = error.to_string();
+                assert!(!text.contains('\n') && !text.contains("ed25519"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_panics_are_transient_and_shown_briefly() {
+        let payloads: [(Box<dyn Any + Send>, &str); 6] = [
+            (
+                Box::new("two\nlines"),
+                r"the driver panicked: two\nlines (see",
+            ),
+            (Box::new("ä".repeat(1 << 20)), "ä... (see"),
+            (
+                Box::new(7),
+                "the driver panicked (see the panic message; an account with ed25519",
+            ),
+            (
+                Box::new("`parsec` is disabled"),
+                "an account with ed25519 or parsec",
+            ),
+            (Box::new("overflow"), "(see where it panicked"),
+            (Box::new(""), "the driver panicked (see"),
+        ];
+        for (panic, part) in payloads {
+            let error = ConnectError::panicked(ConnectPhase::Connect, &*panic);
+            let text = error.to_string();
+            assert!(error.is_transient() && text.len() < 2000, "{text}");
+            assert!(text.contains(part), "{text}");
+        }
+        for phase in [ConnectPhase::Credentials, ConnectPhase::OnConnect] {
+            let error = ConnectError::panicked(phase, &"the password is s3cret");
+            let text = error.to_string();
+            assert!(error.is_transient() && !text.contains("s3cret"), "{text}");
         }
     }
 

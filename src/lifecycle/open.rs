@@ -287,9 +287,11 @@ impl Drop for Task {
             let overdue = usize::from(self.is_overdue);
             backoff.overdue = backoff.overdue.saturating_sub(overdue);
         }
-        // The driver panicked. Without the back-off, it would do so again and again at once.
+        // A panic outside of the opening. Without the back-off, it would come again and again at
+        // once.
         if std::thread::panicking() {
-            record_failure(&self.shared, self.attempt, &ConnectError::panicked());
+            let error = ConnectError::panicked(ConnectPhase::Connect, &());
+            record_failure(&self.shared, self.attempt, &error);
         }
     }
 }

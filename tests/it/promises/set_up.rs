@@ -4,13 +4,14 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use mysql_warm_pool::{
     Error, Pool, PoolConfig, Reset,
+    config::{Credentials, CredentialsSource},
     error::ConnectPhase,
     metrics::DiscardReason,
     mysql_async::{self, Conn, OptsBuilder, TxOpts, prelude::*},
@@ -304,6 +305,40 @@ async fn a_hook_that_panics_or_hangs_loses_no_slot() {
             pool.get().await.expect("two"),
         );
     }
+}
+
+#[tokio::test]
+async fn a_source_of_credentials_that_panics_loses_no_slot() {
+    let server = Server::shared().await;
+    let account = server.opts();
+    let (user, password) = (account.user(), account.pass());
+    let credentials = Credentials::new(user.expect("a user"), password.expect("a password"));
+    let panics = Arc::new(AtomicBool::new(true));
+    let source = CredentialsSource::new({
+        let panics = Arc::clone(&panics);
+        move || {
+            let (credentials, panics) = (credentials.clone(), panics.load(Ordering::Relaxed));
+            async move {
+                assert!(!panics, "the password is s3cret");
+                Ok::<_, Error>(credentials)
+            }
+        }
+    });
+    let settings = config(&server.url()).size(2).overflow(0);
+    let pool = pool(
+        settings
+            .credentials(source)
+            .warm_up_timeout(Duration::from_millis(500)),
+    );
+    let error = pool.warm_up().await.expect_err("no credentials");
+    let text = error.to_string();
+    assert!(
+        text.contains("the source of credentials panicked"),
+        "{text}"
+    );
+    assert!(error.is_transient() && !text.contains("s3cret"), "{text}");
+    panics.store(false, Ordering::Relaxed);
+    eventually("both are open", async || pool.status().idle == 2).await;
 }
 
 #[tokio::test]

@@ -16,5 +16,9 @@ mod proxies;
 mod refusals;
 mod rollout;
 mod router;
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
+#[cfg(any(
+    feature = "rustls",
+    feature = "rustls-aws-lc-rs",
+    feature = "native-tls"
+))]
 mod tls;
