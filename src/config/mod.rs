@@ -164,7 +164,7 @@ pub struct PoolConfig {
     /// statement is also killed on the server; otherwise it goes on there, and may still change
     /// data: the server's own limits (`max_execution_time`, `max_statement_time`) end it. The limit
     /// holds for `commit` and `rollback` too, after which a transaction may or may not be
-    /// committed. It does not hold for what is sent on the bare [`Conn`](mysql_async::Conn).
+    /// committed. It does not hold for what is sent on the bare [`Conn`].
     ///
     /// Without it, a statement whose connection the network has silently dropped waits for the
     /// kernel to give the connection up, which takes about 15 minutes.
@@ -266,7 +266,7 @@ pub enum Reset {
     /// statement that the pool cannot classify cause one. So do statements whose text the pool does
     /// not see:
     ///
-    /// - those sent on the bare [`Conn`](mysql_async::Conn), through `DerefMut` or as a
+    /// - those sent on the bare [`Conn`], through `DerefMut` or as a
     ///   [`ToConnection`](mysql_async::prelude::ToConnection);
     /// - those that code generic over the driver's [`Queryable`](mysql_async::prelude::Queryable)
     ///   executes with `exec*`. With the bound [`Executable`](crate::statement::Executable)
