@@ -12,7 +12,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     time::Duration,
@@ -40,18 +40,28 @@ pub(crate) struct Addresses {
     failed: Mutex<HashMap<IpAddr, Timestamp>>,
 }
 
-/// Whether a login is under way: the server was reached, and the login has not ended. A connection
-/// closed then counts towards the server's `max_connect_errors`.
+/// How far a login is.
 #[derive(Debug, Default)]
-pub(crate) struct Login(AtomicBool);
+pub(crate) struct Login {
+    is_under_way: AtomicBool,
+    answers: AtomicU64,
+}
 
 impl Login {
+    /// Whether the server was reached, and the login has not ended. A connection closed now counts
+    /// towards the server's `max_connect_errors`.
     pub(crate) fn is_under_way(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.is_under_way.load(Ordering::Relaxed)
     }
 
-    fn set(&self, is_under_way: bool) {
-        self.0.store(is_under_way, Ordering::Relaxed);
+    /// Changes whenever something arrives from the server, and when the login ends.
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    fn record(&self, is_under_way: bool) {
+        self.is_under_way.store(is_under_way, Ordering::Relaxed);
+        self.answers.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -269,14 +279,14 @@ impl Future for Connecting<'_> {
         if outcome.is_pending() && !is_first {
             self.is_reached = true;
         }
-        self.login.set(self.is_reached && outcome.is_pending());
+        self.login.record(self.is_reached && outcome.is_pending());
         outcome
     }
 }
 
 impl Drop for Connecting<'_> {
     fn drop(&mut self) {
-        self.login.set(false);
+        self.login.record(false);
     }
 }
 

@@ -201,16 +201,13 @@ impl Task {
     async fn until_given_up(&self, login: &Login) {
         let shared = &self.shared;
         let limit = shared.config.connect_timeout;
-        let (mut logged_in_at, mut superseded_at) = (None, None);
+        let answers = login.answers();
+        let mut since = None;
         loop {
             let now = Timestamp::now();
-            if !login.is_under_way() {
-                // The rest of the attempt has its own time.
-                logged_in_at.get_or_insert(now);
-            } else if shared.liveness.opened_since(self.started) {
-                superseded_at.get_or_insert(now);
+            if login.answers() != answers || shared.liveness.opened_since(self.started) {
+                since.get_or_insert(now);
             }
-            let since = [logged_in_at, superseded_at].into_iter().flatten().min();
             let is_over = since.is_some_and(|at| now.since(at) >= limit);
             if is_over || since.is_none() && needs_room(shared, now) {
                 return;

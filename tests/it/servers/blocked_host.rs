@@ -10,7 +10,7 @@ use mysql_warm_pool::{
 };
 use test_support::{
     PATIENCE, Proxy, Server, config, eventually, pool,
-    scripted::{Scripted, Wire},
+    scripted::{Scripted, Wire, end_of_rows, packet, row, rows},
     timed, warm,
 };
 
@@ -148,4 +148,39 @@ fn settings(url: &str) -> PoolConfig {
         .connect_timeout(Duration::from_millis(400))
         .statement_timeout(Duration::from_millis(400))
         .validate_after_idle(Duration::ZERO)
+}
+
+/// The driver's query for the server's settings is a part of its login. A server that answers it
+/// without end is given up, though there is room for other attempts.
+#[tokio::test]
+async fn a_login_that_is_answered_without_end_is_given_up() {
+    let scripted = Scripted::start().await;
+    scripted.play(|mut wire: Wire| async move {
+        wire.log_in().await?;
+        wire.question().await?;
+        let answer = rows(&[&["1", "2"]]);
+        // Without its last packet, which ends the rows.
+        let begun = answer.len() - packet(0, &end_of_rows(0)).len();
+        wire.raw(&answer[..begun]).await?;
+        let mut number = 5_u8;
+        loop {
+            wire.packet(number, &row(&["1", "2"])).await?;
+            number = number.wrapping_add(1);
+            tokio::time::sleep(Duration::from_millis(1)).await; // as it is read
+        }
+    });
+    let pool = pool(settings(&scripted.url()).size(1).overflow(999));
+    let error = pool.get_within(Duration::from_secs(1)).await;
+    drop(error.expect_err("no login ends"));
+    eventually("one is given up, though there is room", async || {
+        let open = u64::try_from(scripted.open()).expect("few");
+        open < scripted.accepted()
+    })
+    .await;
+    scripted.behave();
+    drop(pool.get().await.expect("a connection"));
+    eventually("none of them is left", async || {
+        pool.status().connecting == 0 && scripted.open() == pool.status().open
+    })
+    .await;
 }
