@@ -238,8 +238,8 @@ pub struct PoolConfig {
 /// When the pool resets the session of a returned connection (`COM_RESET_CONNECTION`).
 ///
 /// A reset clears user variables, temporary tables, session variables, named locks and prepared
-/// statements. The pool then restores the database and the charset, runs the server's `init_connect`
-/// if the account is not exempt from it, runs `init` and prepares the
+/// statements. The pool then restores the database and the charset, and runs the server's
+/// `init_connect` (unless the account is exempt), `init` and `on_connect`. Then it prepares the
 /// statements of `prepare`. In every mode it rolls back open transactions and drains pending rows.
 ///
 /// A reset does not clear a role (`SET ROLE`). In every mode, if a statement may have set one, the
