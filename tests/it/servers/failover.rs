@@ -311,8 +311,9 @@ async fn a_server_whose_tables_are_read_only_is_left_for_the_writer() {
         write(&pool).await.is_ok()
     })
     .await;
-    eventually("all have left", async || {
-        reader.threads_connected().await == 0
+    eventually("all have left and are replaced", async || {
+        let status = pool.status();
+        reader.threads_connected().await == 0 && status.open >= 4 && status.connecting == 0
     })
     .await;
 
