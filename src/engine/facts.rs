@@ -25,6 +25,10 @@ const REFUSED_FOR: Duration = Duration::from_secs(60);
 /// The pause before the facts are asked again if no answer came.
 const SILENCE: GrowingPause = GrowingPause::new(Duration::from_secs(1), Duration::from_secs(60));
 
+/// How servers say that they have no function of that name: 1305, 1128, 1630; 1046 without a default
+/// database; 1064 if only their own functions are callable; 1105 where that is the code for all.
+const NO_SUCH_FUNCTION: [u16; 6] = [1046, 1064, 1105, 1128, 1305, 1630];
+
 /// What a switch that is on may be called.
 const ON: [&str; 3] = ["ON", "NO_LOCK", "NO_LOCK_NO_ADMIN"];
 
@@ -269,8 +273,9 @@ pub(crate) enum RefusedReset {
 /// What is known about the rights of a new connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum KnownRights {
+    /// They were not asked for, or the server would not say.
     #[default]
-    NotAsked,
+    Unknown,
     /// The server has no roles.
     NoRoles,
     Known(Rights),
@@ -334,8 +339,13 @@ impl ServerFacts {
         }
     }
 
-    /// Records that the server refused to answer this question.
-    pub(super) fn record_refused(&mut self, fact: Fact, now: Timestamp) {
+    /// Records that the server refused to answer this question, with this code.
+    pub(super) fn record_refused(&mut self, fact: Fact, code: u16, now: Timestamp) {
+        // Another refusal may be a proxy's, in front of a server that has roles.
+        let has_no_roles = fact == Fact::Role && NO_SUCH_FUNCTION.contains(&code);
+        if has_no_roles && matches!(self.rights, KnownRights::Unknown) {
+            self.rights = KnownRights::NoRoles;
+        }
         if !self.refused.contains(&fact) {
             self.refused.push(fact);
         }
@@ -350,11 +360,8 @@ impl ServerFacts {
         greeting: Greeting,
     ) -> bool {
         self.max_allowed_packet = answers.packets_allowed();
-        match (answers.rights(), &self.rights) {
-            (Some(rights), _) => self.rights = KnownRights::Known(rights),
-            (None, KnownRights::NotAsked) => self.rights = KnownRights::NoRoles,
-            // The server refused this time, but is known to have roles.
-            (None, KnownRights::NoRoles | KnownRights::Known(_)) => {}
+        if let Some(rights) = answers.rights() {
+            self.rights = KnownRights::Known(rights);
         }
         if !question.is_of_server {
             return false;
@@ -424,7 +431,7 @@ mod tests {
         let mut facts = ServerFacts::default();
         let question = facts.claim(false, false, start).expect("the first");
         assert_eq!(question.facts, Fact::ALL);
-        facts.record_refused(Fact::Role, start);
+        facts.record_refused(Fact::Role, 1305, start);
         assert!(
             facts.claim(false, false, start).is_none(),
             "one of several asks"

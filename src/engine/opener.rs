@@ -482,14 +482,14 @@ impl Opener {
         if wanted.is_empty() {
             return Ok(answers);
         }
-        if let Some(row) = select(session, wanted).await? {
+        if let Ok(row) = select(session, wanted).await? {
             answers.add(wanted, &row);
             return Ok(answers);
         }
         for fact in wanted.iter().copied() {
             match select(session, &[fact]).await? {
-                Some(row) => answers.add(&[fact], &row),
-                None => self.facts().record_refused(fact, Timestamp::now()),
+                Ok(row) => answers.add(&[fact], &row),
+                Err(code) => self.facts().record_refused(fact, code, Timestamp::now()),
             }
         }
         Ok(answers)
@@ -518,7 +518,7 @@ impl Opener {
             Ok(Some(row)) => row,
             // An older server, or a proxy, lacks these.
             Ok(None) => return Ok(Err(NO_SERVER_ID)),
-            Err(error) if is_refusal(&error) => return Ok(Err(NO_SERVER_ID)),
+            Err(error) if refusal(&error).is_some() => return Ok(Err(NO_SERVER_ID)),
             Err(error) => return Err(ConnectError::driver(ConnectPhase::Validate, error)),
         };
         let (Some(server), Some(host)) = (column::<String>(&row, 0), column::<String>(&row, 1))
@@ -586,20 +586,27 @@ fn without_settings_query(opts: Opts) -> Opts {
         .into()
 }
 
-/// Validates a new connection and selects these facts; `None` if the server refuses them.
-async fn select(session: &mut Session, facts: &[Fact]) -> Result<Option<Row>, ConnectError> {
+/// Validates a new connection and selects these facts; the code of the refusal if the server refuses
+/// them.
+async fn select(session: &mut Session, facts: &[Fact]) -> Result<Result<Row, u16>, ConnectError> {
     match session.validate_with(&Fact::columns(facts)).await {
-        Ok(row) => Ok(Some(row)),
-        Err(Invalid::Driver(error)) if is_refusal(&error) => Ok(None),
+        Ok(row) => Ok(Ok(row)),
+        Err(Invalid::Driver(error)) => match refusal(&error) {
+            Some(code) => Ok(Err(code)),
+            None => Err(invalid(Invalid::Driver(error))),
+        },
         Err(error) => Err(invalid(error)),
     }
 }
 
-/// Whether the server answered that it does not do what it was asked.
-fn is_refusal(error: &mysql_async::Error) -> bool {
-    matches!(error, mysql_async::Error::Server(_))
-        && !ends_connection(error)
-        && !is_transient(error)
+/// The code with which the server answered that it does not do what it was asked.
+fn refusal(error: &mysql_async::Error) -> Option<u16> {
+    match error {
+        mysql_async::Error::Server(refusal) if !ends_connection(error) && !is_transient(error) => {
+            Some(refusal.code)
+        }
+        _ => None,
+    }
 }
 
 /// Records on drop that a question about the server was not answered.

@@ -145,7 +145,7 @@ async fn validate(
     restore: &[String],
 ) -> Result<Option<bool>, DiscardReason> {
     let rights = match shared.opener.rights(&session.origin) {
-        KnownRights::NotAsked if needs.role => return Err(DiscardReason::RoleChanged),
+        KnownRights::Unknown if needs.role => return Err(DiscardReason::RoleChanged),
         KnownRights::Known(rights) if needs.role => rights,
         KnownRights::NoRoles if !needs.validation => {
             send_all(session, restore).await?;

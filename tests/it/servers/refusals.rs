@@ -241,6 +241,41 @@ async fn what_is_refused_is_learned_and_asked_no_more() {
     );
 }
 
+/// Only who has no such function has no roles. A proxy that keeps the question from a server that
+/// has them does not make a role that was taken disappear.
+#[tokio::test]
+async fn a_refused_question_for_the_role_is_no_answer() {
+    for (code, text, has_no_roles) in [
+        (1305, "FUNCTION test.CURRENT_ROLE does not exist", true),
+        (1046, "No database selected", true),
+        (
+            1064,
+            "No matching function with signature: current_role()",
+            true,
+        ),
+        (1105, "function: 'current_role' not found", true),
+        (
+            1141,
+            "Permission denied, function 'current_role' is prohibited",
+            false,
+        ),
+        (1142, "SELECT command denied to user", false),
+        (1227, "Access denied; you need the privilege", false),
+        (4501, "The statement is not supported by the router", false),
+    ] {
+        let server = start("CURRENT_ROLE()", Fault::Refuse(code, text)).await;
+        let pool = pool(config(&server.url()).size(1).overflow(0));
+        pool.warm_up().await.expect("warm");
+        let mut conn = pool.get().await.expect("a connection");
+        let id = conn.id();
+        conn.query_drop("SET ROLE warden").await.expect("taken");
+        drop(conn);
+        let next = pool.get().await.expect("a connection");
+        assert_eq!(next.id() == id, has_no_roles, "{code}");
+        assert_eq!(discarded(&pool), u64::from(!has_no_roles), "{code}");
+    }
+}
+
 #[tokio::test]
 async fn a_question_without_an_answer_costs_little() {
     let cases = QUESTIONS
