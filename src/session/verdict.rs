@@ -102,6 +102,14 @@ impl Session {
         let follow = &self.follow;
         let effect = follow.effect;
         let may_be_in_transaction = match self.status_flags() {
+            // Unseen, the last answer may be to preparing a statement: it carries no status, and
+            // looks as if autocommit were off.
+            Some(flags)
+                if follow.is_unfollowed
+                    && !flags.contains(StatusFlags::SERVER_STATUS_AUTOCOMMIT) =>
+            {
+                true
+            }
             Some(flags) => flags.contains(StatusFlags::SERVER_STATUS_IN_TRANS),
             // Without resets an earlier caller may have turned autocommit off.
             None => effect.transaction || !self.origin.autocommit || reset == Reset::Never,

@@ -102,7 +102,8 @@ async fn after_an_xa_transaction_the_next_caller_can_write() {
     let mut number = 0;
     for reset in [Reset::WhenChanged, Reset::Always, Reset::Never] {
         let pool = pool_of_one(reset).await;
-        for way in WAYS {
+        // Preparing a statement last hides the server's status.
+        for way in ["query", "exec", "bare Conn", "bare Conn, prep"] {
             for steps in 1..=4 {
                 number += 1;
                 let xid = format!("'of {number}'");
@@ -115,6 +116,10 @@ async fn after_an_xa_transaction_the_next_caller_can_write() {
                 let mut conn = pool.get().await.expect("a connection");
                 for statement in all.iter().take(steps) {
                     send(&mut conn, way, statement).await;
+                }
+                if way == "bare Conn, prep" {
+                    let bare: &mut Conn = &mut conn;
+                    bare.prep("SELECT 1").await.expect("prepared");
                 }
                 drop(conn);
                 let mut next = pool.get().await.expect("a connection");
