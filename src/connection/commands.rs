@@ -1,7 +1,11 @@
 //! The commands that callers send: the `exec*` methods and the driver's `Queryable`, each followed
 //! to its end.
 
-use std::{future::Future, pin::Pin};
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+};
 
 use mysql_async::{
     BinaryProtocol, Params, QueryResult, Statement, TextProtocol,
@@ -14,7 +18,7 @@ use crate::{
         effect::control::{begins_transaction, is_rollback},
         follow::Follow,
         statement::{Executable, Text},
-        statements::{Collision, Prepared},
+        statements::{Prepared, Unsure},
     },
 };
 
@@ -143,6 +147,9 @@ async fn find<C: Target>(
                 // Perhaps it was prepared on the bare `Conn`.
                 None if !is_foreign && follow.is_unfollowed() => {
                     begin(conn, follow).await?;
+                    if follow.statements.is_taken(statement) {
+                        return Err(follow.lose_session());
+                    }
                     follow.record_unseen();
                     return Ok(statement.clone());
                 }
@@ -170,15 +177,44 @@ async fn prepare<C: Target>(
     text: &[u8],
 ) -> mysql_async::Result<(Statement, Prepared)> {
     follow.record_prepare(conn.conn());
+    let (outcome, is_cached) = {
+        let mut preparing = conn.prep(text);
+        // Only what comes from the driver's cache is there at once.
+        let at_once = if follow.statements.is_in_doubt() {
+            poll_fn(|cx| Poll::Ready(preparing.as_mut().poll(cx))).await
+        } else {
+            Poll::Pending
+        };
+        match at_once {
+            Poll::Ready(outcome) => (outcome, true),
+            Poll::Pending => (follow.unless_cut(preparing).await?, false),
+        }
+    };
+    let statement = ended_by_error(follow, outcome)?;
+    match follow.statements.record(text, &statement, is_cached) {
+        Ok(about) => return Ok((statement, about)),
+        Err(Unsure::Collision) => return Err(follow.lose_session()),
+        Err(Unsure::InDoubt) => {}
+    }
+    let outcome = follow.unless_cut(conn.close(statement)).await?;
+    ended_by_error(follow, outcome)?;
     let outcome = follow.unless_cut(conn.prep(text)).await?;
+    let statement = ended_by_error(follow, outcome)?;
+    match follow.statements.record(text, &statement, false) {
+        Ok(about) => Ok((statement, about)),
+        Err(_) => Err(follow.lose_session()),
+    }
+}
+
+/// If this is an error, the command that was begun has ended with it.
+fn ended_by_error<T>(
+    follow: &mut Follow,
+    outcome: mysql_async::Result<T>,
+) -> mysql_async::Result<T> {
     if outcome.is_err() {
         follow.end(&outcome);
     }
-    let statement = outcome?;
-    match follow.statements.record(text, &statement) {
-        Ok(about) => Ok((statement, about)),
-        Err(Collision) => Err(follow.lose_session()),
-    }
+    outcome
 }
 
 /// Prepares a text for a caller.

@@ -274,7 +274,8 @@ impl Follow {
 
     /// Records a statement that the pool has prepared.
     pub(crate) fn record_prepared(&mut self, text: &str, statement: &Statement) {
-        self.is_session_lost |= self.statements.record(text.as_bytes(), statement).is_err();
+        let recorded = self.statements.record(text.as_bytes(), statement, false);
+        self.is_session_lost |= recorded.is_err();
     }
 
     /// The server's status, if it is known without asking.
@@ -354,8 +355,7 @@ impl Follow {
         self.is_used = true;
         self.is_unfollowed = true;
         self.effect = Effect::UNKNOWN;
-        // The caller may reset the session, after which statement ids are reused.
-        self.forget_statements();
+        self.statements.record_unfollowed();
     }
 
     /// Lets the caller use the bare `Conn`, unless an earlier statement was not followed to its

@@ -4,9 +4,14 @@
 //! The driver keeps a cache from texts to ids, and never looks back: if the server forgets its
 //! statements and gives an old id to another text, the driver executes that one. So the pool
 //! mirrors the cache, and notices.
+//!
+//! Statements that are executed in generic code, or on the bare `Conn`, are prepared unseen, and
+//! may have been given any id. After that, what the mirror holds is in doubt. The driver's cache
+//! settles it, as it sees all statements: if it still has for a text what was recorded, the id was
+//! not given to another text.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     ptr,
     sync::Arc,
 };
@@ -33,6 +38,12 @@ pub(crate) struct Statements {
     cached: HashMap<Arc<[u8]>, Cached>,
     /// The uses of statements whose text was not seen. Each may have taken a place in the cache.
     unseen: VecDeque<u64>,
+    /// The last use at which a statement may have been prepared unseen. What was recorded before is
+    /// in doubt.
+    doubted_at: Option<u64>,
+    /// The last use at which the caller had the bare `Conn`, and may have reset the session. An id
+    /// recorded before may be another text's by right.
+    freed_at: Option<u64>,
     /// What callers were given by `prep`, by id, with the texts. A statement may be closed here
     /// while its caller still holds it, and its id may be another one's by now.
     handed_out: HashMap<u32, Vec<HandedOut>>,
@@ -70,10 +81,16 @@ impl Prepared {
     }
 }
 
-/// An id was given to a text while another text held it: the server has forgotten the session's
-/// statements.
-#[derive(Debug)]
-pub(crate) struct Collision;
+/// Why what the driver returned for a text is not to be executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsure {
+    /// An id was given to a text while another text held it: the server has forgotten the session's
+    /// statements.
+    Collision,
+    /// It comes from the driver's cache, and may be another text's. Close it and prepare the text
+    /// again.
+    InDoubt,
+}
 
 impl Statements {
     pub(crate) fn new(cache_size: usize) -> Self {
@@ -82,6 +99,8 @@ impl Statements {
             uses: 0,
             cached: HashMap::new(),
             unseen: VecDeque::new(),
+            doubted_at: None,
+            freed_at: None,
             handed_out: HashMap::new(),
             handed_out_len: 0,
         }
@@ -92,6 +111,9 @@ impl Statements {
     #[inline]
     pub(crate) fn ready(&self, text: &[u8]) -> Option<(&Statement, Prepared)> {
         let cached = self.cached.get(text)?;
+        if self.doubted_at.is_some_and(|at| cached.used <= at) {
+            return None;
+        }
         let others = self.uses.wrapping_sub(cached.used);
         let is_recent = usize::try_from(others)
             .is_ok_and(|others| others < self.cache_size.div_ceil(2) || self.cache_size == 0);
@@ -108,22 +130,36 @@ impl Statements {
             .map(|given| Arc::clone(&given.text))
     }
 
-    /// Records what the driver returned for a text.
+    /// Whether a statement may have been prepared unseen.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.doubted_at.is_some()
+    }
+
+    /// Records what the driver returned for a text, perhaps from its cache.
     pub(crate) fn record(
         &mut self,
         text: &[u8],
         statement: &Statement,
-    ) -> Result<Prepared, Collision> {
+        is_cached: bool,
+    ) -> Result<Prepared, Unsure> {
         self.uses = self.uses.wrapping_add(1);
-        if let Some(cached) = self.cached.get_mut(text)
+        if let Some(cached) = self.cached.get(text)
             && is_same(&cached.statement, statement)
         {
-            cached.used = self.uses;
-            return Ok(cached.about);
+            let about = cached.about;
+            self.touch(statement.id());
+            return Ok(about);
         }
         if self.holds_other(text, statement) {
-            return Err(Collision);
+            return Err(Unsure::Collision);
         }
+        if is_cached && self.is_in_doubt() {
+            return Err(Unsure::InDoubt);
+        }
+        // Otherwise the server would have used the id twice: the caller has reset the session.
+        self.cached.retain(|_, cached| {
+            cached.statement.id() != statement.id() || is_same(&cached.statement, statement)
+        });
         let about = Prepared::of(text);
         let cached = Cached {
             statement: statement.clone(),
@@ -131,8 +167,27 @@ impl Statements {
             used: self.uses,
         };
         drop(self.cached.insert(Arc::from(text), cached));
+        self.touch(statement.id());
         self.evict();
         Ok(about)
+    }
+
+    /// Marks a statement of the driver's cache as the one used last. Texts that differ only in the
+    /// names of their parameters share it.
+    fn touch(&mut self, id: u32) {
+        for cached in self.cached.values_mut() {
+            if cached.statement.id() == id {
+                cached.used = self.uses;
+            }
+        }
+    }
+
+    /// Whether the id of a statement that a caller holds was given to another text since.
+    pub(crate) fn is_taken(&self, statement: &Statement) -> bool {
+        let mut all = self.cached.values().filter(|cached| self.is_held(cached));
+        all.any(|cached| {
+            cached.statement.id() == statement.id() && !is_same(&cached.statement, statement)
+        })
     }
 
     /// Records what a caller is given.
@@ -154,7 +209,14 @@ impl Statements {
     pub(crate) fn record_unseen(&mut self) {
         self.uses = self.uses.wrapping_add(1);
         self.unseen.push_back(self.uses);
+        self.doubted_at = Some(self.uses);
         self.evict();
+    }
+
+    /// Records that the caller may do anything with the session.
+    pub(crate) fn record_unfollowed(&mut self) {
+        self.doubted_at = Some(self.uses);
+        self.freed_at = Some(self.uses);
     }
 
     /// Records that a caller has closed a statement. Its id may be given to another text.
@@ -167,6 +229,8 @@ impl Statements {
     pub(crate) fn forget(&mut self) {
         self.cached.clear();
         self.unseen.clear();
+        self.doubted_at = None;
+        self.freed_at = None;
         self.forget_handed_out();
     }
 
@@ -189,12 +253,17 @@ impl Statements {
         let same_id = self
             .cached
             .iter()
-            .filter(|(_, cached)| cached.statement.id() == statement.id());
+            .filter(|(_, cached)| cached.statement.id() == statement.id() && self.is_held(cached));
         let mut others = same_id.filter(|(other, _)| ***other != *text);
         others.any(|(other, cached)| {
             let may_be_one = has_names(other) || has_names(text);
             !(may_be_one && is_same(&cached.statement, statement))
         })
+    }
+
+    /// Whether the caller could not have ended it by a reset of its own.
+    fn is_held(&self, cached: &Cached) -> bool {
+        self.freed_at.is_none_or(|at| cached.used > at)
     }
 
     /// Drops what the driver may have evicted from its cache, and closed.
@@ -203,16 +272,27 @@ impl Statements {
             0 => UNCACHED,
             size => size,
         };
-        while self.cached.len().saturating_add(self.unseen.len()) > limit {
-            let oldest = self.cached.iter().min_by_key(|(_, cached)| cached.used);
-            let oldest = oldest.map(|(text, cached)| (Arc::clone(text), cached.used));
+        while self.places(limit) > limit {
+            let oldest = self.cached.values().min_by_key(|cached| cached.used);
+            let oldest = oldest.map(|cached| (cached.statement.id(), cached.used));
             match (oldest, self.unseen.front()) {
-                (Some((text, used)), unseen) if unseen.is_none_or(|unseen| used < *unseen) => {
-                    drop(self.cached.remove(&text));
+                (Some((id, used)), unseen) if unseen.is_none_or(|unseen| used < *unseen) => {
+                    self.cached.retain(|_, cached| cached.statement.id() != id);
                 }
                 _ => drop(self.unseen.pop_front()),
             }
         }
+    }
+
+    /// How many places of the driver's cache are taken at most, if that is more than `limit`;
+    /// otherwise any number up to it.
+    fn places(&self, limit: usize) -> usize {
+        let unseen = self.unseen.len();
+        if self.cached.len().saturating_add(unseen) <= limit {
+            return limit;
+        }
+        let ids = self.cached.values().map(|cached| cached.statement.id());
+        ids.collect::<HashSet<_>>().len().saturating_add(unseen)
     }
 }
 

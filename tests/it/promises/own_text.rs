@@ -1,7 +1,7 @@
 //! A statement runs under its own text, whatever the server or a proxy has forgotten.
 
 use mysql_warm_pool::{
-    Error, Pool, PoolConfig, PooledConn,
+    Error, Pool, PoolConfig, PooledConn, Reset,
     error::is_transient,
     mysql_async::{self, OptsBuilder, Statement, TxOpts, prelude::*},
 };
@@ -543,4 +543,126 @@ async fn an_id_given_twice_is_not_executed() {
     let mut conn = pool.get().await.expect("another connection");
     conn.exec_drop("DO 1", ()).await.expect("executed");
     assert_eq!((executed(), lost(&pool)), (4, 1));
+}
+
+/// Ways to execute a text: only the first shows it to the pool.
+const WAYS: [&str; 4] = ["own", "generic", "fluent", "bare"];
+
+async fn by(conn: &mut PooledConn, way: &str, text: &str, id: u32) -> mysql_async::Result<()> {
+    async fn generic(conn: &mut impl Queryable, text: &str, id: u32) -> mysql_async::Result<()> {
+        conn.exec_drop(text, (id,)).await
+    }
+    async fn bare(conn: &mut mysql_async::Conn, text: &str, id: u32) -> mysql_async::Result<()> {
+        conn.exec_drop(text, (id,)).await
+    }
+    match way {
+        "own" => conn.exec_drop(text, (id,)).await,
+        "generic" => generic(conn, text, id).await,
+        "fluent" => text.with((id,)).ignore(conn).await,
+        _ => bare(conn, text, id).await,
+    }
+}
+
+/// Whatever was prepared unseen, and in which order.
+#[tokio::test]
+async fn a_text_that_the_pool_sees_is_never_another_one() {
+    let server = server_with_rows().await;
+    let proxy = SwappingProxy::start(server.port()).await;
+    let texts: Vec<_> = (0..4)
+        .map(|n| format!("SELECT id + {n} FROM entry WHERE id = ?"))
+        .collect();
+    for forgets in BOTH {
+        for reset in [Reset::WhenChanged, Reset::Never] {
+            for (first, second) in WAYS
+                .into_iter()
+                .flat_map(|first| WAYS.map(|second| (first, second)))
+            {
+                let pool = warm(plain(proxy.port()).size(1).overflow(0).reset(reset)).await;
+                let mut conn = pool.get().await.expect("a connection");
+                for text in &texts {
+                    by(&mut conn, first, text, 1).await.expect("an answer");
+                }
+                if reset == Reset::Never {
+                    drop(conn);
+                    conn = pool.get().await.expect("a connection");
+                }
+                forgets.all(&proxy).await;
+                let what = format!("{forgets:?}, {reset:?}, {first}, {second}");
+                // May be given an id that one of the texts had.
+                let deletes = "DELETE FROM entry WHERE id > ?";
+                by(&mut conn, second, deletes, 100).await.ok();
+                for text in &texts {
+                    if let Err(error) = by(&mut conn, "own", text, 0).await {
+                        assert!(is_session_lost(&error), "{what}: {error}");
+                    }
+                }
+                assert_eq!(rows(&server).await, 3, "{what}");
+                drop(conn);
+                pool.close().await;
+            }
+        }
+    }
+}
+
+/// Nothing is taken for lost that is not.
+#[tokio::test]
+async fn texts_work_in_any_mixture_of_ways() {
+    let server = server_with_rows().await;
+    for cache_size in [0, 1, 2, 32] {
+        let pool = pool_with_cache(&server, cache_size).await;
+        let mut conn = pool.get().await.expect("a connection");
+        let held = conn.prep("SELECT ? + 5").await.expect("prepared");
+        for round in 0..3 {
+            for (n, way) in WAYS.into_iter().flat_map(|way| [0, 1].map(|n| (n, way))) {
+                for and_then in WAYS {
+                    let what = format!("{cache_size}: {way}, {and_then}");
+                    for (way, n) in [(way, n), (and_then, 0), (and_then, 1)] {
+                        let text = format!("SELECT id + {n} FROM entry WHERE id = ?");
+                        let done = by(&mut conn, way, &text, 1).await;
+                        done.unwrap_or_else(|error| panic!("{what}: {error}"));
+                    }
+                }
+                if round == 1 {
+                    // The caller's own reset: the server may give the ids again.
+                    let bare: &mut mysql_async::Conn = &mut conn;
+                    bare.reset().await.expect("reset");
+                    bare.query_drop("USE test").await.expect("a database");
+                }
+                let seven: Option<u8> = conn.exec_first(&held, (2,)).await.expect("a row");
+                assert_eq!(seven, Some(7));
+            }
+        }
+        drop(conn);
+        drop(pool.get().await.expect("the connection"));
+        assert_eq!((pool.metrics().opened, lost(&pool)), (1, 0), "{cache_size}");
+        pool.close().await;
+    }
+}
+
+/// A text that was prepared unseen is prepared once more, and then no more.
+#[tokio::test]
+async fn doubt_costs_one_round_trip_for_each_text() {
+    let server = Server::start().await;
+    let pool = pool_with_cache(&server, 32).await;
+    let mut conn = pool.get().await.expect("a connection");
+    let before = server.statements_prepared().await;
+    for _ in 0..10 {
+        for way in WAYS {
+            let text = "SELECT 7 + ?";
+            by(&mut conn, way, text, 1).await.expect("an answer");
+            by(&mut conn, "own", "SELECT 8 + ?", 1)
+                .await
+                .expect("an answer");
+        }
+    }
+    assert_eq!(server.statements_prepared().await - before, 2);
+    by(&mut conn, "fluent", "SELECT 9 + ?", 1)
+        .await
+        .expect("an answer");
+    for _ in 0..10 {
+        by(&mut conn, "own", "SELECT 9 + ?", 1)
+            .await
+            .expect("an answer");
+    }
+    assert_eq!(server.statements_prepared().await - before, 4);
 }
