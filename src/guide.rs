@@ -3,6 +3,7 @@
 //! | guide | about |
 //! |---|---|
 //! | [Guarantees](guarantees) | what the pool promises, and the tests that hold it |
+//! | [Where settings come from](settings) | URLs, environment, files; secrets, TLS, other tools' spellings |
 //! | [Sizing](sizing) | how many connections, and how long to wait |
 //! | [What happens when ...](what_happens) | restarts, outages, failover, cancellation, leaks, shutdown |
 //! | [Observability](observability) | metrics, log events and spans |
@@ -58,6 +59,7 @@ macro_rules! links {
 [limits]: crate::guide::limits
 [observability]: crate::guide::observability
 [servers]: crate::guide::servers
+[settings]: crate::guide::settings
 [sizing]: crate::guide::sizing
 [threats]: crate::guide::threats
 [what happens]: crate::guide::what_happens
@@ -75,6 +77,7 @@ macro_rules! guides {
 }
 
 guides! {
+    settings: "settings.md",
     sizing: "sizing.md",
     what_happens: "what-happens.md",
     guarantees: "guarantees.md",

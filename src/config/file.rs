@@ -1,26 +1,30 @@
 //! Settings from a file, by serde.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    ser::SerializeMap as _,
 };
 
 use super::{
-    PoolConfig, fault,
-    given::Given,
+    OnCancel, PoolConfig, Reset, fault,
+    given::{ChecksRanges, Given},
+    parts::{self, PARTS},
     table::{self, SETTINGS},
+    tls::Mode,
 };
 use crate::error::Error;
 
-/// Reads a map of `url`, as in [`from_url`](PoolConfig::from_url), and the fields of
+/// Reads a map of `url`, as in [`from_url`](PoolConfig::from_url), or its parts `host`, `port`,
+/// `database`, `user`, `password`, `ssl_mode`, `ssl_ca`, `ssl_cert` and `ssl_key`, and the fields of
 /// [`PoolConfig`] except `on_connect` and `credentials`.
 ///
-/// `prepare` and `init` are lists of statements, the other values are text or numbers. Durations
-/// are seconds (`1800`, `1.5`) or text with units (`"30m"`, `"1h30m"`, `"500ms"`). For a duration
-/// that may be `None` (never), `-1` and `"never"` are accepted. A field wins over the same setting
-/// in the URL. A null counts as not set.
+/// `prepare` and `init` are lists of statements, `user` and `password` are text and not encoded, the
+/// other values are text or numbers. Durations are seconds (`1800`, `1.5`) or text with units
+/// (`"30m"`, `"1h30m"`, `"500ms"`). For a duration that may be `None` (never), `-1` and `"never"`
+/// are accepted. A value wins over the same setting in the URL. A null counts as not set.
 ///
 /// The error names every unknown key and every value that cannot be read.
 /// [`Pool::new`](crate::Pool::new) checks the ranges.
@@ -35,41 +39,161 @@ impl<'de> Deserialize<'de> for PoolConfig {
     }
 }
 
+/// Writes a map that can be read again: `host`, `port`, `database`, `user`, how far TLS verifies the
+/// server (`ssl_mode`), and the settings. Durations are seconds, or `"never"`.
+///
+/// Leaves out the password and what may hold a secret or is code: `prepare`, `init`, `credentials`,
+/// `on_connect`. Also leaves out certificates, the driver's other options, and what is not set. Give
+/// these again after reading.
+impl Serialize for PoolConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("host", self.opts.ip_or_hostname())?;
+        map.serialize_entry("port", &self.opts.tcp_port())?;
+        if let Some(database) = self.opts.db_name() {
+            map.serialize_entry("database", database)?;
+        }
+        if let Some(user) = self.opts.user() {
+            map.serialize_entry("user", user)?;
+        }
+        if let Some(mode) = Mode::of(&self.opts) {
+            map.serialize_entry("ssl_mode", mode.name())?;
+        }
+        for setting in SETTINGS {
+            match setting.plain(self) {
+                Plain::None => {}
+                Plain::Whole(number) => map.serialize_entry(setting.name, &number)?,
+                Plain::Fraction(number) => map.serialize_entry(setting.name, &number)?,
+                Plain::Text(text) => map.serialize_entry(setting.name, &text)?,
+            }
+        }
+        map.end()
+    }
+}
+
+/// A setting as it is written to a file.
+pub(super) enum Plain {
+    None,
+    Whole(u64),
+    Fraction(f64),
+    Text(String),
+}
+
+pub(super) trait ToPlain {
+    fn to_plain(&self) -> Plain;
+}
+
+impl ToPlain for usize {
+    fn to_plain(&self) -> Plain {
+        u64::try_from(*self).map_or(Plain::None, Plain::Whole)
+    }
+}
+
+impl ToPlain for Option<usize> {
+    fn to_plain(&self) -> Plain {
+        self.as_ref().map_or(Plain::None, ToPlain::to_plain)
+    }
+}
+
+impl ToPlain for Duration {
+    fn to_plain(&self) -> Plain {
+        if self.subsec_nanos() == 0 {
+            Plain::Whole(self.as_secs())
+        } else {
+            Plain::Fraction(self.as_secs_f64())
+        }
+    }
+}
+
+impl ToPlain for Option<Duration> {
+    fn to_plain(&self) -> Plain {
+        self.as_ref()
+            .map_or_else(|| Plain::Text("never".to_owned()), ToPlain::to_plain)
+    }
+}
+
+impl ToPlain for Option<String> {
+    fn to_plain(&self) -> Plain {
+        self.clone().map_or(Plain::None, Plain::Text)
+    }
+}
+
+impl ToPlain for Option<PathBuf> {
+    fn to_plain(&self) -> Plain {
+        let path = self.as_ref().map(|path| path.display().to_string());
+        path.to_plain()
+    }
+}
+
+impl ToPlain for Reset {
+    fn to_plain(&self) -> Plain {
+        let word = match self {
+            Self::WhenChanged => "when_changed",
+            Self::Always => "always",
+            Self::Never => "never",
+        };
+        Plain::Text(word.to_owned())
+    }
+}
+
+impl ToPlain for OnCancel {
+    fn to_plain(&self) -> Plain {
+        let word = match self {
+            Self::Close => "close",
+            Self::Kill => "kill",
+        };
+        Plain::Text(word.to_owned())
+    }
+}
+
 fn read(values: BTreeMap<String, Value>) -> Result<PoolConfig, Error> {
-    let mut given = Given::new("url".to_owned());
+    let mut given = Given::new("url");
     let (mut prepare, mut init) = (Vec::new(), Vec::new());
     for (key, value) in values {
+        let (setting, part) = (table::find(&key), parts::find(&key));
         match (key.as_str(), value) {
-            (name, Value::Null) if name == "url" || table::find(name).is_some() => {}
+            (name, Value::Null) if name == "url" || setting.is_some() || part.is_some() => {}
             ("url", Value::Text(text)) => given.url = Some(text),
             // Not text: read as an empty URL, which is reported as one that cannot be read.
             ("url", _) => given.url = Some(String::new()),
+            // As a number it may have lost zeros at its start or end.
+            ("user" | "password", Value::Plain(_)) => {
+                given
+                    .faults
+                    .push(fault(&key, "not text", "text, in quotes"));
+            }
             ("prepare", Value::List(statements)) => prepare = statements,
             ("init", Value::List(statements)) => init = statements,
-            (_, value) => match (table::find(&key), value) {
-                (Some(setting), Value::Text(text)) if setting.is_one_value() => {
+            (_, value) => match (setting, part, value) {
+                (Some(setting), _, Value::Text(text) | Value::Plain(text))
+                    if setting.is_one_value() =>
+                {
                     given.add(setting, key, text);
                 }
+                (_, Some(part), Value::Text(text) | Value::Plain(text)) => {
+                    given.add_part(part, key, text);
+                }
                 // The error names only the kind of the value: a statement may hold a secret.
-                (Some(setting), value) => {
+                (Some(setting), _, value) => {
                     given.faults.push(fault(&key, value.kind(), setting.form()));
                 }
-                (None, _) => {
-                    let names: Vec<_> = SETTINGS.iter().map(|setting| setting.name).collect();
-                    let allowed = format!("one of url, {}", names.join(", "));
-                    given.faults.push(fault(&key, "not understood", allowed));
+                (_, Some(_), value) => {
+                    given.faults.push(fault(&key, value.kind(), "one value"));
                 }
+                (None, None, _) => given.add_unknown(&key, || {
+                    let parts = PARTS.iter().map(|part| part.key);
+                    let settings = SETTINGS.iter().map(|setting| setting.name);
+                    let names: Vec<_> = parts.chain(settings).collect();
+                    format!("one of url, {}", names.join(", "))
+                }),
             },
         }
     }
-    let mut config = given.read();
-    config.prepare = prepare;
-    config.init = init;
-    if !given.faults.is_empty() {
-        // Report values out of range too, so that one attempt shows every fault.
-        given.check(&config);
-    }
-    given.finish(config)
+    let lists = |config: &mut PoolConfig| {
+        config.prepare = prepare;
+        config.init = init;
+    };
+    given.finish(lists, ChecksRanges::WithOtherFaults)
 }
 
 struct MapVisitor;
@@ -96,8 +220,9 @@ impl<'de> Visitor<'de> for MapVisitor {
 /// A value in a settings file.
 enum Value {
     Null,
-    /// Text, a number or a bool, as text.
     Text(String),
+    /// A number or a bool, as text.
+    Plain(String),
     List(Vec<String>),
     /// A kind of value that no setting takes, named for the error.
     Other(&'static str),
@@ -107,7 +232,7 @@ impl Value {
     const fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
-            Self::Text(_) => "one value",
+            Self::Text(_) | Self::Plain(_) => "one value",
             Self::List(_) => "a list",
             Self::Other(kind) => kind,
         }
@@ -134,19 +259,19 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
-        Ok(Value::Text(number.to_string()))
+        Ok(Value::Plain(number.to_string()))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-        Ok(Value::Text(number.to_string()))
+        Ok(Value::Plain(number.to_string()))
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
-        Ok(Value::Text(number.to_string()))
+        Ok(Value::Plain(number.to_string()))
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Text(value.to_string()))
+        Ok(Value::Plain(value.to_string()))
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
@@ -172,7 +297,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
         let mut texts = Some(Vec::new());
         while let Some(item) = seq.next_element()? {
             match (item, &mut texts) {
-                (Value::Text(text), Some(texts)) => texts.push(text),
+                (Value::Text(text) | Value::Plain(text), Some(texts)) => texts.push(text),
                 _ => texts = None,
             }
         }
@@ -216,6 +341,42 @@ mod tests {
         assert_eq!(config.reset, crate::Reset::Always);
         assert_eq!(config.slow_get, None);
         assert_eq!(config.init, ["SET sql_mode = ''"]);
+    }
+
+    #[test]
+    fn the_parts_of_a_url_can_be_given_apart() {
+        let config = read(
+            r#"{"host": "db", "port": 3307, "database": "shop", "user": "app", "name": "orders",
+                "password": "12/s3cret@%41 ", "ssl_mode": "verify_ca", "ssl_ca": "/ca.pem"}"#,
+        )
+        .expect("good settings");
+        let opts = config.opts();
+        assert_eq!((opts.ip_or_hostname(), opts.tcp_port()), ("db", 3307));
+        assert_eq!((opts.user(), opts.db_name()), (Some("app"), Some("shop")));
+        assert_eq!(opts.pass(), Some("12/s3cret@%41 "));
+        assert_eq!(config.display_name(), "orders");
+        let tls = opts.ssl_opts().expect("TLS");
+        assert!(tls.skip_domain_validation() && !tls.accept_invalid_certs());
+
+        let config = read(
+            r#"{"url": "mysql://a:b@c:1/d?ssl-mode=REQUIRED&password_file=/e", "host": "::1",
+                "port": "3307", "user": "app", "password": "secret", "ssl_mode": "disabled"}"#,
+        )
+        .expect("good settings");
+        let opts = config.opts();
+        assert_eq!((opts.ip_or_hostname(), opts.tcp_port()), ("::1", 3307));
+        assert_eq!((opts.user(), opts.pass()), (Some("app"), Some("secret")));
+        assert_eq!(opts.db_name(), Some("d"));
+        assert!(opts.ssl_opts().is_none() && config.password_file.is_none());
+    }
+
+    #[test]
+    fn a_password_that_is_no_text_is_refused() {
+        for value in ["12345", "true", "[\"12345\"]", "{\"12345\": 1}"] {
+            let text = error(&format!(r#"{{"host": "db", "password": {value}}}"#));
+            assert!(text.contains("password is "), "{text}");
+            assert!(!text.contains("12345"), "{text}");
+        }
     }
 
     #[test]
@@ -273,15 +434,15 @@ mod tests {
     fn all_faults_are_reported_with_key_value_and_range() {
         let text = error(
             r#"{"url": "mysql://app:secret@db/shop?shape=round", "size": "x", "recycle": "y",
-                "password": "secret", "colour": null, "max_connecting": 1.5, "timeout": "0s",
+                "passwrod": "secret", "colour": null, "max_connecting": 1.5, "timeout": "0s",
                 "reset": true, "keepalive": [5], "name": {"a": 1}}"#,
         );
         for part in [
             "url parameter shape is not understood",
             "size is x, allowed is a whole number",
             "recycle is y, allowed is seconds (1800, 1.5) or a duration",
-            "password is not understood, allowed is one of url, size, overflow,",
-            "colour is not understood",
+            "colour is not understood, allowed is one of url, host, port,",
+            "passwrod is not understood, allowed is as listed above",
             "max_connecting is 1.5, allowed is a whole number",
             "timeout is 0s, allowed is 1ms to 365 days",
             "reset is true, allowed is when_changed, always, never",
@@ -343,5 +504,29 @@ mod tests {
     fn ranges_are_left_to_the_pool() {
         let config = read(r#"{"url": "mysql://app@db/shop", "size": 0}"#).expect("readable");
         assert!(config.size(5).check().is_ok());
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_again() {
+        let config = PoolConfig::from_url(
+            "mysql://app:secret@db:3307/shop?ssl-mode=VERIFY_CA&size=5&recycle=never&timeout=1.234\
+             &keepalive=500ms&reset=never&on_cancel=kill&name=orders&ready_at=3\
+             &statement_timeout=1h",
+        )
+        .expect("a good URL")
+        .init(["SET @key = 'secret'"])
+        .prepare(["SELECT 'secret'"])
+        .password_file("/run/secrets/db");
+        let json = serde_json::to_string_pretty(&config).expect("JSON");
+        assert!(
+            !json.contains("secret\"") && !json.contains("SELECT"),
+            "{json}"
+        );
+        let again = read(&json).expect("it can be read");
+        assert_eq!(serde_json::to_string_pretty(&again).expect("JSON"), json);
+        let without_lists = config
+            .init(Vec::<String>::new())
+            .prepare(Vec::<String>::new());
+        assert_eq!(format!("{again:?}"), format!("{without_lists:?}"));
     }
 }

@@ -1,89 +1,188 @@
-//! Settings given one by one in addition to a URL, as environment variables and settings files do.
+//! Settings as a source gives them, as text: a URL, and what is given apart from it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 use mysql_async::OptsBuilder;
 
 use super::{
-    PoolConfig, fault,
+    HIDDEN, PoolConfig, fault,
+    parts::{self, Part},
     table::{SETTINGS, Setting},
     url,
 };
 use crate::error::{ConfigError, ConfigFault, Error};
 
-/// A URL and separate settings, as a source gives them. A separate setting wins over the same one
-/// in the URL.
+/// What a source gives. A setting apart from the URL wins over the same one in the URL.
 pub(super) struct Given {
     url_name: String,
     pub(super) url: Option<String>,
-    /// Keyed by the field's name: the source's name for the setting, and its text.
-    settings: BTreeMap<&'static str, (String, String)>,
+    apart: Values,
     pub(super) faults: Vec<ConfigFault>,
+}
+
+/// Texts by the name of the setting or part of the server's address.
+#[derive(Default)]
+pub(super) struct Values {
+    texts: BTreeMap<&'static str, Value>,
+}
+
+#[derive(Clone)]
+pub(super) struct Value {
+    /// The source's name for it.
+    pub(super) name: String,
+    pub(super) text: String,
+    /// The text may hold a part of a password.
+    pub(super) is_hidden: bool,
+}
+
+impl Value {
+    /// The text to quote in an error.
+    pub(super) fn shown(&self) -> &str {
+        if self.is_hidden { HIDDEN } else { &self.text }
+    }
+}
+
+impl Values {
+    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+        self.texts.get(key)
+    }
+
+    /// Adds a value. The error is a fault: it was given before, by this or another name.
+    pub(super) fn add(&mut self, key: &'static str, value: Value) -> Result<(), ConfigFault> {
+        let (name, shown) = (value.name.clone(), value.shown().to_owned());
+        match self.texts.insert(key, value) {
+            None => Ok(()),
+            Some(other) if other.name == name => Err(fault(&name, shown, "to give it once")),
+            Some(other) => Err(fault(
+                &name,
+                shown,
+                format!("one of this and {}", other.name),
+            )),
+        }
+    }
+
+    /// Takes over all of the others, which win.
+    fn override_with(&mut self, others: Self) {
+        // A password from one place wins over a file named in the other, and the other way round.
+        for (this, other) in [("password", "password_file"), ("password_file", "password")] {
+            if others.texts.contains_key(this) {
+                self.texts.remove(other);
+            }
+        }
+        self.texts.extend(others.texts);
+    }
 }
 
 impl Given {
     /// Starts with nothing given. Faults of the URL are reported under the name `url_name`.
-    pub(super) const fn new(url_name: String) -> Self {
+    pub(super) fn new(url_name: impl Into<String>) -> Self {
         Self {
-            url_name,
+            url_name: url_name.into(),
             url: None,
-            settings: BTreeMap::new(),
+            apart: Values::default(),
             faults: Vec::new(),
         }
     }
 
     /// Adds a setting under the source's `name` for it.
     pub(super) fn add(&mut self, setting: &Setting, name: String, text: String) {
-        if let Some((other, _)) = self.settings.get(setting.name) {
-            let allowed = format!("one of this and {other}");
-            self.faults.push(fault(&name, &text, allowed));
-        }
-        self.settings.insert(setting.name, (name, text));
+        let value = Value {
+            name,
+            text,
+            is_hidden: false,
+        };
+        self.faults
+            .extend(self.apart.add(setting.name, value).err());
+    }
+
+    /// Adds a part of the server's address or account.
+    pub(super) fn add_part(&mut self, part: &Part, name: String, text: String) {
+        let value = Value {
+            name,
+            text,
+            is_hidden: part.is_hidden,
+        };
+        self.faults.extend(self.apart.add(part.key, value).err());
+    }
+
+    /// Records that a name is not known. Only the first such fault lists those that are.
+    pub(super) fn add_unknown(&mut self, name: &str, known: impl FnOnce() -> String) {
+        add_unknown(&mut self.faults, name, known);
     }
 
     /// Reads the URL and the settings into a config, and records those that cannot be parsed.
     ///
-    /// Reads the settings even if there is no URL, so that their faults are reported too.
-    pub(super) fn read(&mut self) -> PoolConfig {
-        let config = match &self.url {
-            Some(text) => url::read(&self.url_name, text, &mut self.faults),
-            None => {
-                self.faults
-                    .push(fault(&self.url_name, "not set", url::FORM));
-                None
-            }
+    /// Reads the settings even if there is no server, so that their faults are reported too.
+    /// `further` sets what has no text.
+    pub(super) fn finish(
+        mut self,
+        further: impl FnOnce(&mut PoolConfig),
+        checks_ranges: ChecksRanges,
+    ) -> Result<PoolConfig, Error> {
+        let mut faults = mem::take(&mut self.faults);
+        let (opts, mut values) = match &self.url {
+            Some(text) => url::read(&self.url_name, text, &mut faults),
+            None => (None, Values::default()),
         };
-        let mut config = config.unwrap_or_else(|| PoolConfig::from_opts(OptsBuilder::default()));
+        if self.url.is_none() && self.apart.get("host").is_none() {
+            let allowed = format!("{}, or the host given apart", url::FORM);
+            faults.push(fault(&self.url_name, "not set", allowed));
+        }
+        if let (Some(file), Some(password)) =
+            (self.apart.get("password_file"), self.apart.get("password"))
+        {
+            let allowed = format!("one of this and {}", password.name);
+            faults.push(fault(&file.name, file.shown(), allowed));
+        }
+        values.override_with(self.apart);
+
+        let opts = opts.unwrap_or_else(|| OptsBuilder::default().into());
+        let mut config = PoolConfig::from_opts(parts::apply(&values, opts, &mut faults));
         for setting in SETTINGS {
-            if let Some((name, text)) = self.settings.get(setting.name)
-                && let Err(found) = setting.set(&mut config, text)
+            if let Some(value) = values.get(setting.name)
+                && let Err(allowed) = setting.set(&mut config, &value.text)
             {
-                self.faults.push(ConfigFault {
-                    field: name.clone(),
-                    ..found
-                });
+                faults.push(fault(&value.name, value.shown(), allowed));
             }
         }
-        config
-    }
-
-    /// Records values out of range, under the names and with the texts that the source uses.
-    pub(super) fn check(&mut self, config: &PoolConfig) {
-        for found in config.faults() {
-            self.faults
-                .push(match self.settings.get(found.field.as_str()) {
-                    Some((name, text)) => fault(name, text, found.allowed),
-                    None => found,
-                });
+        further(&mut config);
+        // With any fault, report values out of range too, so that one attempt shows every fault.
+        if checks_ranges == ChecksRanges::Always || !faults.is_empty() {
+            let found = config.faults().into_iter();
+            faults.extend(found.map(|found| match values.get(&found.field) {
+                Some(value) => fault(&value.name, value.shown(), found.allowed),
+                None => found,
+            }));
         }
-    }
-
-    /// Returns the config, or all faults recorded.
-    pub(super) fn finish(self, config: PoolConfig) -> Result<PoolConfig, Error> {
-        if self.faults.is_empty() {
+        if faults.is_empty() {
             Ok(config)
         } else {
-            Err(ConfigError::new(self.faults).into())
+            Err(ConfigError::new(faults).into())
         }
     }
 }
+
+/// Whether values out of range are reported although all can be read. `Pool::new` checks them in
+/// any case.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChecksRanges {
+    Always,
+    WithOtherFaults,
+}
+
+/// Records that a name is not known. Only the first such fault lists those that are.
+pub(super) fn add_unknown(
+    faults: &mut Vec<ConfigFault>,
+    name: &str,
+    known: impl FnOnce() -> String,
+) {
+    let is_first = faults.iter().all(|fault| fault.value != UNKNOWN);
+    let allowed = if is_first {
+        known()
+    } else {
+        "as listed above".to_owned()
+    };
+    faults.push(fault(name, UNKNOWN, allowed));
+}
+
+const UNKNOWN: &str = "not understood";

@@ -1,8 +1,9 @@
 //! The pool's settings: what they mean, which values are allowed, and where they come from.
 //!
-//! `table` has a row for each setting, and `url`, `env` and `file` read settings through it. A new
-//! setting needs that row, a field of [`PoolConfig`], a default in [`PoolConfig::from_opts`] and a
-//! setter.
+//! `table` has a row for each setting. `url`, `env` and `file` collect what a source gives, as text,
+//! in `given`, which reads it through the table; `parts` and `tls` make the driver's options of the
+//! rest, and `spellings` knows the parameters of other tools. A new setting needs a row, a field of
+//! [`PoolConfig`], a default in [`PoolConfig::from_opts`] and a setter.
 
 mod credentials;
 mod env;
@@ -10,10 +11,16 @@ mod env;
 mod file;
 mod given;
 mod on_connect;
+mod parts;
+pub(crate) mod password_file;
+#[cfg(test)]
+mod secrecy_tests;
+mod spellings;
 mod table;
+mod tls;
 mod url;
 
-use std::{fmt, future::Future, pin::Pin, time::Duration};
+use std::{fmt, future::Future, path::PathBuf, pin::Pin, time::Duration};
 
 use mysql_async::{Conn, Opts, OptsBuilder};
 
@@ -202,8 +209,22 @@ pub struct PoolConfig {
     /// The source of user and password, called each time a connection is opened. `None` means
     /// those of the URL.
     ///
-    /// Default `None`.
+    /// Default `None`. Not together with [`password_file`](Self::password_file).
     pub credentials: Option<CredentialsSource>,
+
+    /// A file with the password, read each time a connection is opened, so that a changed password
+    /// is followed without a restart. `None` means the password of the URL.
+    ///
+    /// Default `None`. A file, not a folder or a pipe, with at most 64 KiB of UTF-8. Line breaks at
+    /// its end do not belong to the password. Not together with [`credentials`](Self::credentials).
+    ///
+    /// [`Pool::new`](crate::Pool::new) does not read it. If it cannot be read, or is empty, the
+    /// attempt to open a connection has failed in the phase
+    /// [`Credentials`](crate::error::ConnectPhase::Credentials), and is repeated as after a
+    /// [transient](crate::error::ConnectError::is_transient) error: the file may be about to be
+    /// replaced. Connections that are open stay so; [`refresh()`](crate::Pool::refresh) replaces
+    /// them at once, [`recycle`](Self::recycle) in time.
+    pub password_file: Option<PathBuf>,
 
     /// The pool logs each `get()` that takes longer than this, with what it spent its time on.
     /// `None` means never.
@@ -352,6 +373,7 @@ impl PoolConfig {
             init: Vec::new(),
             on_connect: None,
             credentials: None,
+            password_file: None,
             slow_get: Some(Duration::from_secs(1)),
             leak_after: None,
             close_timeout: Duration::from_secs(10),
@@ -384,6 +406,7 @@ impl PoolConfig {
             statements.into_iter().map(Into::into).collect();
         /// Takes a [`CredentialsSource`], or `None` for those of the URL.
         credentials(source: impl Into<Option<CredentialsSource>>) => source.into();
+        password_file(path: impl Into<PathBuf>) => Some(path.into());
         /// Takes a `Duration`, or `None` for never.
         slow_get(duration: impl Into<Option<Duration>>) => duration.into();
         /// Takes a `Duration`, or `None` for never.
@@ -417,6 +440,30 @@ impl PoolConfig {
             + 'static,
     {
         self.on_connect = Some(OnConnect::new(hook));
+        self
+    }
+
+    /// Changes the driver's options, and no other setting.
+    ///
+    /// For what a URL cannot say, such as certificates in memory, and for an account and password
+    /// as they are, without encoding:
+    ///
+    /// ```
+    /// use mysql_warm_pool::PoolConfig;
+    ///
+    /// let config = PoolConfig::from_url("mysql://db:3306/shop?size=5")?
+    ///     .map_opts(|opts| opts.user(Some("app")).pass(Some("12/s3cret?")).stmt_cache_size(100));
+    /// assert_eq!(config.size, 5);
+    /// assert_eq!(config.opts().pass(), Some("12/s3cret?"));
+    /// # Ok::<(), mysql_warm_pool::Error>(())
+    /// ```
+    ///
+    /// [`credentials`](field@Self::credentials) and [`password_file`](field@Self::password_file)
+    /// win over the options' user and password. `init`, `setup` and `after_connect` of the options
+    /// run as with [`from_opts`](Self::from_opts).
+    #[must_use]
+    pub fn map_opts(mut self, change: impl FnOnce(OptsBuilder) -> OptsBuilder) -> Self {
+        self.opts = url::by_host_and_port(change(OptsBuilder::from_opts(self.opts)).into());
         self
     }
 
@@ -485,6 +532,9 @@ impl fmt::Debug for PoolConfig {
             .finish_non_exhaustive()
     }
 }
+
+/// Stands for a value that may hold a password.
+const HIDDEN: &str = "(hidden)";
 
 fn fault(field: &str, value: impl fmt::Display, allowed: impl Into<String>) -> ConfigFault {
     ConfigFault {

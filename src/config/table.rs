@@ -1,8 +1,10 @@
 //! The table of settings: how each is read from text, which values are allowed, and how `Debug`
 //! shows it. All code that reads, checks or lists settings uses this table.
 
-use std::{fmt, ops::RangeInclusive, time::Duration};
+use std::{fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
+#[cfg(feature = "serde")]
+use super::file::{Plain, ToPlain as _};
 use super::{OnCancel, PoolConfig, Reset, fault};
 use crate::error::ConfigFault;
 
@@ -17,6 +19,8 @@ macro_rules! settings {
             name: stringify!($name),
             form: settings!(@form $name $form),
             show: settings!(@show $name $form),
+            #[cfg(feature = "serde")]
+            plain: settings!(@plain $name $form),
             faults: $faults,
         }),*];
 
@@ -34,6 +38,8 @@ macro_rules! settings {
     };
     // Statements may hold secrets (`SET @key = '...'`), so `Debug` shows only their number.
     (@show $name:ident list) => { |config| format!("{} statements", config.$name.len()) };
+    (@plain $name:ident list) => { |_config| Plain::None };
+    (@plain $name:ident $parse:ident) => { |config| config.$name.to_plain() };
     (@show $name:ident $parse:ident) => { |config| format!("{:?}", config.$name) };
 }
 
@@ -55,6 +61,7 @@ settings! {
     statement_timeout:   duration_or_never, |c| at_least(MS, c.statement_timeout);
     prepare:             list,              prepare_faults;
     init:                list,              |c| statement_faults(&c.init);
+    password_file:       some_path,         password_file_faults;
     slow_get:            duration_or_never, |c| at_least(MS, c.slow_get);
     leak_after:          duration_or_never, |c| at_least(MS, c.leak_after);
     close_timeout:       duration,          |c| at_least(Duration::ZERO, c.close_timeout);
@@ -66,6 +73,8 @@ pub(super) struct Setting {
     pub(super) name: &'static str,
     form: Form,
     show: fn(&PoolConfig) -> String,
+    #[cfg(feature = "serde")]
+    plain: fn(&PoolConfig) -> Plain,
     faults: fn(&PoolConfig) -> Vec<Fault>,
 }
 
@@ -96,14 +105,11 @@ impl Setting {
         }
     }
 
-    /// Sets the field from text.
-    pub(super) fn set(&self, config: &mut PoolConfig, text: &str) -> Result<(), ConfigFault> {
+    /// Sets the field from text. The error is what is allowed.
+    pub(super) fn set(&self, config: &mut PoolConfig, text: &str) -> Result<(), String> {
         match self.form {
-            Form::OneValue(set) => {
-                set(config, text).map_err(|allowed| fault(self.name, text, allowed))
-            }
-            // The text is not quoted: a statement may hold a secret.
-            Form::List => Err(fault(self.name, "one value", self.form())),
+            Form::OneValue(set) => set(config, text),
+            Form::List => Err(self.form().to_owned()),
         }
     }
 
@@ -111,6 +117,12 @@ impl Setting {
     pub(super) fn faults(&self, config: &PoolConfig) -> impl Iterator<Item = ConfigFault> {
         let found = (self.faults)(config).into_iter();
         found.map(|found| fault(self.name, found.value, found.allowed))
+    }
+
+    /// The field's value for a settings file. Statements are left out.
+    #[cfg(feature = "serde")]
+    pub(super) fn plain(&self, config: &PoolConfig) -> Plain {
+        (self.plain)(config)
     }
 
     /// The field's value for `Debug`, without secrets.
@@ -202,6 +214,20 @@ fn name_faults(config: &PoolConfig) -> Vec<Fault> {
     }
 }
 
+fn password_file_faults(config: &PoolConfig) -> Vec<Fault> {
+    match &config.password_file {
+        Some(path) if path.as_os_str().is_empty() => vec![Fault {
+            value: "empty".to_owned(),
+            allowed: "a path".to_owned(),
+        }],
+        Some(path) if config.credentials.is_some() => vec![Fault {
+            value: path.display().to_string(),
+            allowed: "one of this and credentials".to_owned(),
+        }],
+        _ => vec![],
+    }
+}
+
 fn count(text: &str) -> Result<usize, String> {
     text.parse()
         .map_err(|_not_a_number| "a whole number".to_owned())
@@ -213,6 +239,10 @@ fn some_count(text: &str) -> Result<Option<usize>, String> {
 
 fn some_text(text: &str) -> Result<Option<String>, String> {
     Ok(Some(text.to_owned()))
+}
+
+fn some_path(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok(Some(PathBuf::from(text)))
 }
 
 fn reset(text: &str) -> Result<Reset, String> {
@@ -352,7 +382,7 @@ mod tests {
         let mut config = PoolConfig::from_url("mysql://app@db/shop").expect("a good URL");
         for setting in SETTINGS {
             let outcome = setting.set(&mut config, "?");
-            let takes_any_text = setting.name == "name";
+            let takes_any_text = matches!(setting.name, "name" | "password_file");
             assert_eq!(outcome.is_ok(), takes_any_text, "{}", setting.name);
             assert!(setting.faults(&config).next().is_none(), "{}", setting.name);
         }

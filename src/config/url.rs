@@ -1,155 +1,380 @@
-//! Settings from a URL: the pool's own and the driver's, separated by name.
+//! Settings from a URL: the pool's own, other tools' spellings, and the driver's, separated by name.
 
 use mysql_async::{Opts, OptsBuilder, UrlError};
 use url::Url;
 
-use super::{PoolConfig, fault, table};
-use crate::error::{ConfigError, ConfigFault, Error};
+use super::{
+    HIDDEN, PoolConfig, fault,
+    given::{ChecksRanges, Given, Value, Values, add_unknown},
+    parts,
+    spellings::{self, Meaning},
+    table,
+    tls::Mode,
+};
+use crate::error::{ConfigFault, Error};
 
 /// The form of a URL, for error texts.
 pub(super) const FORM: &str =
     "mysql://user:password@host:port/database, also mariadb:// or SQLAlchemy's mysql+driver://";
-/// Stands for a value that may hold a password.
-const HIDDEN: &str = "(hidden)";
+
+/// What to do about a URL in which something is not encoded.
+const ENCODE: &str = "mysql://user:password@host:port/database with / as %2F, ? as %3F, # as %23, \
+                      @ as %40 and % as %25 in user and password, or those given apart from the URL";
 
 const SCHEMES: &[&str] = &[
     "mysql",
     "mariadb",
+    // Of Rails, of Django, of PHP.
+    "mysql2",
+    "mysqlgis",
+    "mysqli",
+    "pdo-mysql",
+    // Of SQLAlchemy.
     "mysql+asyncmy",
     "mysql+aiomysql",
     "mysql+pymysql",
+    "mysql+cymysql",
     "mysql+mysqldb",
     "mysql+mysqlconnector",
+    "mysql+mariadbconnector",
     "mariadb+asyncmy",
     "mariadb+aiomysql",
     "mariadb+pymysql",
+    "mariadb+cymysql",
     "mariadb+mysqldb",
     "mariadb+mysqlconnector",
     "mariadb+mariadbconnector",
 ];
 
+/// Schemes that are named when they are refused. Another one may be part of a password.
+const OTHER_SCHEMES: &[&str] = &[
+    "http",
+    "https",
+    "mssql",
+    "mysql+srv",
+    "mysqlx",
+    "mysqlx+srv",
+    "postgres",
+    "postgresql",
+    "sqlite",
+    "sqlserver",
+];
+
+/// The driver's parameters for TLS.
+const DRIVER_TLS: &[&str] = &[
+    "require_ssl",
+    "verify_ca",
+    "verify_identity",
+    "built_in_roots",
+];
+
 impl PoolConfig {
     /// Reads a URL: `mysql://user:password@host:port/database?size=20&recycle=30m`.
     ///
-    /// Also takes `mariadb://` and SQLAlchemy's `mysql+asyncmy://`, `mysql+aiomysql://`,
-    /// `mysql+pymysql://` and the like. The query may hold the pool's settings, by the names of
-    /// the fields, and the driver's ([`Opts`]). `charset=utf8mb4` is accepted too: the driver
-    /// always uses it.
+    /// Also takes `mariadb://`, SQLAlchemy's `mysql+asyncmy://` and the like, Rails' `mysql2://`,
+    /// and `jdbc:mysql://host/database?user=app&password=secret`. White space and quotes around
+    /// the URL do not count.
+    ///
+    /// The query may hold the pool's settings, by the names of the fields, the driver's ([`Opts`]),
+    /// `ssl-mode`, `ssl-ca`, `ssl-cert` and `ssl-key` as of the `mysql` client, and many parameters
+    /// of other tools: see [where settings come from](crate::guide::settings). What cannot be
+    /// understood is refused, and the error says what to write instead.
     ///
     /// Durations are seconds (`1800`, `1.5`) or have units (`30m`, `1h30m`, `500ms`). For a
     /// duration that may be `None` (never), `-1` and `never` are accepted.
     ///
+    /// In user and password `/`, `?`, `#` and `%` must be percent-encoded. To give them as they
+    /// are, use [`map_opts`](Self::map_opts), [`password_file`](Self::password_file) or
+    /// [`from_env`](Self::from_env).
+    ///
     /// # Errors
     ///
-    /// [`Error::Config`] with every fault of the URL. None of them quotes the URL itself.
+    /// [`Error::Config`] with every fault of the URL. None of them quotes the URL itself or any
+    /// part of a password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
-        let mut faults = Vec::new();
-        let config = read("url", url, &mut faults);
-        match config {
-            Some(config) if faults.is_empty() => Ok(config),
-            config => {
-                // Report values out of range too, so that one attempt shows every fault.
-                faults.extend(config.iter().flat_map(Self::faults));
-                Err(ConfigError::new(faults).into())
-            }
-        }
+        let mut given = Given::new("url");
+        given.url = Some(url.to_owned());
+        given.finish(|_config| {}, ChecksRanges::WithOtherFaults)
     }
 }
 
-/// Reads a URL. Faults of the URL as a whole are reported under the name `field`. Returns `None` if
-/// a fault leaves no server to connect to.
-pub(super) fn read(field: &str, text: &str, faults: &mut Vec<ConfigFault>) -> Option<PoolConfig> {
+/// Reads a URL: the driver's options, and what else it gives. Faults of the URL as a whole are
+/// reported under the name `field`. The options are `None` if a fault leaves no server to connect
+/// to.
+pub(super) fn read(
+    field: &str,
+    text: &str,
+    faults: &mut Vec<ConfigFault>,
+) -> (Option<Opts>, Values) {
     let mut url = match parse(text) {
         Ok(url) => url,
-        Err(value) => {
-            faults.push(fault(field, value, FORM));
-            return None;
+        Err((reason, allowed)) => {
+            let value = if reason.starts_with("of scheme") {
+                reason
+            } else {
+                format!("{HIDDEN}, {reason}")
+            };
+            faults.push(fault(field, value, allowed));
+            return (None, Values::default());
         }
     };
-    let (ours, theirs): (Vec<_>, Vec<_>) = url
-        .query_pairs()
-        .into_owned()
-        .partition(|(key, _)| key == "charset" || table::find_one_value(key).is_some());
-    let opts = driver_opts(field, &mut url, theirs, faults)?;
-
-    let mut config = PoolConfig::from_opts(opts);
-    for (key, value) in ours {
-        let outcome = match table::find_one_value(&key) {
-            Some(setting) => setting.set(&mut config, &value),
-            None if matches!(value.as_str(), "utf8mb4" | "utf8") => Ok(()),
-            None => Err(fault(&key, value, "utf8mb4")),
-        };
-        faults.extend(outcome.err());
+    let mut query = Query {
+        field,
+        // Where a password was not encoded, what follows it looks like further parameters.
+        is_hidden: url.query_pairs().any(|(key, _)| is_secret(&key)),
+        values: Values::default(),
+        theirs: Vec::new(),
+        tls: Vec::new(),
+        faults,
+    };
+    for (key, value) in url.query_pairs().into_owned().collect::<Vec<_>>() {
+        query.add(key, value);
     }
-    Some(config)
+    query.add_tls();
+    if query.values.get("user").is_some() && !url.username().is_empty() {
+        let name = format!("{field} parameter user");
+        query
+            .faults
+            .push(fault(&name, HIDDEN, "one of this and user@host"));
+    }
+    if query.values.get("password").is_some() && url.password().is_some() {
+        let name = format!("{field} parameter password");
+        query
+            .faults
+            .push(fault(&name, HIDDEN, "one of this and user:password@host"));
+    }
+    let opts = query.driver_opts(&mut url);
+    let values = query.values;
+    if let Some(opts) = &opts {
+        let password = values.get("password").map(|value| value.text.as_str());
+        let texts = [opts.user(), opts.pass(), opts.db_name(), password];
+        if texts.iter().flatten().any(|text| text.contains('\u{fffd}')) {
+            faults.push(fault(
+                field,
+                format!("{HIDDEN}, not UTF-8 when decoded"),
+                ENCODE,
+            ));
+        }
+        // Perhaps all of `user:password` was encoded. No output shows a password as a user's name.
+        if opts.user().is_some_and(|user| user.contains(':')) {
+            let reason = format!("{HIDDEN}, with a colon (%3A) in the user's name");
+            faults.push(fault(field, reason, ENCODE));
+        }
+    }
+    (opts, values)
 }
 
-/// Parses a URL after replacing its scheme by the driver's. The error is the text to show in place
-/// of the URL.
-fn parse(text: &str) -> Result<Url, String> {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(format!("{HIDDEN}, without ://"));
+/// Parses a URL after replacing its scheme by the driver's. The error is why not, and what is
+/// allowed; neither quotes anything but a well-known scheme.
+fn parse(text: &str) -> Result<Url, (String, &'static str)> {
+    let refused = |reason: &str, allowed| Err((reason.to_owned(), allowed));
+    let text = unquoted(text);
+    let without_jdbc = text.strip_prefix("jdbc:").unwrap_or(text);
+    let Some((scheme, rest)) = without_jdbc.split_once("://") else {
+        let is_go = text.contains("@tcp(") || text.contains("@unix(");
+        let reason = if is_go {
+            "in the form of Go's user:password@tcp(host:port)/database"
+        } else {
+            "without ://"
+        };
+        return refused(reason, FORM);
     };
-    if !SCHEMES.contains(&scheme) {
-        let is_word = scheme
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '+');
-        return Err(if is_word {
+    let scheme = scheme.to_lowercase();
+    if !SCHEMES.contains(&scheme.as_str()) {
+        let reason = if OTHER_SCHEMES.contains(&scheme.as_str()) {
             format!("of scheme {scheme}")
         } else {
-            HIDDEN.to_owned()
-        });
+            "of an unknown scheme".to_owned()
+        };
+        return Err((reason, FORM));
     }
-    match Url::parse(&format!("mysql://{rest}")) {
-        Ok(url) if url.fragment().is_none() => Ok(url),
-        Ok(_) => Err(format!(
-            "{HIDDEN}, with a # (%23 where it belongs to the password)"
-        )),
-        // The parser's message quotes nothing.
-        Err(error) => Err(format!("{HIDDEN}: {error}")),
+    // The parser drops some of these without a word.
+    if rest.chars().any(char::is_control) {
+        return refused(
+            "with a line break, a tab or another control character",
+            ENCODE,
+        );
     }
+    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if tail.contains('@') {
+        return refused("with an @ after a /, ? or #", ENCODE);
+    }
+    if tail.contains('#') {
+        return refused("with a #", ENCODE);
+    }
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    if host.is_empty() || host.starts_with(':') {
+        return refused("without a host", FORM);
+    }
+    if host.contains(',') {
+        return refused("of several hosts", parts::ONE_HOST);
+    }
+    if host.contains('(') {
+        return refused("of a host in parentheses", FORM);
+    }
+    // The parser's message quotes nothing.
+    let mut url =
+        Url::parse(&format!("mysql://{rest}")).map_err(|error| (error.to_string(), ENCODE))?;
+    if url.host_str().is_none_or(|host| parts::host(host).is_err()) {
+        return refused("of a host that is no name or address", ENCODE);
+    }
+    // The driver drops what follows the database's name.
+    let path = url
+        .path()
+        .trim_start_matches('/')
+        .trim_end_matches('/')
+        .to_owned();
+    if path.contains('/') {
+        return refused("with a / in the database's name", ENCODE);
+    }
+    url.set_path(&path);
+    Ok(url)
 }
 
-/// Reads the driver's options, with `params` as the URL's query.
-///
-/// The driver stops at the first parameter that it refuses, so this removes that one and tries
-/// again until it has found all of them.
-fn driver_opts(
-    field: &str,
-    url: &mut Url,
-    mut params: Vec<(String, String)>,
-    faults: &mut Vec<ConfigFault>,
-) -> Option<Opts> {
-    loop {
-        url.set_query(None);
-        if !params.is_empty() {
-            url.query_pairs_mut().extend_pairs(&params);
+/// Removes white space and quotes around a text, as files of variables keep them.
+pub(super) fn unquoted(text: &str) -> &str {
+    let text = text.trim();
+    let inside = |quote| text.strip_prefix(quote)?.strip_suffix(quote);
+    inside('"').or_else(|| inside('\'')).map_or(text, str::trim)
+}
+
+/// Whether a parameter's name announces a secret.
+fn is_secret(key: &str) -> bool {
+    let key = key.to_lowercase();
+    ["pass", "pwd", "secret", "token"]
+        .iter()
+        .any(|word| key.contains(word))
+}
+
+/// The parameters of a URL.
+struct Query<'a> {
+    field: &'a str,
+    /// Its names and values may hold a part of a password.
+    is_hidden: bool,
+    values: Values,
+    /// The driver's parameters.
+    theirs: Vec<(String, String)>,
+    /// What the parameters say about TLS, each by its name.
+    tls: Vec<(String, Mode)>,
+    faults: &'a mut Vec<ConfigFault>,
+}
+
+impl Query<'_> {
+    fn add(&mut self, key: String, value: String) {
+        if let Some(setting) = table::find_one_value(&key) {
+            return self.add_value(setting.name, setting.name.to_owned(), value);
         }
-        let (param, allowed) = match Opts::from_url(url.as_str()) {
-            Ok(opts) => return Some(opts),
-            Err(UrlError::UnknownParameter { param }) => {
-                let names = table::one_value_names(str::to_owned);
-                let allowed = format!("a field of PoolConfig ({names}) or an option of the driver");
-                (param, allowed)
+        let name = format!("{} parameter {key}", self.field);
+        match spellings::meaning(&key, &value) {
+            None => self.theirs.push((key, value)),
+            Some(Ok(Meaning::Given)) => {}
+            Some(Ok(Meaning::Value(setting, text))) => self.add_value(setting, name, text),
+            Some(Ok(Meaning::Driver(param, text))) => self.theirs.push((param.to_owned(), text)),
+            Some(Ok(Meaning::Tls(mode))) => self.tls.push((name, mode)),
+            Some(Ok(Meaning::Limit(text))) => {
+                self.add_value("size", name.clone(), text);
+                self.add_value("overflow", name, "0".to_owned());
             }
-            Err(UrlError::InvalidParamValue { param, .. }) => {
-                (param, "what the driver takes for it".to_owned())
+            Some(Err(allowed)) => {
+                // A statement may hold a secret.
+                let is_word = value
+                    .chars()
+                    .all(|c| c.is_alphanumeric() || "-_./".contains(c));
+                let is_shown = is_word && value.len() <= 32 && !self.is_hidden;
+                let shown = if is_shown {
+                    value.as_str()
+                } else {
+                    "not understood"
+                };
+                self.faults.push(fault(&name, shown, allowed));
             }
-            Err(UrlError::FeatureRequired { param, feature }) => {
-                (param, format!("a build with the feature {feature}"))
+        }
+    }
+
+    fn add_value(&mut self, key: &'static str, name: String, text: String) {
+        let value = Value {
+            name,
+            text,
+            is_hidden: self.is_hidden,
+        };
+        self.faults.extend(self.values.add(key, value).err());
+    }
+
+    /// Makes one mode of all that the parameters say about TLS: the strictest.
+    fn add_tls(&mut self) {
+        let Some((name, mode)) = self.tls.iter().max_by_key(|(_, mode)| *mode).cloned() else {
+            return;
+        };
+        let contradicts =
+            |other: &&(String, Mode)| (other.1 == Mode::Disabled) != (mode == Mode::Disabled);
+        if let Some((other, _)) = self.tls.iter().find(contradicts) {
+            self.faults
+                .push(fault(other, "no TLS", format!("to agree with {name}")));
+        }
+        let is_of_driver = |(key, _): &&(String, String)| DRIVER_TLS.contains(&key.as_str());
+        if let Some((key, _)) = self.theirs.iter().find(is_of_driver) {
+            let allowed = format!("one of this and {key}");
+            self.faults.push(fault(&name, mode.name(), allowed));
+        }
+        self.add_value("ssl_mode", name, mode.name().to_owned());
+    }
+
+    /// Reads the driver's options, with its parameters as the URL's query.
+    ///
+    /// The driver stops at the first parameter that it refuses, so this removes that one and tries
+    /// again until it has found all of them.
+    fn driver_opts(&mut self, url: &mut Url) -> Option<Opts> {
+        loop {
+            url.set_query(None);
+            if !self.theirs.is_empty() {
+                url.query_pairs_mut().extend_pairs(&self.theirs);
             }
-            Err(_) => {
-                faults.push(fault(field, HIDDEN, FORM));
+            let error = match Opts::from_url(url.as_str()) {
+                Ok(opts) => return Some(opts),
+                Err(error) => error,
+            };
+            // The value is not quoted: an option of the driver may be a secret.
+            let refused = match error {
+                UrlError::UnknownParameter { param } => {
+                    let name = self.name_of(&param);
+                    add_unknown(self.faults, &name, || {
+                        let names = table::one_value_names(str::to_owned);
+                        format!("a field of PoolConfig ({names}) or an option of the driver")
+                    });
+                    param
+                }
+                UrlError::InvalidParamValue { param, .. } => {
+                    let name = self.name_of(&param);
+                    let allowed = "what the driver takes for it";
+                    self.faults.push(fault(&name, "not understood", allowed));
+                    param
+                }
+                UrlError::FeatureRequired { param, feature } => {
+                    let name = self.name_of(&param);
+                    let allowed = format!("a build with the feature {feature}");
+                    self.faults.push(fault(&name, "not understood", allowed));
+                    param
+                }
+                _ => {
+                    self.faults.push(fault(self.field, HIDDEN, FORM));
+                    return None;
+                }
+            };
+            let before = self.theirs.len();
+            self.theirs.retain(|(key, _)| *key != refused);
+            if self.theirs.len() == before {
                 return None;
             }
-        };
-        // The value is not quoted: an option of the driver may be a secret.
-        let name = format!("{field} parameter {param}");
-        faults.push(fault(&name, "not understood", allowed));
-        let before = params.len();
-        params.retain(|(key, _)| *key != param);
-        if params.len() == before {
-            return None;
+        }
+    }
+
+    fn name_of(&self, param: &str) -> String {
+        if self.is_hidden {
+            format!("{} parameter {HIDDEN}", self.field)
+        } else {
+            format!("{} parameter {param}", self.field)
         }
     }
 }
@@ -247,6 +472,270 @@ mod tests {
             assert!(!error.to_string().contains("secret"), "{error}");
             assert!(!format!("{error:?}").contains("secret"), "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_url_may_be_written_as_other_tools_write_it() {
+        for url in [
+            "\"mysql://app:secret@db:3306/shop\"",
+            " 'mysql://app:secret@db/shop'\n",
+            "MySQL://app:secret@db/shop/",
+            "mysql2://app:secret@db/shop?pool=20&reconnect=true&encoding=utf8mb4",
+            "jdbc:mysql://db:3306/shop?user=app&password=secret",
+            "jdbc:mariadb://db/shop?user=app&password=secret&useUnicode=true\
+             &characterEncoding=UTF-8&serverTimezone=UTC&allowPublicKeyRetrieval=true",
+            "mysql+mysqldb://app:secret@db/shop?charset=utf8mb4",
+            "mysql://app:secret@db/shop?parseTime=true&loc=UTC&multiStatements=true",
+        ] {
+            let config = PoolConfig::from_url(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert_eq!(config.display_name(), "db:3306/shop");
+            assert_eq!(
+                (config.opts().user(), config.opts().pass()),
+                (Some("app"), Some("secret"))
+            );
+            assert!(config.opts().ssl_opts().is_none());
+        }
+    }
+
+    #[test]
+    fn other_tools_settings_of_the_pool_are_understood() {
+        let config = PoolConfig::from_url(
+            "mysql://app@db/shop?connection_limit=5&pool_timeout=7&connectTimeout=1500\
+             &statement_cache_size=50&useCompression=true",
+        )
+        .expect("a good URL");
+        assert_eq!((config.size, config.overflow), (5, 0));
+        assert_eq!(config.timeout, Duration::from_secs(7));
+        assert_eq!(config.connect_timeout, Duration::from_millis(1500));
+        assert_eq!(config.opts().stmt_cache_size(), 50);
+        assert!(config.opts().compression().is_some());
+        let config =
+            PoolConfig::from_url("mysql://db/d?connect-timeout=3&pool_recycle=-1&max_overflow=2")
+                .expect("a good URL");
+        assert_eq!(config.connect_timeout, Duration::from_secs(3));
+        assert_eq!((config.recycle, config.overflow), (None, 2));
+    }
+
+    /// Whether certificates and names are verified; `None` without TLS.
+    fn verified(url: &str) -> Option<(bool, bool)> {
+        let config = PoolConfig::from_url(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+        let tls = config.opts().ssl_opts()?;
+        Some((
+            !tls.accept_invalid_certs(),
+            !tls.accept_invalid_certs() && !tls.skip_domain_validation(),
+        ))
+    }
+
+    #[test]
+    fn tls_is_asked_for_in_the_words_of_any_tool() {
+        let (none, unverified) = (None, Some((false, false)));
+        let (authority, identity) = (Some((true, false)), Some((true, true)));
+        for (query, expected) in [
+            ("", none),
+            ("ssl-mode=DISABLED", none),
+            ("sslmode=disable", none),
+            ("ssl-mode=REQUIRED", unverified),
+            ("ssl_mode=required", unverified),
+            ("sslMode=REQUIRED", unverified),
+            ("sslmode=require", unverified),
+            ("sslMode=trust", unverified),
+            ("ssl-mode=VERIFY_CA", authority),
+            ("sslmode=verify-ca", authority),
+            ("ssl-mode=VERIFY_IDENTITY", identity),
+            ("sslmode=verify-full", identity),
+            ("useSSL=false", none),
+            ("useSSL=false&verifyServerCertificate=false", none),
+            ("useSSL=true", unverified),
+            (
+                "useSSL=true&requireSSL=true&verifyServerCertificate=false",
+                unverified,
+            ),
+            (
+                "useSSL=true&requireSSL=false&verifyServerCertificate=true",
+                authority,
+            ),
+            ("tls=true", identity),
+            ("tls=skip-verify", unverified),
+            ("tls=false", none),
+            ("ssl=true", identity),
+            ("ssl={}", identity),
+            ("ssl={\"rejectUnauthorized\":true}", identity),
+            ("ssl=%7B%22rejectUnauthorized%22%3Afalse%7D", unverified),
+            (
+                "ssl={\"minVersion\":\"TLSv1.2\",\"rejectUnauthorized\":true}",
+                identity,
+            ),
+            ("sslaccept=strict", identity),
+            ("sslaccept=accept_invalid_certs", unverified),
+            ("sslmode=require&sslaccept=strict", identity),
+            ("ssl_verify_cert=true", authority),
+            ("ssl_verify_cert=true&ssl_verify_identity=true", identity),
+            ("ssl-ca=/ca.pem", identity),
+            ("ssl-mode=REQUIRED&ssl-ca=/ca.pem", authority),
+            ("ssl-mode=VERIFY_CA&sslrootcert=/ca.pem", authority),
+            ("sslMode=verify-full&serverSslCert=/ca.pem", identity),
+            ("ssl-mode=DISABLED&ssl-ca=/ca.pem", none),
+            ("require_ssl=true", identity),
+            (
+                "require_ssl=true&verify_ca=false&ssl-ca=/ca.pem",
+                unverified,
+            ),
+        ] {
+            let url = format!("mysql://app:secret@db/shop?{query}");
+            assert_eq!(verified(&url), expected, "{query}");
+            let has_ca = query.contains("ca.pem") && expected.is_some();
+            let config = PoolConfig::from_url(&url).expect("a good URL");
+            let tls = config.opts().ssl_opts();
+            assert_eq!(tls.is_some_and(|tls| tls.root_certs().len() == 1), has_ca);
+            assert_eq!(tls.is_some_and(|tls| tls.disable_built_in_roots()), has_ca);
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_with_what_to_write() {
+        for (query, field, allowed) in [
+            (
+                "ssl-mode=PREFERRED",
+                "ssl-mode is PREFERRED",
+                "DISABLED, REQUIRED, VERIFY_CA",
+            ),
+            ("sslmode=prefer", "sslmode is prefer", "cannot fall back"),
+            ("tls=preferred", "tls is preferred", "ssl-mode=REQUIRED"),
+            ("tls=custom", "tls is custom", "ssl-mode=REQUIRED"),
+            (
+                "ssl={\"ca\":1}",
+                "ssl is not understood",
+                "rejectUnauthorized",
+            ),
+            (
+                "sslaccept=maybe",
+                "sslaccept is maybe",
+                "strict, accept_invalid_certs",
+            ),
+            ("ssl-cert=/c.pem", "ssl-cert is not enough", "ssl-key"),
+            ("sslkey=/k.pem", "sslkey is not enough", "ssl-cert"),
+            (
+                "ssl-capath=/etc/ssl",
+                "ssl-capath is /etc/ssl",
+                "ssl-ca with a PEM file",
+            ),
+            (
+                "ssl-mode=REQUIRED&require_ssl=true",
+                "ssl-mode is REQUIRED",
+                "one of this and require_ssl",
+            ),
+            (
+                "useSSL=false&requireSSL=true",
+                "useSSL is no TLS",
+                "to agree with url parameter requireSSL",
+            ),
+            ("charset=latin1", "charset is latin1", "utf8mb4"),
+            (
+                "serverTimezone=Europe/Paris",
+                "serverTimezone is Europe/Paris",
+                "SET time_zone",
+            ),
+            (
+                "collation=utf8mb4_bin",
+                "collation is utf8mb4_bin",
+                "`init`",
+            ),
+            (
+                "init_command=SET+a='x y'",
+                "init_command is not understood",
+                "`init`",
+            ),
+            ("autocommit=false", "autocommit is false", "true, as always"),
+            (
+                "socketTimeout=5000",
+                "socketTimeout is 5000",
+                "statement_timeout",
+            ),
+            (
+                "connectTimeout=5s",
+                "connectTimeout is 5s",
+                "whole milliseconds",
+            ),
+            (
+                "size=5&pool=6",
+                "url parameter pool is 6",
+                "one of this and size",
+            ),
+            ("size=5&size=6", "size is 6", "to give it once"),
+            (
+                "user=root",
+                "parameter user is (hidden)",
+                "one of this and user@host",
+            ),
+        ] {
+            let error = PoolConfig::from_url(&format!("mysql://app:secret@db/shop?{query}"));
+            let text = error.expect_err(query).to_string();
+            assert!(
+                text.contains(field) && text.contains(allowed),
+                "{query}: {text}"
+            );
+        }
+        for (url, reason, allowed) in [
+            (
+                "mysql://a:b@h1:3306,h2:3306/d",
+                "of several hosts",
+                "a pool for each server",
+            ),
+            (
+                "jdbc:mysql://h1,h2/d?user=a",
+                "of several hosts",
+                "a pool for each server",
+            ),
+            (
+                "a:b@tcp(h:3306)/d?parseTime=true",
+                "form of Go's",
+                "mysql://user:password@host",
+            ),
+            (
+                "mysql://a:b@tcp(h:3306)/d",
+                "in parentheses",
+                "mysql://user:password@host",
+            ),
+            (
+                "postgres://a:b@h/d",
+                "of scheme postgres",
+                "mysql://user:password@host",
+            ),
+            (
+                "mysql://a:b@/d",
+                "without a host",
+                "mysql://user:password@host",
+            ),
+            (
+                "mysql://a:b@%2Ftmp%2Fmysql.sock/d",
+                "no name or address",
+                "%2F",
+            ),
+            ("mysql://a:12/b@h:3306/d", "with an @ after", "/ as %2F"),
+            ("mysql://a:?b@h/d", "with an @ after", "? as %3F"),
+            ("mysql://a:#b@h/d", "with an @ after", "# as %23"),
+            ("mysql://a:b@h/d#e", "with a #", "# as %23"),
+            ("mysql://a:b\tc@h/d", "with a line break", "given apart"),
+            ("mysql://a:50%ff@h/d", "not UTF-8", "% as %25"),
+            ("mysql://a%3Ab@h/d", "a colon (%3A)", "user:password"),
+            ("mysql://h/d/e", "with a / in the database's name", "%2F"),
+        ] {
+            let text = PoolConfig::from_url(url).expect_err(url).to_string();
+            assert!(
+                text.contains(reason) && text.contains(allowed),
+                "{url}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn known_names_are_listed_once() {
+        let error = PoolConfig::from_url("mysql://db/d?colour=red&shape=round").expect_err("two");
+        assert_eq!(
+            error.to_string().matches("warm_up_timeout").count(),
+            1,
+            "{error}"
+        );
     }
 
     proptest! {

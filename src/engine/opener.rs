@@ -12,7 +12,7 @@ use mysql_async::{Opts, OptsBuilder, Row, prelude::Queryable};
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
-    config::{OnCancel, OnConnect, PoolConfig},
+    config::{OnCancel, OnConnect, PoolConfig, password_file},
     engine::schedule,
     error::{ConnectError, ConnectPhase, ends_connection, is_transient},
     report::{Flavor, ServerInfo},
@@ -347,6 +347,11 @@ impl Opener {
             builder = builder
                 .user(Some(credentials.user))
                 .pass(Some(credentials.password));
+        } else if let Some(path) = &self.config.password_file {
+            let password = password_file::read(path).await;
+            builder = builder.pass(Some(
+                password.map_err(|error| ConnectError::password_file(path, error))?,
+            ));
         }
         let opts = Opts::from(builder);
         let asks_settings = opts.max_allowed_packet().is_none() || opts.wait_timeout().is_none();

@@ -1,6 +1,13 @@
 //! `ConnectError`: why an attempt to open a connection failed, and what to do about it.
 
-use std::{any::Any, error::Error as StdError, fmt, io, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    error::Error as StdError,
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use mysql_async::{DriverError, IoError};
 
@@ -25,6 +32,7 @@ enum Cause {
     Driver(mysql_async::Error),
     TimedOut(Duration),
     Credentials(Box<dyn StdError + Send + Sync>),
+    PasswordFile(PathBuf, io::Error),
     OutOfStep,
     /// With the panic's message, if it had one.
     Panicked(Option<String>),
@@ -37,7 +45,8 @@ enum Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectPhase {
-    /// Asking the source of [`credentials`](field@crate::PoolConfig::credentials).
+    /// Asking the source of [`credentials`](field@crate::PoolConfig::credentials), or reading the
+    /// [`password_file`](field@crate::PoolConfig::password_file).
     Credentials,
     /// Name lookup, TCP, TLS, the server's greeting and authentication.
     Connect,
@@ -77,6 +86,11 @@ impl ConnectError {
 
     pub(crate) fn credentials(error: Box<dyn StdError + Send + Sync>) -> Self {
         Self::new(ConnectPhase::Credentials, Cause::Credentials(error))
+    }
+
+    pub(crate) fn password_file(path: &Path, error: io::Error) -> Self {
+        let cause = Cause::PasswordFile(path.to_owned(), error);
+        Self::new(ConnectPhase::Credentials, cause)
     }
 
     /// The answer to the validation was not the number it asked for.
@@ -167,9 +181,12 @@ impl ConnectError {
         match &self.inner.cause {
             Cause::Driver(error) => is_transient_at_login(error),
             Cause::Panicked(message) => !is_about_provider(message.as_deref()),
-            Cause::TimedOut(_) | Cause::Credentials(_) | Cause::OutOfStep | Cause::CodePanicked => {
-                true
-            }
+            // A file may be about to be replaced.
+            Cause::PasswordFile(..)
+            | Cause::TimedOut(_)
+            | Cause::Credentials(_)
+            | Cause::OutOfStep
+            | Cause::CodePanicked => true,
         }
     }
 
@@ -195,6 +212,9 @@ impl ConnectError {
                 "look for a firewall or a frozen server, or raise `connect_timeout`"
             }
             (_, Cause::Credentials(_)) => "check the source of credentials",
+            (_, Cause::PasswordFile(..)) => {
+                "check the file that `password_file` names, and who may read it"
+            }
             (_, Cause::OutOfStep) => "look for a proxy that mixes up connections",
             (_, Cause::Panicked(message)) if is_about_provider(message.as_deref()) => {
                 "call `rustls::crypto::CryptoProvider::install_default` when the program starts, as \
@@ -274,7 +294,11 @@ fn advice_for_code(code: u16) -> &'static str {
         1040 => "lower `size` and `overflow`, or raise the server's max_connections",
         1203 | 1226 => "lower `size` and `overflow`, or raise the account's limits",
         1044 => "check the database's name, or grant the account access to it",
-        1045 | 1698 => "check user and password",
+        1045 => {
+            "check user and password; an account that requires TLS is refused like this without it \
+             (`ssl-mode`)"
+        }
+        1698 => "check user and password",
         1049 => "check the database's name, or create it",
         1129 => {
             "the server counted too many broken handshakes from this host: unblock it (TRUNCATE \
@@ -315,6 +339,14 @@ impl fmt::Display for ConnectError {
             Cause::Driver(error) => write!(f, "{}", Brief(error))?,
             Cause::TimedOut(after) => write!(f, "no answer within {}", HumanDuration(*after))?,
             Cause::Credentials(error) => write!(f, "{error}")?,
+            Cause::PasswordFile(path, error) => {
+                write!(
+                    f,
+                    "password file {}: {}",
+                    Brief(path.display()),
+                    Brief(error)
+                )?;
+            }
             Cause::OutOfStep => f.write_str("the answer belonged to another statement")?,
             Cause::Panicked(None) => f.write_str("the driver panicked")?,
             Cause::Panicked(Some(message)) => write!(f, "the driver panicked: {}", Brief(message))?,

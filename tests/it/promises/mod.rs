@@ -10,6 +10,7 @@ mod killing;
 mod maintenance;
 mod mistakes;
 mod own_text;
+mod password_file;
 mod reading;
 mod runtimes;
 mod session_state;

@@ -176,6 +176,74 @@ async fn an_untrusted_certificate_ends_the_warm_up_at_once() {
     }
 }
 
+/// As the `mysql` client does, and never less; with an authority named, it is always verified.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_url_says_how_far_the_server_is_verified() {
+    // rustls verifies the name whenever it verifies at all: the driver cannot turn that off.
+    let ignores_names = cfg!(feature = "native-tls");
+    for (certificate, query, is_trusted) in [
+        (tls::GOOD, "ssl-mode=REQUIRED", true),
+        (tls::EXPIRED, "sslmode=require", true),
+        (tls::ELSEWHERE, "useSSL=true", true),
+        (tls::GOOD, "ssl-mode=VERIFY_CA", false),
+        (tls::GOOD, "ssl-mode=VERIFY_CA&ssl-ca={ca}", true),
+        (
+            tls::ELSEWHERE,
+            "ssl-mode=VERIFY_CA&ssl-ca={ca}",
+            ignores_names,
+        ),
+        (tls::EXPIRED, "ssl-mode=VERIFY_CA&ssl-ca={ca}", false),
+        (tls::GOOD, "ssl-mode=VERIFY_CA&ssl-ca={other}", false),
+        (tls::GOOD, "ssl-mode=REQUIRED&ssl-ca={other}", false),
+        (tls::GOOD, "ssl-mode=VERIFY_IDENTITY&ssl-ca={ca}", true),
+        (tls::GOOD, "ssl-ca={ca}", true),
+        (tls::ELSEWHERE, "sslMode=VERIFY_IDENTITY&ssl-ca={ca}", false),
+    ] {
+        let server = server(certificate).await;
+        let [ca, other] = [tls::AUTHORITY, tls::ANOTHER_AUTHORITY]
+            .map(|authority| tls::certificate_of(authority).display().to_string());
+        let query = query.replace("{ca}", &ca).replace("{other}", &other);
+        let url = format!("{}?{query}", server.url());
+        let settings = PoolConfig::from_url(&url)
+            .expect("a URL")
+            .size(1)
+            .overflow(0);
+        let warmed = pool(settings.warm_up_timeout(PATIENCE)).warm_up().await;
+        assert_eq!(
+            warmed.is_ok(),
+            is_trusted,
+            "{certificate} {query}: {warmed:?}"
+        );
+    }
+}
+
+/// An account that asks for the client's certificate; `ssl-cert` and `ssl-key` name PEM files.
+#[cfg(not(feature = "native-tls"))]
+#[tokio::test]
+async fn a_client_identifies_itself_by_its_certificate() {
+    let server = server(tls::GOOD).await;
+    server.execute("ALTER USER app@'%' REQUIRE X509").await;
+    let ca = tls::certificate_of(tls::AUTHORITY);
+    let cert = tls::certificate_of(tls::GOOD);
+    let key = cert.with_extension("key");
+    let url = format!("{}?ssl-ca={}", server.url(), ca.display());
+    let error = pool(config(&url))
+        .warm_up()
+        .await
+        .expect_err("no certificate");
+    assert!(error.to_string().contains("1045"), "{error}");
+    let url = format!(
+        "{url}&ssl-cert={}&ssl-key={}",
+        cert.display(),
+        key.display()
+    );
+    let settings = PoolConfig::from_url(&url)
+        .expect("a URL")
+        .size(2)
+        .overflow(0);
+    warm(settings).await;
+}
+
 /// Also with `credentials`, where each opening has its own options: options made from the same base
 /// share the parsed certificates. Trusting others takes another pool.
 #[tokio::test]
@@ -245,4 +313,5 @@ async fn an_account_that_requires_tls_is_refused_without_it() {
         !error.is_transient() && error.to_string().contains("1045"),
         "{error}"
     );
+    assert!(error.to_string().contains("requires TLS"), "{error}");
 }

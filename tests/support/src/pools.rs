@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mysql_warm_pool::{Pool, PoolConfig, mysql_async::OptsBuilder};
+use mysql_warm_pool::{Pool, PoolConfig};
 
 use crate::tls;
 
@@ -16,8 +16,7 @@ pub fn config(url: &str) -> PoolConfig {
     if config.opts().ssl_opts().is_none() {
         return config;
     }
-    let opts = OptsBuilder::from_opts(config.opts().clone());
-    PoolConfig::from_opts(opts.ssl_opts(tls::trusting(tls::AUTHORITY)))
+    config.map_opts(|opts| opts.ssl_opts(tls::trusting(tls::AUTHORITY)))
 }
 
 pub fn pool(config: PoolConfig) -> Pool {
