@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mysql_warm_pool::mysql_async::{self, prelude::Queryable};
+use mysql_warm_pool::mysql_async;
 use mysql_warm_pool::{Error, Pool, PoolConfig};
 use tokio::{sync::Barrier, task::JoinSet, time::sleep};
 

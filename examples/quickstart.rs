@@ -2,7 +2,7 @@
 //!
 //! `scripts/with-database cargo run --example quickstart`
 
-use mysql_warm_pool::mysql_async::{TxOpts, prelude::*};
+use mysql_warm_pool::mysql_async::TxOpts;
 use mysql_warm_pool::{Pool, PoolConfig};
 
 #[tokio::main]

@@ -13,7 +13,7 @@ use std::{
 };
 
 use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder, Retryable};
-use mysql_warm_pool::mysql_async::{self, TxOpts, prelude::*};
+use mysql_warm_pool::mysql_async::{self, TxOpts};
 use mysql_warm_pool::{Error, Pool, PoolConfig, error::is_transient};
 
 /// Three tries, two seconds apart. A fault that is over after a moment costs two seconds, one that

@@ -95,9 +95,9 @@ pub use mysql_async;
 
 pub use crate::{
     config::{OnCancel, PoolConfig, Reset},
-    connection::{PooledConn, RowStream, Transaction},
+    connection::{Executor, OwnedTransaction, PooledConn, RowStream, Savepoint, Transaction},
     error::Error,
-    pool::Pool,
+    pool::{Pool, TransactionOptions},
     report::Readiness,
 };
 

@@ -1,21 +1,28 @@
-//! The commands that callers send: the `exec*` methods and the driver's `Queryable`, each followed
-//! to its end.
+//! The commands that callers send, each followed to its end: what is sent, and how the answer is
+//! read.
+
+#![expect(
+    private_interfaces,
+    unnameable_types,
+    reason = "sealed: only types of this crate implement `Executor`"
+)]
 
 use std::{
     future::{Future, poll_fn},
+    marker::PhantomData,
     pin::Pin,
     task::Poll,
 };
 
 use mysql_async::{
     BinaryProtocol, Params, QueryResult, Statement, TextProtocol,
-    prelude::{AsQuery, FromRow, Protocol, Queryable, StatementLike},
+    prelude::{AsQuery, FromRow, Protocol, StatementLike},
 };
 
 use crate::{
-    error::{Error, forgets_statements},
+    error::{Error, forgets_statements, refuses_commit},
     session::{
-        effect::control::{begins_transaction, is_rollback},
+        effect::control::{Control, control_of},
         follow::Follow,
         statement::{Executable, Text},
         statements::{Prepared, Unsure},
@@ -23,7 +30,6 @@ use crate::{
 };
 
 use super::{
-    PooledConn, Transaction,
     batch::Rows,
     stream::RowStream,
     target::{Target, begin},
@@ -33,48 +39,119 @@ use super::{
 pub(super) type BoxFuture<'a, T> =
     Pin<Box<dyn Future<Output = mysql_async::Result<T>> + Send + 'a>>;
 
+/// A command whose answer has rows.
+pub trait Command: Send {
+    type Protocol: Protocol;
+
+    /// Sends the command and reads its answer.
+    ///
+    /// If dropped while it waits for the beginning of the answer, the connection counts as in
+    /// flight. After that the next command or the return reads the rest.
+    fn run<C: Target, R: Read<Self::Protocol>>(
+        self,
+        conn: &mut C,
+        follow: &mut Follow,
+        read: R,
+    ) -> impl Future<Output = mysql_async::Result<R::Output>> + Send;
+}
+
+/// A text, sent as it is.
+#[derive(Debug)]
+pub(crate) struct Query<Q>(pub(crate) Q);
+
+/// A statement to execute whose text can be seen.
+#[derive(Debug)]
+pub(crate) struct Exec<S>(pub(crate) S, pub(crate) Params);
+
+/// A statement to execute whose text the driver's trait does not show.
+pub(super) struct ExecUnseen<S>(pub(super) S, pub(super) Params);
+
+impl<Q: AsQuery> Command for Query<Q> {
+    type Protocol = TextProtocol;
+
+    async fn run<C: Target, R: Read<TextProtocol>>(
+        self,
+        conn: &mut C,
+        follow: &mut Follow,
+        read: R,
+    ) -> mysql_async::Result<R::Output> {
+        let control = begin_query(conn, follow, &self.0).await?;
+        let outcome = follow.unless_cut(conn.query_iter(self.0)).await;
+        let result = finish_query(follow, control, outcome)?;
+        follow.read(read.read(result)).await
+    }
+}
+
+impl<S: Executable> Command for Exec<S> {
+    type Protocol = BinaryProtocol;
+
+    async fn run<C: Target, R: Read<BinaryProtocol>>(
+        self,
+        conn: &mut C,
+        follow: &mut Follow,
+        read: R,
+    ) -> mysql_async::Result<R::Output> {
+        let result = execute(conn, follow, self.0.text(), self.1).await?;
+        follow.read(read.read(result)).await
+    }
+}
+
+impl<S: StatementLike> Command for ExecUnseen<S> {
+    type Protocol = BinaryProtocol;
+
+    async fn run<C: Target, R: Read<BinaryProtocol>>(
+        self,
+        conn: &mut C,
+        follow: &mut Follow,
+        read: R,
+    ) -> mysql_async::Result<R::Output> {
+        begin(conn, follow).await?;
+        follow.record_unseen_execution(conn.conn());
+        let outcome = follow.unless_cut(conn.exec_iter(self.0, self.1)).await?;
+        let result = finish(follow, outcome)?;
+        follow.read(read.read(result)).await
+    }
+}
+
 /// Sends a text, and waits for the beginning of the answer.
-async fn query<'a, C: Target, Q: AsQuery + 'a>(
+pub(super) async fn query<'a, C: Target, Q: AsQuery + 'a>(
     conn: &'a mut C,
     follow: &mut Follow,
     query: Q,
 ) -> mysql_async::Result<QueryResult<'a, 'static, TextProtocol>> {
-    begin(conn, follow).await?;
-    record_text::<C>(follow, &query.as_query())?;
-    let outcome = follow.unless_cut(conn.query_iter(query)).await?;
-    follow.end_with_status(&outcome);
-    outcome
+    let control = begin_query(conn, follow, &query).await?;
+    let outcome = follow.unless_cut(conn.query_iter(query)).await;
+    finish_query(follow, control, outcome)
 }
 
-/// Records a text about to be sent, unless it would commit the transaction it is meant for to begin
-/// another one.
-fn record_text<C: Target>(follow: &mut Follow, text: &[u8]) -> mysql_async::Result<()> {
-    if C::IS_TRANSACTION {
-        if begins_transaction(text) {
-            return Err(follow.refuse(Error::InTransaction));
-        }
-        if is_rollback(text) {
-            follow.record_rollback();
-        }
-    }
-    follow.record_text(text);
-    Ok(())
-}
-
-/// Executes a statement, and waits for the beginning of the answer.
-async fn execute<'a, C: Target>(
-    conn: &'a mut C,
+/// Begins a text, and records it.
+async fn begin_query<C: Target, Q: AsQuery>(
+    conn: &mut C,
     follow: &mut Follow,
-    text: Text<'_>,
-    params: Params,
-) -> mysql_async::Result<QueryResult<'a, 'static, BinaryProtocol>> {
-    let statement = find(conn, follow, text).await?;
-    let outcome = follow.unless_cut(conn.exec_iter(statement, params)).await?;
-    finish(follow, outcome)
+    query: &Q,
+) -> mysql_async::Result<Control> {
+    begin(conn, follow).await?;
+    let text = query.as_query();
+    let control = control_of(&text);
+    follow.record_control(control)?;
+    follow.record_text(&text);
+    Ok(control)
 }
 
-/// Executes a statement whose text the driver's trait does not show.
-async fn execute_unseen<'a, C: Target>(
+/// Marks a text as followed to its end.
+fn finish_query<T>(
+    follow: &mut Follow,
+    control: Control,
+    outcome: mysql_async::Result<mysql_async::Result<T>>,
+) -> mysql_async::Result<T> {
+    let outcome = outcome.map_err(|error| after_control(control, error))?;
+    follow.end_with_status(&outcome);
+    outcome.map_err(|error| after_control(control, error))
+}
+
+/// Executes a statement whose text the driver's trait does not show, and waits for the beginning of
+/// the answer.
+pub(super) async fn execute_unseen<'a, C: Target>(
     conn: &'a mut C,
     follow: &mut Follow,
     statement: impl StatementLike,
@@ -86,14 +163,140 @@ async fn execute_unseen<'a, C: Target>(
     finish(follow, outcome)
 }
 
+/// Executes a statement, and waits for the beginning of the answer.
+pub(super) async fn execute<'a, C: Target>(
+    conn: &'a mut C,
+    follow: &mut Follow,
+    text: Text<'_>,
+    params: Params,
+) -> mysql_async::Result<QueryResult<'a, 'static, BinaryProtocol>> {
+    let (statement, control) = find(conn, follow, text).await?;
+    let outcome = follow.unless_cut(conn.exec_iter(statement, params)).await;
+    let outcome = outcome.map_err(|error| after_control(control, error))?;
+    finish(follow, outcome).map_err(|error| after_control(control, error))
+}
+
+/// How the answer is read.
+pub trait Read<P>: Send {
+    type Output: Send;
+
+    fn read(
+        self,
+        result: QueryResult<'_, 'static, P>,
+    ) -> impl Future<Output = mysql_async::Result<Self::Output>> + Send;
+}
+
+/// Collects the rows.
+#[derive(Debug)]
+pub(crate) struct All<T>(PhantomData<fn() -> T>);
+
+/// Returns the first row, and skips the others.
+#[derive(Debug)]
+pub(crate) struct First<T>(PhantomData<fn() -> T>);
+
+/// Maps each row.
+#[derive(Debug)]
+pub(crate) struct Mapped<T, F>(F, PhantomData<fn(T)>);
+
+/// Folds the rows into one value.
+#[derive(Debug)]
+pub(crate) struct Folded<T, U, F>(U, F, PhantomData<fn(T)>);
+
+/// Reads nothing but the end.
+#[derive(Debug)]
+pub(crate) struct Nothing;
+
+/// Collects the rows.
+pub(crate) fn all<T>() -> All<T> {
+    All(PhantomData)
+}
+
+/// Returns the first row.
+pub(crate) fn first<T>() -> First<T> {
+    First(PhantomData)
+}
+
+/// Maps each row.
+pub(crate) fn mapped<T, F>(map: F) -> Mapped<T, F> {
+    Mapped(map, PhantomData)
+}
+
+/// Folds the rows.
+pub(crate) fn folded<T, U, F>(init: U, fold: F) -> Folded<T, U, F> {
+    Folded(init, fold, PhantomData)
+}
+
+impl<T: FromRow + Send + 'static, P: Protocol> Read<P> for All<T> {
+    type Output = Vec<T>;
+
+    async fn read(self, result: QueryResult<'_, 'static, P>) -> mysql_async::Result<Vec<T>> {
+        result.collect_and_drop().await
+    }
+}
+
+impl<T: FromRow + Send + 'static, P: Protocol> Read<P> for First<T> {
+    type Output = Option<T>;
+
+    async fn read(self, mut result: QueryResult<'_, 'static, P>) -> mysql_async::Result<Option<T>> {
+        let row = if result.is_empty() {
+            None
+        } else {
+            result.next().await?
+        };
+        result.drop_result().await?;
+        Ok(row.map(mysql_async::from_row))
+    }
+}
+
+impl<T, P, U, F> Read<P> for Mapped<T, F>
+where
+    T: FromRow + Send + 'static,
+    P: Protocol,
+    U: Send,
+    F: FnMut(T) -> U + Send,
+{
+    type Output = Vec<U>;
+
+    async fn read(self, result: QueryResult<'_, 'static, P>) -> mysql_async::Result<Vec<U>> {
+        let mut map = self.0;
+        let collect = |mut all: Vec<U>, row: T| {
+            all.push(map(row));
+            all
+        };
+        result.reduce_and_drop(Vec::new(), collect).await
+    }
+}
+
+impl<T, P, U, F> Read<P> for Folded<T, U, F>
+where
+    T: FromRow + Send + 'static,
+    P: Protocol,
+    U: Send,
+    F: FnMut(U, T) -> U + Send,
+{
+    type Output = U;
+
+    async fn read(self, result: QueryResult<'_, 'static, P>) -> mysql_async::Result<U> {
+        result.reduce_and_drop(self.0, self.1).await
+    }
+}
+
+impl<P: Protocol> Read<P> for Nothing {
+    type Output = ();
+
+    async fn read(self, result: QueryResult<'_, 'static, P>) -> mysql_async::Result<()> {
+        result.drop_result().await
+    }
+}
+
 /// Executes a statement for each row of parameters.
-async fn execute_batch<C: Target, P: Into<Params>>(
+pub(super) async fn execute_batch<C: Target, P: Into<Params>>(
     conn: &mut C,
     follow: &mut Follow,
     text: Text<'_>,
     rows: impl Iterator<Item = P> + Send,
 ) -> mysql_async::Result<()> {
-    let statement = find(conn, follow, text).await?;
+    let (statement, _) = find(conn, follow, text).await?;
     let max_packet = conn.conn().opts().max_allowed_packet();
     let mut rows = Rows::new(rows, statement.num_params(), max_packet);
     let outcome = loop {
@@ -117,7 +320,10 @@ async fn execute_batch<C: Target, P: Into<Params>>(
 }
 
 /// Marks an execution as followed to its end.
-fn finish<T>(follow: &mut Follow, outcome: mysql_async::Result<T>) -> mysql_async::Result<T> {
+pub(super) fn finish<T>(
+    follow: &mut Follow,
+    outcome: mysql_async::Result<T>,
+) -> mysql_async::Result<T> {
     if let Err(error) = &outcome
         && forgets_statements(error)
     {
@@ -125,6 +331,25 @@ fn finish<T>(follow: &mut Follow, outcome: mysql_async::Result<T>) -> mysql_asyn
     }
     follow.end_with_status(&outcome);
     outcome
+}
+
+/// The error of a statement that was sent: whether it has committed is not known, if that is what
+/// it does, unless the error shows that it has not.
+fn after_control(control: Control, error: mysql_async::Error) -> mysql_async::Error {
+    if control == Control::Commits {
+        commit_error(error)
+    } else {
+        error
+    }
+}
+
+/// The error of a `COMMIT` that was sent.
+pub(super) fn commit_error(error: mysql_async::Error) -> mysql_async::Error {
+    if refuses_commit(&error) {
+        error
+    } else {
+        Error::CommitUnknown { source: error }.into()
+    }
 }
 
 /// Begins the execution of a statement, and finds or prepares it.
@@ -135,7 +360,7 @@ async fn find<C: Target>(
     conn: &mut C,
     follow: &mut Follow,
     text: Text<'_>,
-) -> mysql_async::Result<Statement> {
+) -> mysql_async::Result<(Statement, Control)> {
     let given;
     let text = match text {
         Text::Sql(text) => text,
@@ -151,7 +376,7 @@ async fn find<C: Target>(
                         return Err(follow.lose_session());
                     }
                     follow.record_unseen();
-                    return Ok(statement.clone());
+                    return Ok((statement.clone(), Control::None));
                 }
                 _ => return Err(Error::ForeignStatement.into()),
             }
@@ -162,11 +387,9 @@ async fn find<C: Target>(
         Some((statement, about)) => (statement.clone(), about),
         None => prepare(conn, follow, text).await?,
     };
-    if C::IS_TRANSACTION && about.begins {
-        return Err(follow.refuse(Error::InTransaction));
-    }
+    follow.record_control(about.control)?;
     follow.record_effect(about.effect);
-    Ok(statement)
+    Ok((statement, about.control))
 }
 
 /// Has the driver prepare a text, or look it up in its cache. If this fails, the command that was
@@ -218,7 +441,7 @@ fn ended_by_error<T>(
 }
 
 /// Prepares a text for a caller.
-async fn prepare_for_caller<C: Target>(
+pub(super) async fn prepare_for_caller<C: Target>(
     conn: &mut C,
     follow: &mut Follow,
     query: impl AsQuery,
@@ -235,39 +458,8 @@ async fn prepare_for_caller<C: Target>(
     Ok(statement)
 }
 
-/// Reads the first row of a result, and skips the others.
-async fn first<T, P>(mut result: QueryResult<'_, '_, P>) -> mysql_async::Result<Option<T>>
-where
-    T: FromRow + Send + 'static,
-    P: Protocol,
-{
-    let row = if result.is_empty() {
-        None
-    } else {
-        result.next().await?
-    };
-    result.drop_result().await?;
-    Ok(row.map(mysql_async::from_row))
-}
-
-/// Reads and maps the rows of a result.
-async fn map_all<T, P, U>(
-    result: QueryResult<'_, '_, P>,
-    mut map: impl FnMut(T) -> U + Send,
-) -> mysql_async::Result<Vec<U>>
-where
-    T: FromRow + Send + 'static,
-    P: Protocol,
-{
-    let collect = |mut all: Vec<U>, row: T| {
-        all.push(map(row));
-        all
-    };
-    result.reduce_and_drop(Vec::new(), collect).await
-}
-
 /// Streams the rows of a result.
-async fn stream<'a, T, P>(
+pub(super) async fn stream<'a, T, P>(
     result: QueryResult<'a, 'static, P>,
     follow: &'a mut Follow,
 ) -> mysql_async::Result<RowStream<'a, T, P>>
@@ -285,522 +477,3 @@ where
         None => Err(Error::NoResultSet.into()),
     }
 }
-
-/// Implements `exec*` as methods of the type itself, which see the statement's text. They take
-/// precedence over the methods of the driver's trait with the same names.
-macro_rules! execute_statements {
-    ($type:ident $(<$lifetime:lifetime>)?) => {
-        /// Methods that execute statements. They take precedence over the methods of the same names
-        /// in the driver's [`Queryable`]. Unlike those they see the statement's text, so that the
-        /// pool knows whether to reset the session at the return ([`Reset`](crate::Reset)).
-        ///
-        /// If a call is cancelled, its statement may or may not have been executed. After that, and
-        /// after the connection was lost, each of them returns an I/O error and sends nothing.
-        /// These errors come inside a [`mysql_async::Error::Other`]: [`Error::ForeignStatement`] for
-        /// a statement that was prepared on another connection, and [`Error::SessionLost`] if the
-        /// server has forgotten the session's prepared statements. Nothing is executed then.
-        impl $(<$lifetime>)? $type $(<$lifetime>)? {
-            /// Executes a statement, and returns its result, to be read row by row.
-            ///
-            /// # Errors
-            ///
-            /// As [`Queryable::exec_iter`].
-            ///
-            /// # Cancel safety
-            ///
-            /// If the future is dropped midway, the connection is discarded when it is returned.
-            pub async fn exec_iter<Q, P>(
-                &mut self,
-                statement: Q,
-                params: P,
-            ) -> mysql_async::Result<QueryResult<'_, 'static, BinaryProtocol>>
-            where
-                Q: Executable,
-                P: Into<Params>,
-            {
-                let params = params.into();
-                let (conn, follow) = self.parts();
-                execute(conn, follow, statement.text(), params).await
-            }
-
-            /// Executes a statement once for each set of parameters, in order. Their types may
-            /// differ from one to the next.
-            ///
-            /// On MariaDB, many of them go in one command, with the driver's `exec_batch`.
-            ///
-            /// # Errors
-            ///
-            /// As [`Queryable::exec_batch`].
-            ///
-            /// # Cancel safety
-            ///
-            /// If the future is dropped midway, the connection is discarded when it is returned.
-            pub async fn exec_batch<S, P, I>(&mut self, statement: S, params_iter: I) -> mysql_async::Result<()>
-            where
-                S: Executable,
-                I: IntoIterator<Item = P> + Send,
-                I::IntoIter: Send,
-                P: Into<Params> + Send,
-            {
-                let (conn, follow) = self.parts();
-                execute_batch(conn, follow, statement.text(), params_iter.into_iter()).await
-            }
-
-            /// Executes a statement, and collects the rows of its first result set.
-            ///
-            /// # Errors
-            ///
-            /// As [`Queryable::exec`].
-            ///
-            /// # Cancel safety
-            ///
-            /// If the future is dropped midway, the connection is discarded when it is returned.
-            ///
-            /// # Panics
-            ///
-            /// If a row does not convert to `T`, as in the driver's method.
-            pub async fn exec<T, S, P>(&mut self, statement: S, params: P) -> mysql_async::Result<Vec<T>>
-            where
-                S: Executable,
-                P: Into<Params> + Send,
-                T: FromRow + Send + 'static,
-            {
-                let params = params.into();
-                let (conn, follow) = self.parts();
-                let result = execute(conn, follow, statement.text(), params).await?;
-                follow.read(result.collect_and_drop()).await
-            }
-
-            /// Executes a statement, and returns the first row of its first result set, if any.
-            ///
-            /// # Errors
-            ///
-            /// As [`Queryable::exec_first`].
-            ///
-            /// # Cancel safety
-            ///
-            /// If the future is dropped midway, the connection is discarded when it is returned.
-            ///
-            /// # Panics
-            ///
-            /// If a row does not convert to `T`, as in the driver's method.
-            pub async fn exec_first<T, S, P>(&mut self, statement: S, params: P) -> mysql_async::Result<Option<T>>
-            where
-                S: Executable,
-                P: Into<Params> + Send,
-                T: FromRow + Send + 'static,
-            {
-                let params = params.into();
-                let (conn, follow) = self.parts();
-                let result = execute(conn, follow, statement.text(), params).await?;
-                follow.read(first(result)).await
-            }
-
-            /// Executes a statement, and maps each row of its first result set.
-            ///
-            /// # Errors
-            ///
-            /// As [`Queryable::exec_map`].
-            ///
-            /// # Cancel safety
-            ///
-            /// If the future is dropped midway, the connection is discarded when it is returned.
-            ///
-            /// # Panics
-            ///
-            /// If a row does not convert to `T`, as in the driver's method.
-            pub async fn exec_map<T, S, P, U, F>(
-                &mut self,
-                statement: S,
-                params: P,
-                map: F,
-            ) -> mysql_async::Result<Vec<U>>
-            where
-                S: Executable,
-                P: Into<Params> + Send,
-                T: FromRow + Send + 'static,
-                F: FnMut(T) -> U + Send,
-                U: Send,
-            {
-                let params = params.into();
-                let (conn, follow) = self.parts();
-                let result = execute(conn, follow, statement.text(), params).await?;
-                follow.read(map_all(result, map)).await
-            }
-
-            /// Executes a statement, and folds the rows of its first result set into one value.
-            ///
-            /// # Errors
-            ///
-            /// As [`Queryable::exec_fold`].
-            ///
-            /// # Cancel safety
-            ///
-            /// If the future is dropped midway, the connection is discarded when it is returned.
-            ///
-            /// # Panics
-            ///
-            /// If a row does not convert to `T`, as in the driver's method.
-            pub async fn exec_fold<T, S, P, U, F>(
-                &mut self,
-                statement: S,
-                params: P,
-                init: U,
-                fold: F,
-            ) -> mysql_async::Result<U>
-            where
-                S: Executable,
-                P: Into<Params> + Send,
-                T: FromRow + Send + 'static,
-                F: FnMut(U, T) -> U + Send,
-                U: Send,
-            {
-                let params = params.into();
-                let (conn, follow) = self.parts();
-                let result = execute(conn, follow, statement.text(), params).await?;
-                follow.read(result.reduce_and_drop(init, fold)).await
-            }
-
-            /// Executes a statement whose result is not needed.
-            ///
-            /// # Errors
-            ///
-            /// As [`Queryable::exec_drop`].
-            ///
-            /// # Cancel safety
-            ///
-            /// If the future is dropped midway, the connection is discarded when it is returned.
-            pub async fn exec_drop<S, P>(&mut self, statement: S, params: P) -> mysql_async::Result<()>
-            where
-                S: Executable,
-                P: Into<Params> + Send,
-            {
-                let params = params.into();
-                let (conn, follow) = self.parts();
-                let result = execute(conn, follow, statement.text(), params).await?;
-                follow.read(result.drop_result()).await
-            }
-
-            /// Executes a statement, and streams the rows of its first result set.
-            ///
-            /// # Errors
-            ///
-            /// As [`Queryable::exec_stream`]. Also [`Error::NoResultSet`], inside a
-            /// [`mysql_async::Error::Other`], if the statement has no result set, for which the
-            /// driver's method panics.
-            ///
-            /// # Cancel safety
-            ///
-            /// If the future is dropped midway, the connection is discarded when it is returned.
-            /// The stream itself may be dropped at any time: at the return the pool reads the
-            /// remaining rows, or closes the connection if there are too many.
-            ///
-            /// # Panics
-            ///
-            /// The stream panics if a row does not convert to `T`, as the driver's does.
-            pub async fn exec_stream<T, Q, P>(
-                &mut self,
-                statement: Q,
-                params: P,
-            ) -> mysql_async::Result<RowStream<'_, T, BinaryProtocol>>
-            where
-                T: Unpin + FromRow + Send + 'static,
-                Q: Executable,
-                P: Into<Params> + Send,
-            {
-                let params = params.into();
-                let (conn, follow) = self.parts();
-                let result = execute(conn, follow, statement.text(), params).await?;
-                stream(result, follow).await
-            }
-
-            /// Sends a text, and streams the rows of its first result set.
-            ///
-            /// It takes precedence over the driver's method of that name, whose stream the pool
-            /// cannot cut off.
-            ///
-            /// # Errors
-            ///
-            /// As [`Queryable::query_stream`]. Also [`Error::NoResultSet`], inside a
-            /// [`mysql_async::Error::Other`], if the statement has no result set.
-            ///
-            /// # Cancel safety
-            ///
-            /// As [`exec_stream`](Self::exec_stream).
-            ///
-            /// # Panics
-            ///
-            /// The stream panics if a row does not convert to `T`, as the driver's does.
-            pub async fn query_stream<'s, T, Q>(
-                &'s mut self,
-                query: Q,
-            ) -> mysql_async::Result<RowStream<'s, T, TextProtocol>>
-            where
-                T: Unpin + FromRow + Send + 'static,
-                Q: AsQuery + 's,
-            {
-                let (conn, follow) = self.parts();
-                let result = self::query(conn, follow, query).await?;
-                stream(result, follow).await
-            }
-        }
-    };
-}
-
-execute_statements!(PooledConn);
-execute_statements!(Transaction<'a>);
-
-/// Implements the driver's trait by following each command from before it is sent until its future
-/// has completed. A future dropped in between leaves the mark that `begin` made, and the mark means
-/// discard.
-macro_rules! follow_commands {
-    ($type:ty) => {
-        impl Queryable for $type {
-            fn ping(&mut self) -> BoxFuture<'_, ()> {
-                let (conn, follow) = self.parts();
-                Box::pin(async move {
-                    begin(conn, follow).await?;
-                    let outcome = follow.unless_cut(conn.ping()).await?;
-                    follow.end_with_status(&outcome);
-                    outcome
-                })
-            }
-
-            fn query_iter<'a, Q>(
-                &'a mut self,
-                query: Q,
-            ) -> BoxFuture<'a, QueryResult<'a, 'static, TextProtocol>>
-            where
-                Q: AsQuery + 'a,
-            {
-                let (conn, follow) = self.parts();
-                Box::pin(self::query(conn, follow, query))
-            }
-
-            fn prep<'a, Q>(&'a mut self, query: Q) -> BoxFuture<'a, Statement>
-            where
-                Q: AsQuery + 'a,
-            {
-                let (conn, follow) = self.parts();
-                Box::pin(prepare_for_caller(conn, follow, query))
-            }
-
-            fn close(&mut self, statement: Statement) -> BoxFuture<'_, ()> {
-                let (conn, follow) = self.parts();
-                Box::pin(async move {
-                    begin(conn, follow).await?;
-                    follow.statements.record_closed(&statement);
-                    let outcome = follow.unless_cut(conn.close(statement)).await?;
-                    follow.end(&outcome);
-                    outcome
-                })
-            }
-
-            fn exec_iter<'a: 's, 's, Q, P>(
-                &'a mut self,
-                statement: Q,
-                params: P,
-            ) -> BoxFuture<'s, QueryResult<'a, 'static, BinaryProtocol>>
-            where
-                Q: StatementLike + 's,
-                P: Into<Params>,
-            {
-                let (conn, follow) = self.parts();
-                Box::pin(execute_unseen(conn, follow, statement, params.into()))
-            }
-
-            fn exec_batch<'a: 'b, 'b, S, P, I>(
-                &'a mut self,
-                statement: S,
-                params_iter: I,
-            ) -> BoxFuture<'b, ()>
-            where
-                S: StatementLike + 'b,
-                I: IntoIterator<Item = P> + Send + 'b,
-                I::IntoIter: Send,
-                P: Into<Params> + Send,
-            {
-                let (conn, follow) = self.parts();
-                Box::pin(async move {
-                    begin(conn, follow).await?;
-                    follow.record_unseen_execution(conn.conn());
-                    let outcome = follow
-                        .unless_cut(conn.exec_batch(statement, params_iter))
-                        .await?;
-                    if let Err(error) = &outcome
-                        && forgets_statements(error)
-                    {
-                        return Err(follow.lose_session());
-                    }
-                    follow.end(&outcome);
-                    outcome
-                })
-            }
-
-            // The driver's own versions of the methods below read the rows where the pool cannot
-            // cut them off.
-
-            fn query<'a, T, Q>(&'a mut self, query: Q) -> BoxFuture<'a, Vec<T>>
-            where
-                Q: AsQuery + 'a,
-                T: FromRow + Send + 'static,
-            {
-                let (conn, follow) = self.parts();
-                Box::pin(async move {
-                    let result = self::query(conn, follow, query).await?;
-                    follow.read(result.collect_and_drop()).await
-                })
-            }
-
-            fn query_first<'a, T, Q>(&'a mut self, query: Q) -> BoxFuture<'a, Option<T>>
-            where
-                Q: AsQuery + 'a,
-                T: FromRow + Send + 'static,
-            {
-                let (conn, follow) = self.parts();
-                Box::pin(async move {
-                    let result = self::query(conn, follow, query).await?;
-                    follow.read(first(result)).await
-                })
-            }
-
-            fn query_map<'a, T, F, Q, U>(&'a mut self, query: Q, map: F) -> BoxFuture<'a, Vec<U>>
-            where
-                Q: AsQuery + 'a,
-                T: FromRow + Send + 'static,
-                F: FnMut(T) -> U + Send + 'a,
-                U: Send,
-            {
-                let (conn, follow) = self.parts();
-                Box::pin(async move {
-                    let result = self::query(conn, follow, query).await?;
-                    follow.read(map_all(result, map)).await
-                })
-            }
-
-            fn query_fold<'a, T, F, Q, U>(
-                &'a mut self,
-                query: Q,
-                init: U,
-                fold: F,
-            ) -> BoxFuture<'a, U>
-            where
-                Q: AsQuery + 'a,
-                T: FromRow + Send + 'static,
-                F: FnMut(U, T) -> U + Send + 'a,
-                U: Send + 'a,
-            {
-                let (conn, follow) = self.parts();
-                Box::pin(async move {
-                    let result = self::query(conn, follow, query).await?;
-                    follow.read(result.reduce_and_drop(init, fold)).await
-                })
-            }
-
-            fn query_drop<'a, Q>(&'a mut self, query: Q) -> BoxFuture<'a, ()>
-            where
-                Q: AsQuery + 'a,
-            {
-                let (conn, follow) = self.parts();
-                Box::pin(async move {
-                    let result = self::query(conn, follow, query).await?;
-                    follow.read(result.drop_result()).await
-                })
-            }
-
-            fn exec<'a: 'b, 'b, T, S, P>(
-                &'a mut self,
-                statement: S,
-                params: P,
-            ) -> BoxFuture<'b, Vec<T>>
-            where
-                S: StatementLike + 'b,
-                P: Into<Params> + Send + 'b,
-                T: FromRow + Send + 'static,
-            {
-                let (conn, follow) = self.parts();
-                Box::pin(async move {
-                    let result = execute_unseen(conn, follow, statement, params.into()).await?;
-                    follow.read(result.collect_and_drop()).await
-                })
-            }
-
-            fn exec_first<'a: 'b, 'b, T, S, P>(
-                &'a mut self,
-                statement: S,
-                params: P,
-            ) -> BoxFuture<'b, Option<T>>
-            where
-                S: StatementLike + 'b,
-                P: Into<Params> + Send + 'b,
-                T: FromRow + Send + 'static,
-            {
-                let (conn, follow) = self.parts();
-                Box::pin(async move {
-                    let result = execute_unseen(conn, follow, statement, params.into()).await?;
-                    follow.read(first(result)).await
-                })
-            }
-
-            fn exec_map<'a: 'b, 'b, T, S, P, U, F>(
-                &'a mut self,
-                statement: S,
-                params: P,
-                map: F,
-            ) -> BoxFuture<'b, Vec<U>>
-            where
-                S: StatementLike + 'b,
-                P: Into<Params> + Send + 'b,
-                T: FromRow + Send + 'static,
-                F: FnMut(T) -> U + Send + 'a,
-                U: Send + 'a,
-            {
-                let (conn, follow) = self.parts();
-                Box::pin(async move {
-                    let result = execute_unseen(conn, follow, statement, params.into()).await?;
-                    follow.read(map_all(result, map)).await
-                })
-            }
-
-            fn exec_fold<'a: 'b, 'b, T, S, P, U, F>(
-                &'a mut self,
-                statement: S,
-                params: P,
-                init: U,
-                fold: F,
-            ) -> BoxFuture<'b, U>
-            where
-                S: StatementLike + 'b,
-                P: Into<Params> + Send + 'b,
-                T: FromRow + Send + 'static,
-                F: FnMut(U, T) -> U + Send + 'a,
-                U: Send + 'a,
-            {
-                let (conn, follow) = self.parts();
-                Box::pin(async move {
-                    let result = execute_unseen(conn, follow, statement, params.into()).await?;
-                    follow.read(result.reduce_and_drop(init, fold)).await
-                })
-            }
-
-            fn exec_drop<'a: 'b, 'b, S, P>(
-                &'a mut self,
-                statement: S,
-                params: P,
-            ) -> BoxFuture<'b, ()>
-            where
-                S: StatementLike + 'b,
-                P: Into<Params> + Send + 'b,
-            {
-                let (conn, follow) = self.parts();
-                Box::pin(async move {
-                    let result = execute_unseen(conn, follow, statement, params.into()).await?;
-                    follow.read(result.drop_result()).await
-                })
-            }
-        }
-    };
-}
-
-follow_commands!(PooledConn);
-follow_commands!(Transaction<'_>);

@@ -2,7 +2,13 @@
 //! the connection.
 
 mod batch;
-mod commands;
+pub(crate) mod commands;
+mod executor;
+mod holder;
+mod methods;
+mod owned;
+mod queryable;
+mod savepoint;
 mod stream;
 mod target;
 mod transaction;
@@ -24,23 +30,28 @@ use crate::{
     shared::Shared,
 };
 
-pub use self::{stream::RowStream, transaction::Transaction};
+pub use self::{
+    executor::Executor, owned::OwnedTransaction, savepoint::Savepoint, stream::RowStream,
+    transaction::Transaction,
+};
+pub(crate) use self::{executor::Run, owned::Lent};
 
 /// A connection from the pool. Dropping it returns it.
 ///
 /// Use it like the driver's [`Conn`]: it implements [`Queryable`](mysql_async::prelude::Queryable).
-/// `exec*` are inherent methods; for `query*`, `prep` and `ping` import [`mysql_async::prelude`].
-/// Where a function takes `&mut impl Queryable`, pass `&mut conn`; `&mut *conn` is the driver's
-/// bare [`Conn`], see below.
+/// `exec*` and `query*` are methods of its own; for `prep` and `ping` import
+/// [`mysql_async::prelude`]. In functions for both connections and transactions, take
+/// `&mut impl` [`Executor`]. Where a function takes `&mut impl Queryable`, pass `&mut conn`;
+/// `&mut *conn` is the driver's bare [`Conn`], see below.
 ///
 /// # Cancelling
 ///
 /// The pool follows every statement sent by these methods until its answer has arrived. If the
 /// future of one is dropped before that (a time-out, `select!`, a client that has gone), the old
 /// answer is still on its way, and would be taken for the answer to the next statement. So this
-/// handle then refuses further statements, with an I/O error of kind `ConnectionAborted` and
-/// without sending anything, and dropping it closes the connection instead of returning it. If the
-/// answer has begun, the next statement or the return reads the rest of its rows.
+/// handle then refuses further statements with [`Error::ConnectionLost`](crate::Error::ConnectionLost)
+/// and sends nothing, and dropping it closes the connection instead of returning it. If the answer
+/// has begun, the next statement or the return reads the rest of its rows.
 ///
 /// # Prepared statements
 ///

@@ -1,6 +1,11 @@
 //! What commands are sent on, the driver's `Conn` or its `Transaction`, and what is checked before
 //! they are sent.
 
+#![expect(
+    unnameable_types,
+    reason = "sealed: only types of this crate implement `Executor`"
+)]
+
 use mysql_async::{
     Conn, QueryResult, TextProtocol, Transaction, consts::StatusFlags, prelude::Queryable,
 };
@@ -10,13 +15,10 @@ use crate::{
     session::follow::{Ending, Follow},
 };
 
-use super::commands::BoxFuture;
+use super::{commands::BoxFuture, savepoint};
 
 /// What a command is sent on.
-pub(super) trait Target: Queryable {
-    /// Whether its statements are to run in a transaction, and not otherwise.
-    const IS_TRANSACTION: bool;
-
+pub trait Target: Queryable {
     fn conn(&self) -> &Conn;
 
     /// Whether rows of the last result are pending.
@@ -27,8 +29,6 @@ pub(super) trait Target: Queryable {
 }
 
 impl Target for Conn {
-    const IS_TRANSACTION: bool = false;
-
     fn conn(&self) -> &Conn {
         self
     }
@@ -43,8 +43,6 @@ impl Target for Conn {
 }
 
 impl Target for Transaction<'_> {
-    const IS_TRANSACTION: bool = true;
-
     fn conn(&self) -> &Conn {
         self
     }
@@ -61,9 +59,31 @@ impl Target for Transaction<'_> {
 /// Begins a command, unless it would run outside of the transaction it was meant for.
 pub(super) async fn begin<C: Target>(conn: &mut C, follow: &mut Follow) -> mysql_async::Result<()> {
     follow.begin(conn.conn())?;
-    if C::IS_TRANSACTION {
+    if follow.is_guarded() {
         check_transaction(conn, follow).await?;
+        if let Some(savepoint) = follow.dropped_savepoint() {
+            roll_back_to(conn, follow, savepoint).await?;
+        }
     }
+    Ok(())
+}
+
+/// Rolls back to a savepoint whose handle was dropped, which also ends those in it.
+///
+/// If this fails, the command that was begun has ended with this error.
+async fn roll_back_to<C: Target>(
+    conn: &mut C,
+    follow: &mut Follow,
+    savepoint: u32,
+) -> mysql_async::Result<()> {
+    let text = savepoint::roll_back_to(savepoint);
+    let outcome = follow.unless_cut(conn.query_drop(text)).await?;
+    if outcome.is_err() {
+        follow.end(&outcome);
+        return outcome;
+    }
+    follow.record_status();
+    follow.record_savepoints(savepoint.saturating_sub(1));
     Ok(())
 }
 

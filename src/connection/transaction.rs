@@ -14,7 +14,10 @@ use crate::{
     session::follow::{Ending, Follow},
 };
 
-use super::target::{begin, refuse_nested};
+use super::{
+    commands::commit_error,
+    target::{begin, refuse_nested},
+};
 
 /// A transaction on a [`PooledConn`](crate::PooledConn), started by
 /// [`start_transaction`](crate::PooledConn::start_transaction).
@@ -57,10 +60,14 @@ impl<'a> Transaction<'a> {
         if options.readonly() == Some(true) {
             follow.record_read_only_transaction();
         }
+        let sets_next = options.isolation_level().is_some() || options.readonly().is_some();
         let started = follow
             .unless_cut(pin!(conn.start_transaction(options)))
             .await?;
         follow.end_with_status(&started);
+        if started.is_err() && sets_next {
+            follow.record_pending_level();
+        }
         let inner = started?;
         let status = inner.last_ok_packet().map(|ok| ok.status_flags());
         Ok(Self {
@@ -71,12 +78,17 @@ impl<'a> Transaction<'a> {
 
     /// Commits the transaction.
     ///
+    /// If the last statement has committed the transaction by itself, such as `CREATE TABLE`, there
+    /// is nothing left to do, and that is no error.
+    ///
     /// # Errors
     ///
-    /// As [`mysql_async::Transaction::commit`]. If the connection is lost before the answer comes,
-    /// the transaction may or may not have been committed. [`Error::RolledBack`] or
-    /// [`Error::TransactionEnded`], inside a [`mysql_async::Error::Other`], if the transaction has
-    /// ended before.
+    /// As [`mysql_async::Transaction::commit`], if the server refuses: nothing was committed. Inside
+    /// a [`mysql_async::Error::Other`], where [`Error::of`] finds them:
+    ///
+    /// - [`Error::CommitUnknown`] if the answer is lost: it may or may not have been committed;
+    /// - [`Error::RolledBack`] if the server has rolled the transaction back before;
+    ///   [`Error::TransactionEnded`] if a statement has ended it before, and it is not known how.
     ///
     /// # Cancel safety
     ///
@@ -84,15 +96,14 @@ impl<'a> Transaction<'a> {
     /// connection is discarded.
     pub async fn commit(mut self) -> mysql_async::Result<()> {
         let (conn, follow) = self.parts();
-        match begin(conn, follow).await {
-            Ok(()) => self.end_by(mysql_async::Transaction::commit).await,
-            Err(error) => {
-                // As the driver does after a commit that fails. If this fails too, the return
-                // rolls back.
-                drop(self.roll_back().await);
-                Err(error)
-            }
-        }
+        let Err(error) = begin(conn, follow).await else {
+            let outcome = self.end_by(mysql_async::Transaction::commit).await;
+            return outcome.map_err(commit_error);
+        };
+        let is_committed = has_ended(&error) && follow.ending() == Some(Ending::ByCommit);
+        // As the driver does after a commit that fails. If this fails too, the return rolls back.
+        drop(self.roll_back().await);
+        if is_committed { Ok(()) } else { Err(error) }
     }
 
     /// Rolls the transaction back.
@@ -108,6 +119,7 @@ impl<'a> Transaction<'a> {
     /// If the future is dropped midway, the connection is discarded, which rolls back too.
     pub async fn rollback(mut self) -> mysql_async::Result<()> {
         let (conn, follow) = self.parts();
+        follow.forget_savepoints();
         let Err(error) = begin(conn, follow).await else {
             return self.end_by(mysql_async::Transaction::rollback).await;
         };
@@ -146,6 +158,7 @@ impl<'a> Transaction<'a> {
     }
 
     pub(super) fn parts(&mut self) -> (&mut mysql_async::Transaction<'a>, &mut Follow) {
+        self.follow.at_savepoint(0);
         (&mut self.inner, &mut self.follow)
     }
 }
@@ -167,7 +180,7 @@ impl fmt::Debug for Transaction<'_> {
 }
 
 /// Whether this error says that the transaction has ended before.
-fn has_ended(error: &mysql_async::Error) -> bool {
+pub(super) fn has_ended(error: &mysql_async::Error) -> bool {
     match error {
         mysql_async::Error::Other(error) => matches!(
             error.downcast_ref(),

@@ -10,10 +10,13 @@ use super::Error;
 /// Whether work that failed with this error of the driver may succeed if it is tried again.
 ///
 /// True for lost and refused connections, for a server that is full, starting or stopping, and for
-/// transactions that lost a conflict over locks. It does not say whether the work was done: after a
-/// connection is lost at `COMMIT`, or at a write outside a transaction, it may have been. So retry
-/// only work that may be done twice or was certainly not done. A transaction may be retried as a
-/// whole, from its start and on another connection; `examples/retry.rs` shows how.
+/// transactions that lost a conflict over locks.
+///
+/// A transaction that ended with a transient error was not committed, and may be repeated as a
+/// whole, from its start and on another connection; `examples/retry.rs` shows how. If the answer to
+/// `COMMIT` is lost, the error is [`Error::CommitUnknown`], which is not transient. A statement
+/// outside a transaction whose answer was lost may have been executed: repeat only one that may be
+/// executed twice.
 ///
 /// These answers of servers and proxies are classified; every other code is not transient. Codes
 /// from 2000 on belong to client libraries: a proxy passes them on when it has lost its server.
@@ -291,6 +294,54 @@ pub(crate) fn rolls_back(error: &mysql_async::Error) -> bool {
                 error.code,
                 1020 | 1205 | 1213 | 1317 | 1613 | 1614 | 3100 | 3101
             )
+        }
+        _ => false,
+    }
+}
+
+/// Whether this error of the driver says that the server has rolled the whole transaction back,
+/// because of a deadlock or another conflict with a transaction that was faster: the server's codes
+/// 1213 and 1614 (deadlock), 3101 (conflict in a replication group), 8002 and 9007 (conflict in
+/// TiDB), and this crate's [`Error::RolledBack`].
+///
+/// Repeat the whole transaction, from its start. [`Error::is_deadlock`] is the same for this crate's
+/// errors.
+#[must_use]
+pub fn is_deadlock(error: &mysql_async::Error) -> bool {
+    match error {
+        mysql_async::Error::Server(error) => {
+            matches!(error.code, 1213 | 1614 | 3101 | 8002)
+                || error.code == 9007 && is_transient_answer(error)
+        }
+        mysql_async::Error::Other(error) => error.downcast_ref().is_some_and(Error::is_deadlock),
+        _ => false,
+    }
+}
+
+/// Whether this error of a `COMMIT` says that nothing was committed. Any other one leaves it open.
+pub(crate) fn refuses_commit(error: &mysql_async::Error) -> bool {
+    match error {
+        // It was not executed.
+        mysql_async::Error::Other(error) => {
+            matches!(error.downcast_ref(), Some(Error::SessionLost))
+        }
+        // Of these the server says that it has rolled back, or is not able to commit.
+        mysql_async::Error::Server(error) => {
+            matches!(
+                error.code,
+                1020 | 1064
+                    | 1213
+                    | 1290
+                    | 1613
+                    | 1614
+                    | 1792
+                    | 1836
+                    | 3100
+                    | 3101
+                    | 8002
+                    | 8022
+                    | 8028
+            ) || error.code == 9007
         }
         _ => false,
     }

@@ -4,18 +4,20 @@ mod brief;
 mod classify;
 mod config;
 mod connect;
+mod convert;
 
 use std::{fmt, time::Duration};
 
+use self::convert::OnePrefix;
 pub(crate) use self::{
     brief::Brief,
     classify::{
         ends_connection, forgets_statements, is_read_only_table, is_too_large, means_loss,
-        means_read_only, rolls_back,
+        means_read_only, refuses_commit, rolls_back,
     },
 };
 pub use self::{
-    classify::is_transient,
+    classify::{is_deadlock, is_transient},
     config::{ConfigError, ConfigFault},
     connect::{ConnectError, ConnectPhase},
 };
@@ -23,12 +25,66 @@ use crate::report::{Holders, HumanDuration, PoolStatus, WarmUpReport};
 
 /// Every error of this crate.
 ///
-/// It converts into a [`mysql_async::Error`], as `Other`, so a function that returns the driver's
-/// result can use `?` on [`Pool::get`](crate::Pool::get). Neither its message, its `Debug` nor its
-/// source holds a password.
-#[derive(Clone, thiserror::Error)]
+/// `?` converts it into a [`mysql_async::Error`] and back: an error of the driver becomes
+/// [`Driver`](Self::Driver), and an error of this crate goes through the driver's type, as `Other`,
+/// and comes back as it was. In any other error [`Error::of`] finds it. Neither its message, its
+/// `Debug` nor its source holds a password.
+///
+/// ```no_run
+/// use mysql_warm_pool::{Error, Pool, mysql_async};
+///
+/// /// `?` on both kinds of results, in a function that returns this crate's error.
+/// async fn stock(pool: &Pool, id: u64) -> Result<Option<u32>, Error> {
+///     let mut conn = pool.get().await?; // Result<_, Error>
+///     let stock = conn.exec_first("SELECT stock FROM item WHERE id = ?", (id,)).await?; // the driver's
+///     Ok(stock)
+/// }
+///
+/// /// And in one that returns the driver's.
+/// async fn stock_or_none(pool: &Pool, id: u64) -> mysql_async::Result<u32> {
+///     Ok(stock(pool, id).await?.unwrap_or(0))
+/// }
+/// ```
+///
+/// # As the answer to an HTTP request
+///
+/// | error | status | because |
+/// |---|---|---|
+/// | [`Timeout`](Self::Timeout), [`Connect`](Self::Connect), [`WarmUp`](Self::WarmUp), [`Closed`](Self::Closed) | 503 | nothing was done; with `Retry-After`, except for `Closed` |
+/// | [`StatementTimeout`](Self::StatementTimeout) | 504 | it may or may not have been executed |
+/// | [`CommitUnknown`](Self::CommitUnknown) | 500 | it may or may not have been committed: let nobody repeat it unseen |
+/// | [`is_deadlock`](Self::is_deadlock), after the last repetition | 409 or 503 | nothing was committed |
+/// | `Driver` with the server's code 1062 (duplicate key), 1451 or 1452 (foreign key) | 409 | |
+/// | `Driver` with the server's code 1264, 1366, 1406, 3819 or 4025 (value not allowed) | 422 | |
+/// | other [transient](Self::is_transient) errors | 503 | |
+/// | all others | 500 | a mistake in the program, its settings or its SQL |
+///
+/// ```
+/// use mysql_warm_pool::{Error, mysql_async};
+///
+/// fn status(error: &Error) -> u16 {
+///     match error {
+///         Error::Driver(mysql_async::Error::Server(error)) if error.code == 1062 => 409,
+///         Error::CommitUnknown { .. } => 500,
+///         Error::StatementTimeout { .. } => 504,
+///         Error::Closed => 503,
+///         error if error.is_transient() => 503,
+///         _ => 500,
+///     }
+/// }
+/// # assert_eq!(status(&Error::Closed), 503);
+/// ```
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The driver's error: the server's answer to a statement
+    /// ([`mysql_async::Error::Server`]), a lost connection ([`mysql_async::Error::Io`]), or a mistake
+    /// in the use of the driver.
+    ///
+    /// Its text is the driver's with one prefix, where the driver repeats it.
+    #[error("{}", OnePrefix(.0))]
+    Driver(#[source] mysql_async::Error),
+
     /// Settings are invalid. Names every fault at once.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -130,26 +186,86 @@ pub enum Error {
     )]
     TransactionEnded,
 
+    /// The answer to `COMMIT` was lost, or says nothing of the outcome: the transaction may or may
+    /// not have been committed. Never [transient](Self::is_transient).
+    ///
+    /// Only what the transaction has written tells, such as a key that the caller has chosen. The
+    /// same is returned for a statement sent as text or executed that commits, such as `COMMIT` or
+    /// `CREATE TABLE`. A commit that was certainly refused or rolled back returns the error that
+    /// says so instead.
+    #[error(
+        "the transaction may or may not have been committed, the answer was lost: {}",
+        OnePrefix(.source)
+    )]
+    CommitUnknown {
+        /// What came instead of the answer.
+        source: mysql_async::Error,
+    },
+
+    /// The closure of [`Pool::transaction`](crate::Pool::transaction) has returned `Ok`, and its
+    /// [`OwnedTransaction`](crate::OwnedTransaction) is still in use elsewhere. It is not committed,
+    /// and is rolled back when it is dropped.
+    #[error("the closure has returned before it dropped its transaction, which is not committed")]
+    TransactionInUse,
+
+    /// An earlier statement on this connection was cancelled, or the connection was lost. Nothing
+    /// was sent: the old answer would be taken for the answer to this statement.
+    #[error(
+        "nothing was sent: an earlier statement on this connection was cancelled or lost; get \
+         another connection"
+    )]
+    ConnectionLost,
+
+    /// The connection was closed because of an earlier mistake in its use, such as a packet that is
+    /// too large. Nothing was sent.
+    #[error(
+        "nothing was sent: this connection was closed because of an earlier mistake in its use"
+    )]
+    ConnectionMisused,
+
     /// A statement that was to be streamed returns no rows. It was executed.
     #[error("the statement has no result set to stream")]
     NoResultSet,
 }
 
 impl Error {
+    /// Finds the error of this crate in any other error: in the driver's, in an I/O error, or among
+    /// the sources.
+    ///
+    /// A source is not found behind an error that shows neither itself nor its source, such as one
+    /// of `thiserror`'s `transparent` variants.
+    ///
+    /// ```
+    /// use mysql_warm_pool::{Error, mysql_async};
+    ///
+    /// let error = mysql_async::Error::from(Error::Closed);
+    /// assert!(matches!(Error::of(&error), Some(Error::Closed)));
+    /// ```
+    #[must_use]
+    pub fn of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
+        convert::find(error)
+    }
+
     /// Whether the same call may succeed later.
     ///
-    /// True for [`Timeout`](Self::Timeout), [`StatementTimeout`](Self::StatementTimeout) and
-    /// [`SessionLost`](Self::SessionLost); for [`RolledBack`](Self::RolledBack), after which the
-    /// whole transaction may be tried again; and for [`Connect`](Self::Connect) and
-    /// [`WarmUp`](Self::WarmUp) if the connect error that they contain is
-    /// [transient](ConnectError::is_transient).
+    /// True for [`Timeout`](Self::Timeout), [`StatementTimeout`](Self::StatementTimeout),
+    /// [`SessionLost`](Self::SessionLost) and [`ConnectionLost`](Self::ConnectionLost); for
+    /// [`RolledBack`](Self::RolledBack), after which the whole transaction may be tried again; for
+    /// [`Connect`](Self::Connect) and [`WarmUp`](Self::WarmUp) if the connect error that they contain
+    /// is [transient](ConnectError::is_transient); and for [`Driver`](Self::Driver) if the driver's
+    /// error is [transient](is_transient).
+    ///
+    /// A transaction that ended with a transient error was not committed, so all of it may be
+    /// repeated. A single statement outside of a transaction may have been executed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Timeout { .. }
             | Self::StatementTimeout { .. }
             | Self::SessionLost
-            | Self::RolledBack => true,
+            | Self::RolledBack
+            | Self::ConnectionLost => true,
+            Self::Driver(error) => is_transient(error),
             Self::Connect(error) => error.is_transient(),
             Self::WarmUp { source, .. } => source.as_ref().is_none_or(ConnectError::is_transient),
             Self::Config(_)
@@ -158,7 +274,75 @@ impl Error {
             | Self::ForeignStatement
             | Self::InTransaction
             | Self::TransactionEnded
+            | Self::CommitUnknown { .. }
+            | Self::TransactionInUse
+            | Self::ConnectionMisused
             | Self::NoResultSet => false,
+        }
+    }
+
+    /// Whether the server has rolled the whole transaction back, because of a deadlock or another
+    /// conflict with a transaction that was faster.
+    ///
+    /// True for [`RolledBack`](Self::RolledBack), and for [`Driver`](Self::Driver) if the driver's
+    /// error [says so](is_deadlock). Repeat the whole transaction, from its start.
+    #[must_use]
+    pub fn is_deadlock(&self) -> bool {
+        match self {
+            Self::RolledBack => true,
+            Self::Driver(error) => is_deadlock(error),
+            _ => false,
+        }
+    }
+
+    /// Whether a transaction may have been committed although its `commit` failed:
+    /// [`CommitUnknown`](Self::CommitUnknown).
+    #[must_use]
+    pub fn is_commit_unknown(&self) -> bool {
+        matches!(self, Self::CommitUnknown { .. })
+    }
+}
+
+/// Of an error of the driver, which is no [`Clone`], a clone has a copy: the server's answer is kept,
+/// and the kind of an I/O error, and of other ones the text.
+impl Clone for Error {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Config(error) => Self::Config(error.clone()),
+            Self::Driver(error) => Self::Driver(convert::copy(error)),
+            Self::Timeout {
+                cause,
+                waited,
+                status,
+                holders,
+                source,
+            } => Self::Timeout {
+                cause: *cause,
+                waited: *waited,
+                status: *status,
+                holders: holders.clone(),
+                source: source.clone(),
+            },
+            Self::Connect(error) => Self::Connect(error.clone()),
+            Self::WarmUp { report, source } => Self::WarmUp {
+                report: report.clone(),
+                source: source.clone(),
+            },
+            Self::NoRuntime => Self::NoRuntime,
+            Self::Closed => Self::Closed,
+            Self::StatementTimeout { after } => Self::StatementTimeout { after: *after },
+            Self::ForeignStatement => Self::ForeignStatement,
+            Self::SessionLost => Self::SessionLost,
+            Self::InTransaction => Self::InTransaction,
+            Self::RolledBack => Self::RolledBack,
+            Self::TransactionEnded => Self::TransactionEnded,
+            Self::CommitUnknown { source } => Self::CommitUnknown {
+                source: convert::copy(source),
+            },
+            Self::TransactionInUse => Self::TransactionInUse,
+            Self::ConnectionLost => Self::ConnectionLost,
+            Self::ConnectionMisused => Self::ConnectionMisused,
+            Self::NoResultSet => Self::NoResultSet,
         }
     }
 }
@@ -167,12 +351,6 @@ impl Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-impl From<Error> for mysql_async::Error {
-    fn from(error: Error) -> Self {
-        Self::Other(Box::new(error))
     }
 }
 

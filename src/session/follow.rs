@@ -2,7 +2,6 @@
 
 use std::{
     future::Future,
-    io,
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
@@ -11,13 +10,16 @@ use std::{
 use mysql_async::{Conn, Statement, consts::StatusFlags};
 
 use crate::{
-    error::{Error, is_read_only_table, is_too_large, means_loss, means_read_only, rolls_back},
+    error::{
+        Error, is_deadlock, is_read_only_table, is_too_large, means_loss, means_read_only,
+        rolls_back,
+    },
     time::Timestamp,
 };
 
 use super::{
     activity::{Activity, Cut},
-    effect::{Effect, effect_of},
+    effect::{Effect, control::Control, effect_of},
     statements::Statements,
 };
 
@@ -53,6 +55,9 @@ pub(crate) struct Follow {
     shows_transaction: bool,
     /// How the transaction has ended, if it has.
     ending: Ending,
+    /// The server has certainly rolled the transaction back, because of a conflict.
+    is_deadlocked: bool,
+    savepoints: Savepoints,
     /// What the statements may have left behind.
     pub(super) effect: Effect,
     /// When the connection last gave an answer that was in step.
@@ -66,14 +71,27 @@ pub(crate) struct Follow {
     pub(crate) statements: Statements,
 }
 
+/// The open savepoints of a transaction, counted from 1.
+///
+/// Their handles borrow each other, so a command comes from the innermost one that is left. Those
+/// beyond it were dropped.
+#[derive(Clone, Copy, Debug, Default)]
+struct Savepoints {
+    open: u32,
+    /// The one at which the next command is meant to run.
+    wanted: u32,
+}
+
 /// How a transaction has most likely ended, if it is found to have ended before its commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// The server rolled it back, as the last error said.
     ByServer,
-    /// The caller rolled it back by a statement.
+    /// The last statement rolled it back.
     ByRollback,
-    /// It may have been committed.
+    /// The last statement committed it.
+    ByCommit,
+    /// The last statement may have committed it.
     Unknown,
 }
 
@@ -95,6 +113,8 @@ impl Follow {
             others_may_be_lost: false,
             shows_transaction: false,
             ending: Ending::Unknown,
+            is_deadlocked: false,
+            savepoints: Savepoints::default(),
             effect: Effect::NEUTRAL,
             validated_at: now,
             used_at: now,
@@ -213,13 +233,19 @@ impl Follow {
         if rolls_back(error) {
             self.ending = Ending::ByServer;
         }
+        self.is_deadlocked |= is_deadlock(error);
+    }
+
+    /// Marks the statement as not sent, with this error.
+    pub(crate) fn refuse(&mut self, error: Error) -> mysql_async::Error {
+        self.withdraw();
+        error.into()
     }
 
     /// Marks the statement as not sent.
-    pub(crate) fn refuse(&mut self, error: Error) -> mysql_async::Error {
+    pub(crate) fn withdraw(&mut self) {
         self.in_flight = false;
         self.activity.end();
-        error.into()
     }
 
     /// Records that the server has forgotten the session's prepared statements. The connection
@@ -244,9 +270,25 @@ impl Follow {
         self.effect = self.effect.union(effect_of(text));
     }
 
+    /// Records what a statement about to be sent does to the open transaction. Refuses it if it
+    /// would commit that to begin another one.
+    pub(crate) fn record_control(&mut self, control: Control) -> mysql_async::Result<()> {
+        if !self.is_guarded {
+            return Ok(());
+        }
+        self.ending = match control {
+            Control::Begins => return Err(self.refuse(Error::InTransaction)),
+            Control::Commits => Ending::ByCommit,
+            Control::RollsBack => Ending::ByRollback,
+            Control::None => Ending::Unknown,
+        };
+        Ok(())
+    }
+
     /// Records that a statement is about to be executed whose text the driver does not show.
     pub(crate) fn record_unseen(&mut self) {
         self.effect = Effect::UNKNOWN;
+        self.ending = Ending::Unknown;
     }
 
     /// Records the effect of a statement about to be executed.
@@ -304,9 +346,39 @@ impl Follow {
         self.shows_transaction.then_some(self.ending)
     }
 
-    /// Records that a statement is about to be sent which rolls the transaction back.
-    pub(crate) fn record_rollback(&mut self) {
-        self.ending = Ending::ByRollback;
+    /// Whether a transaction's handle is in use: statements are meant to run in it, and not
+    /// otherwise.
+    #[inline]
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.is_guarded
+    }
+
+    /// Whether the server has certainly rolled the transaction back, because of a conflict.
+    pub(crate) fn is_deadlocked(&self) -> bool {
+        self.is_deadlocked
+    }
+
+    /// Records at which savepoint the next command is meant to run, 0 for the transaction itself.
+    #[inline]
+    pub(crate) fn at_savepoint(&mut self, level: u32) {
+        self.savepoints.wanted = level;
+    }
+
+    /// The savepoint to roll back to before the next command: one whose handle was dropped.
+    #[inline]
+    pub(crate) fn dropped_savepoint(&self) -> Option<u32> {
+        let Savepoints { open, wanted } = self.savepoints;
+        (open > wanted).then(|| wanted.saturating_add(1))
+    }
+
+    /// Records that no savepoint matters any more: the whole transaction is about to end.
+    pub(crate) fn forget_savepoints(&mut self) {
+        self.savepoints = Savepoints::default();
+    }
+
+    /// Records that as many savepoints are open.
+    pub(crate) fn record_savepoints(&mut self, open: u32) {
+        self.savepoints.open = open;
     }
 
     /// Whether something was sent since the caller got the connection.
@@ -329,6 +401,11 @@ impl Follow {
         self.effect.transaction = true;
     }
 
+    /// Records that an isolation level was set for the next transaction, which was not begun.
+    pub(crate) fn record_pending_level(&mut self) {
+        self.effect.session = true;
+    }
+
     pub(crate) fn record_read_only_transaction(&mut self) {
         self.effect.read_only = true;
     }
@@ -339,11 +416,14 @@ impl Follow {
         self.shows_transaction =
             status.is_some_and(|flags| flags.contains(StatusFlags::SERVER_STATUS_IN_TRANS));
         self.ending = Ending::Unknown;
+        self.is_deadlocked = false;
+        self.savepoints = Savepoints::default();
     }
 
     pub(crate) fn end_guard(&mut self) {
         self.is_guarded = false;
         self.shows_transaction = false;
+        self.savepoints = Savepoints::default();
     }
 
     /// Records that the caller gets the bare `Conn`: what is sent on it is not followed.
@@ -390,15 +470,9 @@ fn cut_off(cut: Cut) -> mysql_async::Error {
 }
 
 fn out_of_use(is_misused: bool) -> mysql_async::Error {
-    let (kind, text) = if is_misused {
-        // Not transient: the same mistake would be made again.
-        let text = "nothing was sent: this connection was closed because of an earlier mistake in \
-                    its use";
-        (io::ErrorKind::Other, text)
+    if is_misused {
+        Error::ConnectionMisused.into()
     } else {
-        let text = "nothing was sent: an earlier statement on this connection was cancelled or \
-                    lost; get another connection";
-        (io::ErrorKind::ConnectionAborted, text)
-    };
-    io::Error::new(kind, text).into()
+        Error::ConnectionLost.into()
+    }
 }

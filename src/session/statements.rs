@@ -18,7 +18,11 @@ use std::{
 
 use mysql_async::Statement;
 
-use super::effect::{Effect, control::begins_transaction, effect_of};
+use super::effect::{
+    Effect,
+    control::{Control, control_of},
+    effect_of,
+};
 
 /// The most statements of callers to remember in one session.
 const HANDED_OUT: usize = 4096;
@@ -68,15 +72,14 @@ struct Cached {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Prepared {
     pub(crate) effect: Effect,
-    /// It begins a transaction.
-    pub(crate) begins: bool,
+    pub(crate) control: Control,
 }
 
 impl Prepared {
     fn of(text: &[u8]) -> Self {
         Self {
             effect: effect_of(text),
-            begins: begins_transaction(text),
+            control: control_of(text),
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fmt::{self, Display},
-    io,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -352,10 +351,7 @@ fn class_of(error: &mysql_async::Error) -> (&'static str, Option<Symptoms>) {
         ..nothing
     };
     match error {
-        mysql_async::Error::Io(IoError::Io(error)) => match error.kind() {
-            io::ErrorKind::ConnectionAborted => ("refused after a loss", Some(losses)),
-            _ => ("connection lost", Some(losses)),
-        },
+        mysql_async::Error::Io(IoError::Io(_)) => ("connection lost", Some(losses)),
         mysql_async::Error::Driver(DriverError::ConnectionClosed) => {
             ("connection lost", Some(losses))
         }
@@ -377,6 +373,8 @@ fn class_of(error: &mysql_async::Error) -> (&'static str, Option<Symptoms>) {
                 _ => ("time-out: another", None),
             },
             Some(Error::Connect(_)) => ("connect, lasting", Some(denials)),
+            Some(Error::ConnectionLost) => ("refused after a loss", Some(losses)),
+            Some(Error::CommitUnknown { source }) => class_of(source),
             _ => ("another of the pool", None),
         },
         _ => ("another of the driver", None),

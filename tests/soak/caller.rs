@@ -2,7 +2,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    io,
     panic::panic_any,
     pin::pin,
     sync::{
@@ -16,7 +15,7 @@ use std::{
 use futures_util::StreamExt;
 use mysql_warm_pool::{
     Error, Pool, PooledConn, Transaction,
-    mysql_async::{self, Conn, IoError, IsolationLevel, TxOpts, Value, prelude::*},
+    mysql_async::{self, Conn, IsolationLevel, TxOpts, Value, prelude::*},
 };
 use test_support::{Flavor, Seed};
 use tokio::{
@@ -545,8 +544,8 @@ impl Request<'_> {
         let is_cancelled = first.is_none();
         first.unwrap_or(Ok(()))?;
         match ask(&mut conn, how, shared).await {
-            Err(mysql_async::Error::Io(IoError::Io(error)))
-                if is_cancelled && error.kind() == io::ErrorKind::ConnectionAborted =>
+            Err(error)
+                if is_cancelled && matches!(Error::of(&error), Some(Error::ConnectionLost)) =>
             {
                 Ok(())
             }

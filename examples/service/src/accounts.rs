@@ -2,7 +2,7 @@
 
 use mysql_warm_pool::{
     PooledConn,
-    mysql_async::{self, TxOpts, prelude::Queryable},
+    mysql_async::{self, TxOpts},
 };
 use serde::Serialize;
 

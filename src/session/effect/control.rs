@@ -2,18 +2,61 @@
 
 use super::tokens::{Token, Tokens, is, is_any};
 
-/// Whether one of these statements begins a transaction, and commits an open one to do so.
-pub(crate) fn begins_transaction(sql: &[u8]) -> bool {
+/// What a text does by name to an open transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// Nothing, as far as its text shows.
+    None,
+    /// One of its statements begins a transaction, and commits an open one to do so.
+    Begins,
+    /// It commits the open one, as all statements do that change tables or accounts.
+    Commits,
+    /// It is one statement, which rolls the transaction back as a whole.
+    RollsBack,
+}
+
+/// Returns what a text of any number of statements does by name to an open transaction.
+pub(crate) fn control_of(sql: &[u8]) -> Control {
     let mut tokens = Tokens::new(sql);
+    let has_more = sql.contains(&b';');
+    let mut commits = false;
+    let mut rolls_back = false;
     while !tokens.is_at_end() {
         match tokens.next() {
-            Some(Token::Word(verb)) if begins(verb, tokens.clone()) => return true,
+            Some(Token::Word(verb)) => {
+                if begins(verb, tokens.clone()) {
+                    return Control::Begins;
+                }
+                commits |= commits_by(verb, tokens.clone());
+                rolls_back |= is(verb, "ROLLBACK");
+            }
             None | Some(Token::Byte(b';')) => continue,
             Some(_) => {}
         }
+        if !has_more {
+            break;
+        }
         tokens.find(|token| matches!(token, Token::Byte(b';')));
     }
-    false
+    match (commits, rolls_back) {
+        (true, false) => Control::Commits,
+        (false, true) if is_rollback(sql) => Control::RollsBack,
+        _ => Control::None,
+    }
+}
+
+/// Whether this statement commits by itself, on MySQL and MariaDB alike.
+fn commits_by(verb: &[u8], mut after: Tokens<'_>) -> bool {
+    if is_any(
+        verb,
+        &["COMMIT", "ALTER", "GRANT", "RENAME", "REVOKE", "TRUNCATE"],
+    ) {
+        true
+    } else if is_any(verb, &["CREATE", "DROP"]) {
+        !after.next_is(&["TEMPORARY"])
+    } else {
+        is_any(verb, &["LOCK"]) && after.next_is(&["TABLE", "TABLES"])
+    }
 }
 
 fn begins(verb: &[u8], mut after: Tokens<'_>) -> bool {
@@ -43,7 +86,7 @@ pub(crate) fn only_sets(sql: &[u8]) -> bool {
 }
 
 /// Whether this is one statement, which rolls the transaction back as a whole.
-pub(crate) fn is_rollback(sql: &[u8]) -> bool {
+fn is_rollback(sql: &[u8]) -> bool {
     let mut tokens = Tokens::new(sql);
     matches!(tokens.next(), Some(Token::Word(verb)) if is(verb, "ROLLBACK"))
         && tokens.all(|token| match token {
@@ -54,7 +97,11 @@ pub(crate) fn is_rollback(sql: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{begins_transaction, is_rollback, only_sets};
+    use super::{Control, control_of, is_rollback, only_sets};
+
+    fn begins_transaction(sql: &[u8]) -> bool {
+        control_of(sql) == Control::Begins
+    }
 
     #[test]
     fn statements_that_begin_a_transaction_are_known() {
@@ -81,6 +128,33 @@ mod tests {
         ] {
             assert!(!begins_transaction(text.as_bytes()), "{text}");
         }
+    }
+
+    #[test]
+    fn statements_that_commit_are_known() {
+        for text in [
+            "COMMIT",
+            "commit work and no chain;",
+            "CREATE TABLE t (id INT)",
+            "/* a */ drop table t",
+            "TRUNCATE t",
+            "UPDATE t SET a = 1; COMMIT",
+            "LOCK TABLES t READ",
+        ] {
+            assert_eq!(control_of(text.as_bytes()), Control::Commits, "{text}");
+        }
+        for text in [
+            "CREATE TEMPORARY TABLE t (id INT)",
+            "DROP TEMPORARY TABLE t",
+            "UPDATE t SET a = 'COMMIT'",
+            "ROLLBACK; CREATE TABLE t (id INT)",
+            "SELECT 1",
+            "CALL p()",
+        ] {
+            assert_eq!(control_of(text.as_bytes()), Control::None, "{text}");
+        }
+        assert_eq!(control_of(b"BEGIN; COMMIT"), Control::Begins);
+        assert_eq!(control_of(b"ROLLBACK"), Control::RollsBack);
     }
 
     #[test]

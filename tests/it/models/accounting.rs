@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use mysql_warm_pool::{Error, Pool, PooledConn, mysql_async::prelude::Queryable};
+use mysql_warm_pool::{Error, Pool, PooledConn};
 use proptest::prelude::*;
 use test_support::{PATIENCE, Speaker, config, eventually, pool};
 use tokio::{runtime::Builder, task::JoinHandle};

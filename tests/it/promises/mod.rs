@@ -3,6 +3,7 @@
 mod batches;
 mod cleaning;
 mod closing;
+mod closures;
 mod deadlines;
 mod getting;
 mod in_step;
@@ -11,8 +12,10 @@ mod maintenance;
 mod mistakes;
 mod own_text;
 mod password_file;
+mod pool_statements;
 mod reading;
 mod runtimes;
+mod savepoints;
 mod session_state;
 mod set_up;
 mod statement_timeout;

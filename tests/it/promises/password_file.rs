@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use mysql_warm_pool::{Error, PoolConfig, Readiness, mysql_async::prelude::*};
+use mysql_warm_pool::{Error, PoolConfig, Readiness};
 use test_support::{PATIENCE, Server, config, eventually, pool, warm};
 
 /// A secret mounted as kubelet does: `password` leads to `..data/password`, and `..data` to a folder

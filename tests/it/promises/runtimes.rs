@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use mysql_warm_pool::{Error, Pool, PooledConn, mysql_async::prelude::Queryable};
+use mysql_warm_pool::{Error, Pool, PooledConn};
 use test_support::{PATIENCE, Server, config, pool, warm};
 use tokio::runtime::{Builder, Runtime};
 

@@ -25,13 +25,14 @@ fn discarded(pool: &Pool, name: &str) -> u64 {
 }
 
 fn is_timeout(error: &mysql_async::Error) -> bool {
-    let mysql_async::Error::Other(error) = error else {
-        return false;
-    };
-    matches!(
-        error.downcast_ref(),
-        Some(Error::StatementTimeout { after }) if *after == LIMIT
-    )
+    match Error::of(error) {
+        Some(Error::StatementTimeout { after }) => *after == LIMIT,
+        // The outcome of a `COMMIT` that was ended is not known.
+        Some(error @ Error::CommitUnknown { source }) => {
+            !error.is_transient() && is_timeout(source)
+        }
+        _ => false,
+    }
 }
 
 async fn running(admin: &mut Conn) -> usize {

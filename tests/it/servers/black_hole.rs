@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use mysql_warm_pool::{Pool, PoolConfig, PooledConn, Readiness, mysql_async::prelude::Queryable};
+use mysql_warm_pool::{Pool, PoolConfig, PooledConn, Readiness};
 use test_support::{
     PATIENCE, Proxy, Server, config, eventually,
     scripted::{QuestionKind, Scripted, Wire},

@@ -3,7 +3,6 @@
 
 use std::{env, fs, net::Ipv4Addr, path::PathBuf, time::Duration};
 
-use mysql_warm_pool::mysql_async::prelude::Queryable;
 use test_support::{Mute, Proxy, Server, config, free_port, timed, warm};
 use tokio::{io::copy_bidirectional, net::TcpListener, net::TcpStream, task::JoinSet};
 

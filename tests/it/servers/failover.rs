@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mysql_warm_pool::{Pool, mysql_async::prelude::Queryable, report::Warning};
+use mysql_warm_pool::{Pool, report::Warning};
 use test_support::{
     Flavor, Proxy, Server, config, copy_folder, eventually, free_port, galera, skip,
     skip_for_lack_of, warm,

@@ -14,7 +14,6 @@ use futures_util::future::join_all;
 use mysql_warm_pool::{
     Error, OnCancel, Pool, PoolConfig, Readiness,
     config::{Credentials, CredentialsSource},
-    mysql_async::prelude::Queryable,
     report::{Flavor, ServerInfo, WarmUpReport, Warning},
 };
 use test_support::{

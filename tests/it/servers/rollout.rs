@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use mysql_warm_pool::{Error, Pool, Readiness, mysql_async::prelude::*};
+use mysql_warm_pool::{Error, Pool, Readiness};
 use test_support::{Server, config, eventually, pool, warm};
 use tokio::task::JoinHandle;
 

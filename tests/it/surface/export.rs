@@ -11,7 +11,7 @@ use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     with_local_recorder,
 };
-use mysql_warm_pool::{Pool, PoolConfig, PooledConn, Readiness, mysql_async::prelude::Queryable};
+use mysql_warm_pool::{Pool, PoolConfig, PooledConn, Readiness};
 use test_support::{PATIENCE, Server, config, eventually};
 
 /// Keeps what is recorded, by metric name and labels.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mysql_warm_pool::{Readiness, mysql_async::prelude::Queryable};
+use mysql_warm_pool::Readiness;
 use test_support::{Server, config, eventually, warm};
 
 #[tokio::test]

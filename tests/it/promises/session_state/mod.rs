@@ -31,10 +31,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
 };
 
-use mysql_warm_pool::{
-    PoolConfig,
-    mysql_async::{self, prelude::Queryable},
-};
+use mysql_warm_pool::{PoolConfig, mysql_async};
 use proptest::{
     prelude::*,
     sample::{Index, select},

@@ -1,7 +1,11 @@
 //! The `Pool` handle: joins the parts, computes nothing.
 
+mod statements;
+mod transaction;
+
 use std::{fmt, future::Future, panic::Location, sync::Arc, time::Duration};
 
+pub use self::transaction::TransactionOptions;
 use crate::{
     config::PoolConfig,
     connection::PooledConn,

@@ -1,0 +1,293 @@
+//! `OwnedTransaction`: a transaction that holds its connection.
+
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use mysql_async::{Conn, TxOpts, prelude::Queryable as _};
+
+use crate::{
+    error::Error,
+    session::follow::{Ending, Follow},
+};
+
+use super::{PooledConn, commands::commit_error, target::begin, transaction::has_ended};
+
+/// A transaction that holds its connection, begun by [`Pool::begin`](crate::Pool::begin).
+///
+/// It is `'static` and [`Send`]: it may be kept in a struct, returned from a function, or moved into
+/// a task. Use it like a connection: `exec*` and `query*` are methods of its own, it is an
+/// [`Executor`](crate::Executor), and it implements the driver's
+/// [`Queryable`](mysql_async::prelude::Queryable).
+///
+/// ```no_run
+/// # use mysql_warm_pool::{Error, Pool};
+/// # async fn run(pool: Pool) -> Result<(), Error> {
+/// let mut transaction = pool.begin().await?;
+/// transaction.exec_drop("UPDATE account SET balance = balance - 5 WHERE id = ?", (1,)).await?;
+/// transaction.exec_drop("UPDATE account SET balance = balance + 5 WHERE id = ?", (2,)).await?;
+/// transaction.commit().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # When it has ended
+///
+/// As in a [`Transaction`](crate::Transaction): after the server has rolled it back, or a statement
+/// has committed it, every command returns [`Error::RolledBack`] or [`Error::TransactionEnded`] and
+/// sends nothing, and a statement that begins another transaction is refused with
+/// [`Error::InTransaction`].
+///
+/// # The bare `Conn`
+///
+/// As in a [`PooledConn`](crate::PooledConn#the-bare-conn). After it was used, every command first
+/// asks the server whether the transaction is still open.
+///
+/// # Dropping
+///
+/// Without [`commit`](Self::commit) it is rolled back, in the background, and the connection is
+/// returned. That never blocks and never panics, and works outside a runtime.
+#[must_use = "a transaction that is not committed is rolled back"]
+pub struct OwnedTransaction {
+    /// `None` once it has ended.
+    conn: Option<PooledConn>,
+    /// Where it goes when it is dropped, if it was lent to a closure.
+    lent_by: Option<Lender>,
+}
+
+impl OwnedTransaction {
+    pub(crate) async fn start(mut conn: PooledConn, options: TxOpts) -> Result<Self, Error> {
+        let (bare, follow) = conn.parts();
+        follow.begin(bare)?;
+        follow.record_transaction(true);
+        if options.readonly() == Some(true) {
+            follow.record_read_only_transaction();
+        }
+        let level = options.isolation_level();
+        let sending = async {
+            if let Some(level) = level {
+                bare.query_drop(format!("SET TRANSACTION ISOLATION LEVEL {level}"))
+                    .await?;
+            }
+            bare.query_drop(start_text(&options)).await
+        };
+        let outcome = follow.unless_cut(pin!(sending)).await?;
+        follow.end_with_status(&outcome);
+        if outcome.is_err() && level.is_some() {
+            follow.record_pending_level();
+        }
+        outcome?;
+        let status = bare.last_ok_packet().map(|ok| ok.status_flags());
+        follow.guard(status);
+        Ok(Self {
+            conn: Some(conn),
+            lent_by: None,
+        })
+    }
+
+    /// Commits the transaction, and returns the connection.
+    ///
+    /// If the last statement has committed the transaction by itself, such as `CREATE TABLE`, there
+    /// is nothing left to do, and that is no error.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::CommitUnknown`] if the answer is lost: it may or may not have been committed;
+    /// - [`Error::RolledBack`] if the server has rolled it back before; [`Error::TransactionEnded`]
+    ///   if a statement has ended it before, and it is not known how;
+    /// - [`Error::Driver`] with the server's answer if that refuses to commit: nothing was committed.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped midway, the transaction may or may not be committed, and the
+    /// connection is discarded.
+    pub async fn commit(mut self) -> Result<(), Error> {
+        let (conn, follow) = self.parts();
+        if let Err(error) = begin(conn, follow).await {
+            let is_committed = has_ended(&error) && follow.ending() == Some(Ending::ByCommit);
+            self.settle();
+            return if is_committed {
+                Ok(())
+            } else {
+                Err(error.into())
+            };
+        }
+        let sent = follow.unless_cut(conn.query_drop("COMMIT")).await;
+        let outcome = sent.map_err(commit_error)?;
+        follow.end_with_status(&outcome);
+        // After a refused commit the transaction may be open: then the return rolls back.
+        follow.record_transaction(outcome.is_err());
+        self.settle();
+        outcome.map_err(|error| commit_error(error).into())
+    }
+
+    /// Rolls the transaction back, and returns the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Driver`] if the connection is lost, which rolls back too.
+    /// [`Error::TransactionEnded`] if a statement has ended the transaction before, and may have
+    /// committed it. If the server or a statement has rolled it back, that is no error.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped midway, the connection is discarded, which rolls back too.
+    pub async fn rollback(mut self) -> Result<(), Error> {
+        let (conn, follow) = self.parts();
+        follow.forget_savepoints();
+        if let Err(error) = begin(conn, follow).await {
+            let is_rolled_back = has_ended(&error)
+                && matches!(follow.ending(), Some(Ending::ByServer | Ending::ByRollback));
+            self.settle();
+            return if is_rolled_back {
+                Ok(())
+            } else {
+                Err(error.into())
+            };
+        }
+        let outcome = follow.unless_cut(conn.query_drop("ROLLBACK")).await?;
+        follow.end_with_status(&outcome);
+        follow.record_transaction(outcome.is_err());
+        self.settle();
+        Ok(outcome?)
+    }
+
+    /// Whether the server has rolled all of it back, because of a conflict or a time-out.
+    pub(crate) async fn is_rolled_back(&mut self) -> bool {
+        let (conn, follow) = self.parts();
+        if follow.is_deadlocked() {
+            return true;
+        }
+        follow.forget_savepoints();
+        match begin(conn, follow).await {
+            Ok(()) => {
+                follow.withdraw();
+                false
+            }
+            Err(error) => matches!(error.into(), Error::RolledBack),
+        }
+    }
+
+    /// Lends it to a closure: a handle to give away, and what it comes back to when that is dropped.
+    pub(crate) fn lend(mut self) -> (Self, Lender) {
+        let lender = Lender(Arc::new(Mutex::new(Lent::Out)));
+        self.lent_by = Some(lender.clone());
+        (self, lender)
+    }
+
+    /// Returns the connection: the transaction has ended.
+    fn settle(&mut self) {
+        if let Some(lender) = self.lent_by.take() {
+            *lender.lock() = Lent::Ended;
+        }
+        self.give_back();
+    }
+
+    /// Returns the connection. What is open is rolled back.
+    fn give_back(&mut self) {
+        if let Some(mut conn) = self.conn.take() {
+            let (_, follow) = conn.parts();
+            follow.end_guard();
+        }
+    }
+
+    pub(super) fn parts(&mut self) -> (&mut Conn, &mut Follow) {
+        let (conn, follow) = self.conn_mut().parts();
+        follow.at_savepoint(0);
+        (conn, follow)
+    }
+
+    fn conn_mut(&mut self) -> &mut PooledConn {
+        match &mut self.conn {
+            Some(conn) => conn,
+            None => unreachable!("only consuming functions take the connection"),
+        }
+    }
+}
+
+fn start_text(options: &TxOpts) -> String {
+    let access = match options.readonly() {
+        Some(true) => Some("READ ONLY"),
+        Some(false) => Some("READ WRITE"),
+        None => None,
+    };
+    let snapshot = options
+        .consistent_snapshot()
+        .then_some("WITH CONSISTENT SNAPSHOT");
+    let characteristics: Vec<_> = snapshot.into_iter().chain(access).collect();
+    format!("START TRANSACTION {}", characteristics.join(", "))
+}
+
+impl Drop for OwnedTransaction {
+    fn drop(&mut self) {
+        let Some(lender) = self.lent_by.take() else {
+            return self.give_back();
+        };
+        let mut lent = lender.lock();
+        if matches!(*lent, Lent::Out) {
+            *lent = Lent::Back(Self {
+                conn: self.conn.take(),
+                lent_by: None,
+            });
+        } else {
+            drop(lent);
+            self.give_back();
+        }
+    }
+}
+
+impl Deref for OwnedTransaction {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        match &self.conn {
+            Some(conn) => conn,
+            None => unreachable!("only consuming functions take the connection"),
+        }
+    }
+}
+
+impl DerefMut for OwnedTransaction {
+    #[track_caller]
+    fn deref_mut(&mut self) -> &mut Conn {
+        self.conn_mut()
+    }
+}
+
+impl fmt::Debug for OwnedTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedTransaction")
+            .field("id", &self.id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a transaction comes back to that was lent to a closure.
+#[derive(Clone)]
+pub(crate) struct Lender(Arc<Mutex<Lent>>);
+
+/// The state of a transaction that was lent to a closure.
+pub(crate) enum Lent {
+    /// The closure has it.
+    Out,
+    /// The closure has dropped it.
+    Back(OwnedTransaction),
+    /// The closure has committed it or rolled it back.
+    Ended,
+    /// The closure has returned before it dropped it.
+    Left,
+}
+
+impl Lender {
+    /// Takes the transaction back, now that the closure has returned.
+    pub(crate) fn take_back(&self) -> Lent {
+        std::mem::replace(&mut *self.lock(), Lent::Left)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lent> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

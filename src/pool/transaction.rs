@@ -1,0 +1,324 @@
+//! Transactions begun on the pool: `begin`, and `transaction` around a closure.
+
+use std::{borrow::Borrow, future::Future, panic::Location, time::Duration};
+
+use mysql_async::{IsolationLevel, TxOpts};
+
+use crate::{
+    connection::{Lent, OwnedTransaction},
+    error::Error,
+    lifecycle::get::CalledAt,
+    session::random,
+};
+
+use super::Pool;
+
+/// The longest pause before the first repetition. It doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
+/// The longest pause before any repetition.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How [`Pool::transaction_with`] begins a transaction, and how often it repeats it.
+///
+/// ```
+/// use mysql_warm_pool::{TransactionOptions, mysql_async::IsolationLevel};
+///
+/// let options = TransactionOptions::new()
+///     .isolation_level(IsolationLevel::Serializable)
+///     .repetitions(3);
+/// ```
+///
+/// It is also made from the driver's [`TxOpts`].
+#[derive(Clone, Debug, Default)]
+pub struct TransactionOptions {
+    begin: TxOpts,
+    repetitions: u32,
+}
+
+impl TransactionOptions {
+    /// The session's isolation level, read and write, no repetition.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The isolation level. Default: the session's.
+    #[must_use]
+    pub fn isolation_level(mut self, level: IsolationLevel) -> Self {
+        self.begin.with_isolation_level(level);
+        self
+    }
+
+    /// Whether the server refuses writes in it. Default: `false`, unless the session's is read-only.
+    #[must_use]
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.begin.with_readonly(read_only);
+        self
+    }
+
+    /// Whether it reads from one snapshot, taken when it begins instead of at its first read.
+    /// Default: `false`.
+    #[must_use]
+    pub fn consistent_snapshot(mut self, consistent_snapshot: bool) -> Self {
+        self.begin.with_consistent_snapshot(consistent_snapshot);
+        self
+    }
+
+    /// How often the closure is repeated at most if the server rolls its transaction back. Default: 0.
+    ///
+    /// That is after a deadlock (1213), a conflict at commit in a cluster, or a lock's time-out
+    /// (1205) with `innodb_rollback_on_timeout`. Before the first repetition is a random pause of up
+    /// to 10 ms, which doubles up to 500 ms.
+    #[must_use]
+    pub fn repetitions(mut self, repetitions: u32) -> Self {
+        self.repetitions = repetitions;
+        self
+    }
+}
+
+impl From<TxOpts> for TransactionOptions {
+    fn from(begin: TxOpts) -> Self {
+        Self {
+            begin,
+            repetitions: 0,
+        }
+    }
+}
+
+impl Pool {
+    /// Gets a connection, as [`get`](Self::get) does, and begins a transaction on it.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), and the driver's errors as [`Error::Driver`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: no transaction stays open.
+    #[track_caller]
+    pub fn begin(&self) -> impl Future<Output = Result<OwnedTransaction, Error>> + Send {
+        self.begin_at(Location::caller(), TxOpts::default())
+    }
+
+    /// Like [`begin`](Self::begin), with an isolation level, read-only, or with a consistent
+    /// snapshot.
+    ///
+    /// ```no_run
+    /// # use mysql_warm_pool::{Error, Pool};
+    /// use mysql_warm_pool::mysql_async::{IsolationLevel, TxOpts};
+    ///
+    /// # async fn run(pool: Pool) -> Result<(), Error> {
+    /// let report = pool.begin_with(TxOpts::new().with_readonly(true)).await?;
+    /// let level = IsolationLevel::Serializable;
+    /// let transfer = pool.begin_with(TxOpts::new().with_isolation_level(level)).await?;
+    /// # drop((report, transfer));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`begin`](Self::begin).
+    #[track_caller]
+    pub fn begin_with<O: Borrow<TxOpts>>(
+        &self,
+        options: O,
+    ) -> impl Future<Output = Result<OwnedTransaction, Error>> + Send {
+        self.begin_at(Location::caller(), options.borrow().clone())
+    }
+
+    async fn begin_at(
+        &self,
+        called_at: CalledAt,
+        options: TxOpts,
+    ) -> Result<OwnedTransaction, Error> {
+        let conn = self.get_called_at(self.config().timeout, called_at).await?;
+        OwnedTransaction::start(conn, options).await
+    }
+
+    /// Runs a closure in a transaction: commits it if the closure returns `Ok`, and rolls it back if
+    /// it returns `Err`, panics, or is cancelled.
+    ///
+    /// ```no_run
+    /// use mysql_warm_pool::{Error, Executor, Pool};
+    ///
+    /// async fn debit(db: &mut impl Executor, id: u64, sum: i64) -> Result<(), Error> {
+    ///     db.exec_drop("UPDATE account SET balance = balance - ? WHERE id = ?", (sum, id)).await
+    /// }
+    ///
+    /// # #[derive(Debug)]
+    /// # enum AppError { Db(Error), Poor }
+    /// # impl From<Error> for AppError { fn from(error: Error) -> Self { Self::Db(error) } }
+    /// async fn transfer(pool: &Pool, from: u64, to: u64, sum: i64) -> Result<i64, AppError> {
+    ///     pool.transaction(async |mut transaction| {
+    ///         debit(&mut transaction, from, sum).await?;
+    ///         debit(&mut transaction, to, -sum).await?;
+    ///         let select = "SELECT balance FROM account WHERE id = ?";
+    ///         let balance: Option<i64> = transaction.exec_first(select, (from,)).await?;
+    ///         match balance {
+    ///             Some(balance) if balance >= 0 => Ok(balance), // commits
+    ///             _ => Err(AppError::Poor),                     // rolls back
+    ///         }
+    ///     })
+    ///     .await
+    /// }
+    ///
+    /// // Its future is `Send` if what the closure captures and returns is.
+    /// # fn run(pool: Pool) {
+    /// tokio::spawn(async move { transfer(&pool, 1, 2, 5).await });
+    /// # }
+    /// ```
+    ///
+    /// The closure gets the [`OwnedTransaction`] by value, and is done with it when it returns.
+    /// It may also commit it or roll it back itself.
+    ///
+    /// A deadlock that the closure does not return is not lost: the transaction refuses further
+    /// statements, and this call returns [`Error::RolledBack`].
+    ///
+    /// # Errors
+    ///
+    /// The closure's error. As this crate's error, converted into the closure's: those of
+    /// [`begin`](Self::begin) and of [`commit`](OwnedTransaction::commit), of which
+    /// [`Error::CommitUnknown`] is the one that leaves open whether the transaction was committed;
+    /// and [`Error::TransactionInUse`] if the closure has moved the transaction elsewhere.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before the closure has returned, nothing is committed. If it is
+    /// dropped later, the transaction may or may not be committed. No connection is lost.
+    #[track_caller]
+    pub fn transaction<T, E, F, W>(&self, work: F) -> impl Future<Output = Result<T, E>>
+    where
+        F: FnOnce(OwnedTransaction) -> W,
+        W: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        let called_at = Location::caller();
+        async move {
+            let transaction = self.begin_at(called_at, TxOpts::default()).await?;
+            match attempt(transaction, work).await {
+                Attempt::Done(outcome) | Attempt::RolledBack(outcome) => outcome,
+            }
+        }
+    }
+
+    /// Like [`transaction`](Self::transaction), with options, and repeated if the server rolls the
+    /// transaction back, after a deadlock for example, as often as the
+    /// [options](TransactionOptions::repetitions) say.
+    ///
+    /// ```no_run
+    /// use mysql_warm_pool::{Error, Pool, TransactionOptions};
+    ///
+    /// async fn add(pool: &Pool, ids: &[u64]) -> Result<(), Error> {
+    ///     let options = TransactionOptions::new().repetitions(3);
+    ///     pool.transaction_with(options, async |mut transaction| {
+    ///         for id in ids {
+    ///             let update = "UPDATE item SET stock = stock + 1 WHERE id = ?";
+    ///             transaction.exec_drop(update, (id,)).await?;
+    ///         }
+    ///         Ok(())
+    ///     })
+    ///     .await
+    /// }
+    /// # drop(add);
+    /// ```
+    ///
+    /// Each repetition is a transaction of its own, perhaps on another connection, and calls the
+    /// closure again: what that does outside of the database happens again too. The pool knows from
+    /// the server that nothing was committed, whatever error the closure makes of it. Nothing else is
+    /// repeated: after a lost connection, or a `COMMIT` whose answer is lost, the call returns the
+    /// error.
+    ///
+    /// The closure is called several times, so it cannot give away what it captures, nor change it:
+    /// clone in it, or use a `Cell` or an atomic.
+    ///
+    /// # Errors
+    ///
+    /// As [`transaction`](Self::transaction), of the last repetition.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`transaction`](Self::transaction).
+    #[track_caller]
+    pub fn transaction_with<T, E, F, W>(
+        &self,
+        options: impl Into<TransactionOptions>,
+        mut work: F,
+    ) -> impl Future<Output = Result<T, E>>
+    where
+        F: FnMut(OwnedTransaction) -> W,
+        W: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        let called_at = Location::caller();
+        let options = options.into();
+        async move {
+            let mut pause = FIRST_PAUSE;
+            for _ in 0..options.repetitions {
+                let transaction = self.begin_at(called_at, options.begin.clone()).await?;
+                match attempt(transaction, &mut work).await {
+                    Attempt::Done(outcome) => return outcome,
+                    Attempt::RolledBack(_) => {
+                        tokio::time::sleep(at_random(pause)).await;
+                        pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+                    }
+                }
+            }
+            let transaction = self.begin_at(called_at, options.begin).await?;
+            match attempt(transaction, work).await {
+                Attempt::Done(outcome) | Attempt::RolledBack(outcome) => outcome,
+            }
+        }
+    }
+}
+
+/// How an attempt at a transaction has ended.
+enum Attempt<T, E> {
+    /// For good.
+    Done(Result<T, E>),
+    /// The server has rolled all of it back, because of a conflict.
+    RolledBack(Result<T, E>),
+}
+
+/// Runs a closure in a transaction that was begun, and ends that.
+///
+/// If dropped while the closure runs, the transaction is dropped with it, and rolled back.
+async fn attempt<T, E, F, W>(transaction: OwnedTransaction, work: F) -> Attempt<T, E>
+where
+    F: FnOnce(OwnedTransaction) -> W,
+    W: Future<Output = Result<T, E>>,
+    E: From<Error>,
+{
+    let (transaction, lender) = transaction.lend();
+    let outcome = work(transaction).await;
+    match (lender.take_back(), outcome) {
+        (Lent::Back(transaction), Ok(value)) => match transaction.commit().await {
+            Ok(()) => Attempt::Done(Ok(value)),
+            Err(error) if error.is_deadlock() => Attempt::RolledBack(Err(error.into())),
+            Err(error) => Attempt::Done(Err(error.into())),
+        },
+        (Lent::Back(mut transaction), Err(error)) => {
+            let is_rolled_back = transaction.is_rolled_back().await;
+            // If this fails, the return of the connection rolls back.
+            drop(transaction.rollback().await);
+            if is_rolled_back {
+                Attempt::RolledBack(Err(error))
+            } else {
+                Attempt::Done(Err(error))
+            }
+        }
+        (Lent::Out, Ok(_)) => Attempt::Done(Err(Error::TransactionInUse.into())),
+        (_, outcome) => Attempt::Done(outcome),
+    }
+}
+
+/// A random part of this time.
+fn at_random(longest: Duration) -> Duration {
+    let number = u32::try_from(random() >> 32).unwrap_or(0);
+    longest.mul_f64(f64::from(number) / f64::from(u32::MAX))
+}
