@@ -569,11 +569,11 @@ async fn statements_sent_by_generic_code_count_as_changing() {
     assert_eq!(leak, Some(None));
 }
 
-/// Whether the connection is in a transaction, as the next caller would find it.
-/// How many round trips the return of a connection takes on which `work` was done.
+/// Whether the connection is in a transaction, as the next caller would find it. How many round
+/// trips it takes to clean a connection after `work`.
 async fn round_trips(config: PoolConfig, proxy: &Proxy, work: impl AsyncFn(&mut Conn)) -> u64 {
     let pool = pool_of_one(config).await;
-    // What is learnt about the server once is learnt here.
+    // What the pool learns only once about the server, it learns here.
     for _ in 0..2 {
         let mut conn = pool.get().await.expect("a connection");
         work(&mut conn).await;
@@ -617,7 +617,7 @@ async fn unfollowed_use_costs_two_round_trips_at_the_return() {
         conn.query_drop("USE other").await.expect("moved");
     };
     assert_eq!(round_trips(config(&url), &proxy, moved).await, 2);
-    // What may have been set by a procedure, but was followed.
+    // A procedure may have set something, but it was followed.
     server
         .execute("CREATE PROCEDURE test.unseen() SET @a = 1")
         .await;

@@ -98,7 +98,7 @@ async fn connections_in_use_are_awaited_and_count_as_drained() {
 }
 
 #[tokio::test]
-async fn all_calls_at_once_get_the_same_report() {
+async fn concurrent_calls_get_the_same_report() {
     let server = Server::shared().await;
     let settings = config(&server.url())
         .size(4)

@@ -64,7 +64,7 @@ async fn a_get_that_is_not_polled_is_named_as_the_cause() {
         text.contains("1 kept by a `get()` that is not polled"),
         "{text}"
     );
-    // Polled on, it is served; dropped, it gives way.
+    // If polled again it is served; if dropped it gives way.
     drop(first.await.expect("its turn has come"));
     let held = pool.get().await.expect("a connection");
     let mut first = Box::pin(pool.get());

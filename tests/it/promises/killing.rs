@@ -337,7 +337,7 @@ async fn all_is_ended(pool: &Pool) {
 }
 
 #[tokio::test]
-async fn a_server_without_a_name_of_its_own_is_warned_of() {
+async fn a_server_without_an_id_of_its_own_is_warned_of() {
     let server = Server::shared().await;
     let pool = warm(config(&server.url()).size(1).on_cancel(OnCancel::Kill)).await;
     let report = pool.warm_up().await.expect("a warm-up");

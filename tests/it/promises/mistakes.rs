@@ -61,7 +61,7 @@ async fn a_packet_that_is_too_large_costs_one_connection() {
         .await;
     server.execute("CREATE TABLE test.large (a LONGTEXT)").await;
     let agreed = settings(config(&server.url()));
-    // A client that believes that the server takes more.
+    // A client that assumes that the server accepts more.
     let opts = OptsBuilder::from_opts(agreed.opts().clone());
     let opts = opts.max_allowed_packet(Some(64 * MIB));
     let mistaken = settings(PoolConfig::from_opts(opts));

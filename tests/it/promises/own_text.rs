@@ -563,7 +563,7 @@ async fn by(conn: &mut PooledConn, way: &str, text: &str, id: u32) -> mysql_asyn
     }
 }
 
-/// Whatever was prepared unseen, and in which order.
+/// Whatever was prepared unseen, in whatever order.
 #[tokio::test]
 async fn a_text_that_the_pool_sees_is_never_another_one() {
     let server = server_with_rows().await;
@@ -604,7 +604,7 @@ async fn a_text_that_the_pool_sees_is_never_another_one() {
     }
 }
 
-/// Nothing is taken for lost that is not.
+/// No session is taken for lost that is not.
 #[tokio::test]
 async fn texts_work_in_any_mixture_of_ways() {
     let server = server_with_rows().await;

@@ -1,5 +1,5 @@
-//! A statement meant for a transaction runs in it or not at all, and nothing is committed that
-//! nobody committed.
+//! A statement meant for a transaction runs in it or not at all, and nothing is committed unless
+//! its caller commits it.
 
 use mysql_warm_pool::{
     Error, Pool, PooledConn,
@@ -65,8 +65,8 @@ fn code(error: &mysql_async::Error) -> Option<u16> {
 
 const ADD: &str = "UPDATE counter SET value = value + 1 WHERE id = ?";
 
-/// Two transactions lock two rows each in the other order. Returns the one that the server rolled
-/// back, which has added 1 to `counter` 1 or 2 before.
+/// Two transactions lock the same two rows in opposite order. Returns the one that the server
+/// rolled back, which has added 1 to `counter` 1 or 2 before.
 macro_rules! deadlocked {
     ($one:ident, $other:ident) => {{
         $one.exec_drop(ADD, (1,)).await.expect("added");

@@ -1,4 +1,4 @@
-//! Connections whose packets are swallowed without a word, as by a firewall that has forgotten them:
+//! Connections whose packets are dropped silently, as by a firewall that has forgotten them:
 //! callers are served by new ones, and a server that is only frozen keeps its connections.
 
 use std::time::{Duration, Instant};

@@ -155,7 +155,7 @@ async fn a_catch_all_code_without_such_a_text_ends_the_warm_up() {
     }
 }
 
-/// The words after which a proxy closes the client's connection.
+/// The errors after which a proxy closes the client's connection.
 const LAST_WORDS: [(u16, &str); 5] = [
     (2003, "Can't connect to remote MySQL server for client"),
     (2006, "MySQL server has gone away"),
@@ -183,7 +183,7 @@ async fn play_without_writer(mut wire: Wire, code: u16, text: &'static str) -> i
 }
 
 #[tokio::test]
-async fn a_proxys_last_word_reaches_no_other_caller() {
+async fn a_loss_reported_by_a_proxy_reaches_no_other_caller() {
     for (code, text) in LAST_WORDS {
         let server = Scripted::start().await;
         server.play(move |wire| play_without_writer(wire, code, text));
@@ -199,7 +199,7 @@ async fn a_proxys_last_word_reaches_no_other_caller() {
                         let error = error.expect_err("no server for writes");
                         assert!(is_transient(&error), "{error}");
                         writes.fetch_add(1, Ordering::Relaxed);
-                        // The same caller is told so, and nothing is sent.
+                        // The same caller gets an error, and nothing is sent.
                         let error = conn.query_drop("SELECT 1").await.expect_err("lost");
                         assert!(error.to_string().contains("nothing was sent"), "{error}");
                     } else {
@@ -223,7 +223,7 @@ async fn a_proxys_last_word_reaches_no_other_caller() {
 }
 
 #[tokio::test]
-async fn a_proxys_last_word_has_the_other_connections_validated() {
+async fn a_loss_reported_by_a_proxy_has_the_others_validated() {
     for (code, text) in LAST_WORDS {
         let server = Scripted::start().await;
         let is_gone = Arc::new(AtomicBool::new(false));
@@ -264,8 +264,8 @@ async fn a_proxys_last_word_has_the_other_connections_validated() {
     }
 }
 
-/// Some proxies refuse several statements in one text, and some relatives of MySQL do not know the
-/// table of traces. Both is learnt once.
+/// Some proxies refuse several statements in one text, and some servers derived from MySQL lack the
+/// table of traces. The pool learns both once.
 #[tokio::test]
 async fn what_a_server_refuses_in_cleaning_is_asked_differently() {
     let server = Scripted::start().await;
@@ -396,7 +396,7 @@ async fn a_node_outside_its_cluster_does_not_refuse_resets_for_ever() {
     );
 }
 
-/// Some relatives of MySQL lose the default database at a reset.
+/// Some servers derived from MySQL lose the default database at a reset.
 #[tokio::test]
 async fn after_a_reset_the_database_is_chosen_again() {
     let server = Scripted::start().await;

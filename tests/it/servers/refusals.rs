@@ -39,7 +39,7 @@ const QUESTIONS: [&str; 13] = [
     ",",
 ];
 
-/// What a server says that does not do what it is asked.
+/// The answers with which servers refuse a question.
 const REFUSALS: [(u16, &str); 6] = [
     (1193, "Unknown system variable"),
     (1064, "You have an error in your SQL syntax"),
@@ -56,7 +56,7 @@ enum Fault {
     Close,
 }
 
-/// Answers questions that contain this with the fault, and everything else well.
+/// Answers questions that contain this with the fault, and everything else correctly.
 async fn play(mut wire: Wire, what: &'static str, fault: Fault) -> io::Result<()> {
     wire.log_in().await?;
     loop {
@@ -240,8 +240,8 @@ async fn what_is_refused_is_learned_and_asked_no_more() {
     );
 }
 
-/// Only who has no such function has no roles. A proxy that keeps the question from a server that
-/// has them does not make a role that was taken disappear.
+/// A refusal means that the server has no roles only if it lacks the function. A proxy may refuse
+/// the question in front of a server with roles, where a caller has taken one.
 #[tokio::test]
 async fn a_refused_question_for_the_role_is_no_answer() {
     for (code, text, has_no_roles) in [
@@ -295,7 +295,7 @@ async fn a_question_without_an_answer_costs_little() {
                 .await
                 .unwrap_or_else(|error| panic!("{what}: {error}"));
             assert!(report.is_complete(), "{what}: {report}");
-            // Whatever it cost was counted.
+            // Whatever it has cost is counted by now.
             let cost = report.failed_attempts + discarded(&pool);
             assert!(cost <= 16, "{what}: {report}");
             let answer: Option<u64> = pool
@@ -333,7 +333,7 @@ async fn a_server_that_does_not_even_select_a_number_is_named() {
     assert!(text.contains("validate: server error 1235"), "{text}");
 }
 
-/// A server that says this of itself, behind a greeting of its own or of another.
+/// A server with these facts, behind its own greeting or another's.
 async fn warm_behind(
     greeting: (&'static str, Option<u32>),
     version: &'static str,

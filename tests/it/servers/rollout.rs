@@ -33,7 +33,7 @@ fn replica(url: &str) -> Pool {
     pool(settings.warm_up_timeout(Duration::from_secs(1)))
 }
 
-/// Requests, one after the other, until told to stop. None may fail.
+/// Sends requests one after the other until it is stopped. None may fail.
 struct Load {
     stop: Arc<AtomicBool>,
     served: Arc<AtomicUsize>,
@@ -121,7 +121,7 @@ async fn a_pool_without_any_connection_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_rolling_update_at_the_limit_comes_to_its_end() {
+async fn a_rolling_update_at_the_limit_finishes() {
     const REPLICAS: usize = 3;
     let url = account("rolling", REPLICAS * SIZE + 2).await;
     let mut replicas = Vec::new();

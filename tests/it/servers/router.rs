@@ -14,7 +14,7 @@ use mysql_warm_pool::{
 use test_support::{Flavor, Group, Router, Server, config, eventually, skip, warm};
 use tokio::sync::Mutex as AsyncMutex;
 
-/// Ways to lead to one server: the options of the Router's route.
+/// Ways to route to one server: the options of the Router's route.
 const MODES: [(&str, &[&str]); 3] = [
     ("its own TLS", &[]),
     (
@@ -24,7 +24,7 @@ const MODES: [(&str, &[&str]); 3] = [
     ("shared", &["connection_sharing=1"]),
 ];
 
-/// Groups are large, and their timing suffers from each other: one test at a time has one.
+/// Groups are large and disturb each other's timing, so one test at a time has one.
 pub(super) static ONE_GROUP: AsyncMutex<()> = AsyncMutex::const_new(());
 
 pub(super) fn is_there() -> bool {
@@ -225,7 +225,7 @@ async fn a_splitting_port_is_warm_and_takes_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_other_caller_meets_what_a_splitting_port_said_last() {
+async fn a_loss_reported_by_a_splitting_port_reaches_no_other() {
     if !is_there() {
         return;
     }

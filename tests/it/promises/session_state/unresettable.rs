@@ -127,7 +127,7 @@ async fn after_an_xa_transaction_the_next_caller_can_write() {
                 inserted.unwrap_or_else(|error| panic!("{reset:?} {way} {steps}: {error}"));
                 drop(next);
                 if steps == 4 {
-                    // Whoever coordinates it ends it, on any connection.
+                    // Its coordinator ends it, on any connection.
                     let end = format!("XA ROLLBACK {xid}");
                     eventually("the transaction is ended", async || {
                         let mut conn = server.admin().await;
