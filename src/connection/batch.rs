@@ -1,4 +1,4 @@
-//! Rows of parameters for `exec_batch`, in runs that one bulk command takes.
+//! Divides the rows of `exec_batch` into runs, each of which fits into one bulk command.
 //!
 //! On MariaDB the driver sends many rows in one command, which names the type of each parameter
 //! once. It takes the types from the rows of the first packet, so a row with a value of another
@@ -11,7 +11,8 @@ use mysql_async::{DriverError, Params, Value};
 /// The most bytes of one run if the server's limit for a packet is not known.
 const SMALL_PACKET: usize = 64 * 1024;
 
-/// What a command has before the types of the parameters, and what the driver leaves free.
+/// The bytes of a command before the types of the parameters, and those that the driver leaves
+/// free.
 const HEAD: usize = 11;
 
 /// The rows of a batch.
@@ -21,7 +22,7 @@ pub(super) struct Rows<I> {
     arity: u16,
     /// The most bytes of one run.
     limit: usize,
-    /// The next row, once it was looked at.
+    /// The next row, if it was taken from the iterator already.
     next: Option<Params>,
     /// The types of the current run's parameters.
     types: Types,
@@ -30,7 +31,7 @@ pub(super) struct Rows<I> {
     taken: u64,
 }
 
-/// The types of a run's parameters; `None` where all values were NULL until now.
+/// The types of a run's parameters; `None` where all values so far were NULL.
 enum Types {
     Positional(Vec<Option<Type>>),
     Named(HashMap<Vec<u8>, Option<Type>>),
@@ -49,7 +50,7 @@ enum Type {
 }
 
 impl<P: Into<Params>, I: Iterator<Item = P>> Rows<I> {
-    /// `max_packet`: the longest packet the server takes, if that is known.
+    /// `max_packet` is the longest packet that the server accepts, if known.
     pub(super) fn new(rows: I, arity: u16, max_packet: Option<usize>) -> Self {
         Self {
             rows,
@@ -67,11 +68,12 @@ impl<P: Into<Params>, I: Iterator<Item = P>> Rows<I> {
         self.taken
     }
 
-    /// The rows up to the one that does not fit to them. `None` if there are no more rows.
+    /// The rows up to the first that does not fit into their command; `None` if there are no more
+    /// rows.
     ///
     /// # Errors
     ///
-    /// If the next row has another number of parameters than the statement.
+    /// If the next row has a different number of parameters than the statement.
     pub(super) fn next_run(
         &mut self,
     ) -> Result<Option<impl Iterator<Item = Params> + Send>, DriverError>
@@ -104,7 +106,7 @@ impl<P: Into<Params>, I: Iterator<Item = P>> Rows<I> {
         ))
     }
 
-    /// The next row, if it fits to those of the run.
+    /// The next row, if it fits into the run.
     fn next_of_run(&mut self) -> Option<Params> {
         if self.next.is_some() {
             return None;
@@ -119,8 +121,7 @@ impl<P: Into<Params>, I: Iterator<Item = P>> Rows<I> {
         }
     }
 
-    /// Whether a row fits to those of the run, in its types and its size. Learns the types that
-    /// were not known.
+    /// Whether a row fits into the run by types and size. Records types that were not known before.
     fn take(&mut self, row: &Params) -> bool {
         let mut size = self.size;
         let mut learns = false;
@@ -158,7 +159,7 @@ impl<P: Into<Params>, I: Iterator<Item = P>> Rows<I> {
         let supplied = match row {
             Params::Empty => 0,
             Params::Positional(values) => values.len(),
-            // The driver looks for each name.
+            // The driver looks each name up.
             Params::Named(_) => return Ok(()),
         };
         if supplied == usize::from(self.arity) {
@@ -171,12 +172,12 @@ impl<P: Into<Params>, I: Iterator<Item = P>> Rows<I> {
         }
     }
 
-    /// At least the bytes of a row in the command.
+    /// An upper bound of a row's bytes in the command.
     fn size_of(&self, row: &Params) -> usize {
         match row {
             Params::Empty => 0,
             Params::Positional(values) => values.iter().map(size_of).sum(),
-            // Each may be used more than once.
+            // A statement may use a name more than once.
             Params::Named(values) => {
                 let largest = values.values().map(size_of).max().unwrap_or_default();
                 largest.saturating_mul(usize::from(self.arity))
@@ -217,7 +218,7 @@ fn type_of(value: &Value) -> Option<Type> {
     })
 }
 
-/// The value's bytes, with the one that says whether it is NULL.
+/// The value's bytes, including that of the NULL indicator.
 #[inline]
 fn size_of(value: &Value) -> usize {
     usize::try_from(value.bin_len())

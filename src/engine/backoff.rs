@@ -21,9 +21,9 @@ pub(crate) struct Backoff {
     retry_at: Option<Timestamp>,
     /// Attempts that hang: without an answer for 300 ms, and not given up.
     pub(crate) hanging: usize,
-    /// How many of them were not over at `connect_timeout`, but still wait for their login.
+    /// How many of them have passed `connect_timeout`, but still wait for their login.
     pub(crate) overdue: usize,
-    /// The pause between giving up one of those and the next.
+    /// The pause between giving up one overdue login and the next.
     give_up_pause: Option<GrowingPause>,
     /// The last failure, with its number among `ended`.
     last_failure: Option<(u64, ConnectError)>,
@@ -139,7 +139,7 @@ impl Backoff {
         is_outage
     }
 
-    /// Records that a login was not over at `connect_timeout`, `limit`, but goes on.
+    /// Records that a login goes on after `connect_timeout`, which is `limit`.
     pub(crate) fn begin_overdue(&mut self, limit: Duration, now: Timestamp) {
         self.overdue = self.overdue.saturating_add(1);
         if self.give_up_pause.is_none() {

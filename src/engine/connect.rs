@@ -1,8 +1,8 @@
 //! Connects to one of the addresses of a name, and logs in.
 //!
 //! The driver tries the addresses in turn, each for as long as the kernel does, which is minutes if
-//! packets are dropped. Here each has a share of the time, until one is reached: that one keeps the
-//! attempt, however slow its login is.
+//! packets are dropped. Here each address has a share of the time. The first address reached keeps
+//! the attempt, however slow its login is.
 
 use std::{
     collections::HashMap,
@@ -24,9 +24,9 @@ use tokio::{net::lookup_host, task::coop::consume_budget, time::timeout};
 
 use crate::{session::sever::sever, time::Timestamp};
 
-/// How long one of several addresses may take to be reached, the first time around.
+/// How long each of several addresses may take to be reached, in the first round.
 const FIRST_SHARE: Duration = Duration::from_millis(300);
-/// How much longer it may take each next time.
+/// The factor by which that time grows in each further round.
 const GROWTH: u32 = 3;
 /// More operations than tokio lets a task do in one poll.
 const MOST_OPERATIONS: usize = 1024;
@@ -36,11 +36,12 @@ const AVOIDED: Duration = Duration::from_secs(60);
 /// What is known about the addresses of the server's name.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
-    /// Those that failed last time, and when. No other lock is taken while this one is held.
+    /// The addresses that failed the last time they were tried, and when. No other lock is taken
+    /// while this one is held.
     failed: Mutex<HashMap<IpAddr, Timestamp>>,
 }
 
-/// How far a login is.
+/// The progress of a login.
 #[derive(Debug, Default)]
 pub(crate) struct Login {
     is_under_way: AtomicBool,
@@ -48,8 +49,8 @@ pub(crate) struct Login {
 }
 
 impl Login {
-    /// Whether the server was reached, and the login has not ended. A connection closed now counts
-    /// towards the server's `max_connect_errors`.
+    /// Whether the server was reached, and the login has not ended. A connection closed at this
+    /// point counts towards the server's `max_connect_errors`.
     pub(crate) fn is_under_way(&self) -> bool {
         self.is_under_way.load(Ordering::Relaxed)
     }
@@ -74,9 +75,9 @@ enum Outcome {
 }
 
 impl Addresses {
-    /// Connects and logs in. Of several addresses, those that failed lately come last.
+    /// Connects and logs in. Addresses that failed lately are tried last.
     ///
-    /// If dropped midway, it leaves closing the socket to the driver.
+    /// If this is dropped midway, the driver closes the socket.
     pub(crate) async fn connect(&self, opts: Opts, login: &Login) -> Result<Conn> {
         let addresses = look_up(&opts).await?;
         match addresses.as_slice() {
@@ -165,7 +166,7 @@ impl Addresses {
     }
 }
 
-/// The addresses to try; none if that is left to the driver.
+/// The addresses to try; empty if the driver is to choose.
 async fn look_up(opts: &Opts) -> Result<Vec<IpAddr>> {
     if opts.socket().is_some() {
         return Ok(Vec::new());
@@ -191,13 +192,13 @@ async fn look_up(opts: &Opts) -> Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-/// Whether the address means nothing without its network interface, which the driver's options
-/// cannot hold.
+/// Whether the address is only valid on one network interface, which the driver's options cannot
+/// name.
 fn has_scope(address: &SocketAddr) -> bool {
     matches!(address, SocketAddr::V6(address) if address.scope_id() != 0)
 }
 
-/// The options for one address. The name stays, for TLS.
+/// The options for one address. They keep the name, which TLS needs.
 fn at(opts: &Opts, address: IpAddr) -> Opts {
     let builder = OptsBuilder::from_opts(opts.clone());
     builder.resolved_ips(Some(vec![address])).into()
@@ -205,10 +206,11 @@ fn at(opts: &Opts, address: IpAddr) -> Opts {
 
 /// The driver's opening of a connection to one address, which shows whether it was reached.
 ///
-/// The driver waits for the address first, and then for the server's greeting. So if it was woken
-/// once, and waits again, the connection is established. Therefore it is polled only when it was
-/// woken itself. The first poll may be long enough for a nearby server to be reached; for that case
-/// it is limited to one operation by tokio's budget, so that it is woken to wait for the greeting.
+/// The driver first waits for the TCP connect, then for the server's greeting. So once it has been
+/// woken and waits again, the connection is established. For this to hold, the driver is polled
+/// only when it was woken itself. A nearby server may be reached within the first poll; so tokio's
+/// budget limits that poll to one operation, and the driver has to be woken before it waits for the
+/// greeting.
 struct Connecting<'a> {
     opening: Pin<Box<dyn Future<Output = Result<Conn>> + Send>>,
     signal: Arc<Signal>,
@@ -231,7 +233,7 @@ impl Wake for Signal {
 }
 
 impl<'a> Connecting<'a> {
-    /// To be polled in the same poll of the task, before anything else.
+    /// The returned future must be polled in the same poll of the task, before anything else.
     async fn begin(opts: Opts, login: &'a Login) -> Self {
         leave_one_operation().await;
         Self {
@@ -244,17 +246,17 @@ impl<'a> Connecting<'a> {
     }
 }
 
-/// Uses up the task's budget but for one operation, in its current poll.
+/// Uses up all but one operation of the task's budget, in the current poll.
 async fn leave_one_operation() {
     use_up(MOST_OPERATIONS).await;
-    // Yields, and takes one operation of a whole budget.
+    // Yields, and takes one operation of a fresh budget.
     consume_budget().await;
     let left = use_up(MOST_OPERATIONS).await;
     consume_budget().await;
     use_up(left.saturating_sub(1)).await;
 }
 
-/// Uses up at most so many operations of the task's budget, without yielding. Returns how many.
+/// Uses up to `most` operations of the task's budget without yielding, and returns how many.
 async fn use_up(most: usize) -> usize {
     poll_fn(|cx| {
         let is_left = |_: &usize| pin!(consume_budget()).poll(cx).is_ready();
@@ -311,7 +313,7 @@ mod tests {
         assert_eq!(sorted(now.after(2 * AVOIDED)), [one, two, three]);
     }
 
-    /// However soon the connection is established: it may be before the driver first waits for it.
+    /// Also if the connection is established before the driver first waits for it.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_login_is_under_way_once_the_server_is_reached() {
         let server = TcpListener::bind("127.0.0.1:0").await.expect("a port");

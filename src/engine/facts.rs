@@ -1,4 +1,4 @@
-//! What new connections are asked about their server, and what is known from the answers.
+//! What the pool asks new connections about their server, and what it knows from the answers.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -19,20 +19,21 @@ const PACKETS_ALLOWED: RangeInclusive<usize> = 1024..=1_073_741_824;
 /// After this time, the next opening reads the server's facts again.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// After this time, facts that the server refused are asked again: it may be another one by then.
+/// After this time, facts that the server refused are asked again: it may be another server by
+/// then.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
-/// The pause before the facts are asked again if no answer came.
+/// The pause before the facts are asked again after no answer came.
 const SILENCE: GrowingPause = GrowingPause::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// How servers say that they have no function of that name: 1305, 1128, 1630; 1046 without a default
 /// database; 1064 if only their own functions are callable; 1105 where that is the code for all.
 const NO_SUCH_FUNCTION: [u16; 6] = [1046, 1064, 1105, 1128, 1305, 1630];
 
-/// What a switch that is on may be called.
+/// The words for a switch that is on.
 const ON: [&str; 3] = ["ON", "NO_LOCK", "NO_LOCK_NO_ADMIN"];
 
-/// Something to select on a new connection.
+/// One thing to select on a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fact {
     Version,
@@ -49,8 +50,8 @@ pub(super) enum Fact {
 }
 
 impl Fact {
-    /// All of them. The version comes first: if the server refuses to answer them together, each is
-    /// asked by itself, in this order.
+    /// All of them. If the server refuses them together, each is asked by itself in this order, so
+    /// the version comes first.
     const ALL: [Self; 11] = [
         Self::Version,
         Self::MaxAllowedPacket,
@@ -64,7 +65,7 @@ impl Fact {
         Self::Account,
         Self::Role,
     ];
-    /// Those that may differ from one connection to the next.
+    /// The facts that may differ from one connection to the next.
     const OF_CONNECTION: [Self; 3] = [Self::MaxAllowedPacket, Self::Account, Self::Role];
 
     const fn column(self) -> &'static str {
@@ -95,7 +96,7 @@ impl Fact {
 pub(super) struct Question {
     /// Empty if nothing is to be asked.
     pub(super) facts: Vec<Fact>,
-    /// It is about the server, and not only about this connection.
+    /// Whether it asks about the server, and not only about this connection.
     pub(super) is_of_server: bool,
 }
 
@@ -127,7 +128,7 @@ impl Answers {
         from_value_opt(value.clone()).ok()
     }
 
-    /// Whether a switch is on, as a number, or since MariaDB 12 as a word.
+    /// Whether a switch is on. Its value is a number or, since MariaDB 12, a word.
     fn is_on(&self, fact: Fact) -> bool {
         match self.get::<u64>(fact) {
             Some(flag) => flag != 0,
@@ -180,10 +181,10 @@ impl Answers {
     }
 }
 
-/// How the other end of a connection introduced itself.
+/// What the other end of a connection said in its greeting.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Greeting {
-    /// All zero if the driver could not read it.
+    /// The version; all zero if the driver could not read it.
     version: (u16, u16, u16),
     id: u32,
 }
@@ -196,9 +197,9 @@ impl Greeting {
         }
     }
 
-    /// Whether somebody else than the server answered, by what the server says of itself.
+    /// Whether the greeting is a proxy's, because the server says something else about itself.
     fn is_proxys(self, version: Option<&str>, id: Option<u64>) -> bool {
-        // The greeting has room for the lower half of an id only.
+        // The greeting only has room for the lower half of an id.
         let has_other_id = id.is_some_and(|id| id & u64::from(u32::MAX) != u64::from(self.id));
         let version = version.and_then(numbers);
         let has_other_version =
@@ -216,7 +217,7 @@ impl Greeting {
 
 /// The numbers at the beginning of a version.
 fn numbers(version: &str) -> Option<(u16, u16, u16)> {
-    // MariaDB's greeting, and a proxy that repeats it, begin so.
+    // MariaDB's greeting, and that of a proxy that repeats it, begin like this.
     let version = version.strip_prefix("5.5.5-").unwrap_or(version);
     let mut parts = version.splitn(3, '.');
     let major = parts.next()?.parse().ok()?;
@@ -239,17 +240,17 @@ pub(super) struct ServerFacts {
     pub(super) init_connect: InitConnect,
     /// The rights of the last new connection on which they were read.
     pub(super) rights: KnownRights,
-    /// The server refused the driver's query for its settings.
+    /// Whether the server refused the driver's settings query.
     pub(super) refuses_settings: bool,
     /// Why abandoned statements cannot be killed on the last new connection.
     pub(super) kill_obstacle: Option<&'static str>,
-    /// That was logged.
+    /// Whether that was logged.
     pub(super) has_warned_of_kill: bool,
-    /// The server does not know the tables of [`Opener::remains`](super::opener::Opener::remains).
-    pub(super) refuses_remains: bool,
-    /// The server refuses to reset sessions.
+    /// Whether the server lacks the tables of [`Opener::leftovers`](super::opener::Opener::leftovers).
+    pub(super) refuses_leftovers: bool,
+    /// What replaces a reset, if the server refuses resets.
     pub(super) refused_reset: Option<RefusedReset>,
-    /// The server refuses several statements in one text.
+    /// Whether the server refuses several statements in one text.
     pub(super) one_statement_at_a_time: bool,
     /// Facts that the server refused.
     refused: Vec<Fact>,
@@ -257,11 +258,11 @@ pub(super) struct ServerFacts {
     refused_at: Option<Timestamp>,
     /// When an opening last claimed the task of reading the facts.
     claimed_at: Option<Timestamp>,
-    /// The last question was not answered; the pause before the next.
+    /// The pause before the next question, if the last one was not answered.
     silence: Option<GrowingPause>,
 }
 
-/// What is done if a server or proxy refuses `COM_RESET_CONNECTION`.
+/// What the pool does instead if a server or proxy refuses `COM_RESET_CONNECTION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefusedReset {
     /// `COM_CHANGE_USER` is sent instead, which logs in again.
@@ -282,9 +283,9 @@ pub(crate) enum KnownRights {
 }
 
 impl ServerFacts {
-    /// What to ask a new connection. One of several openings asks for everything, if the facts are
-    /// not fresh; `always`: so does this one. `None` if nothing is to be asked; `is_valid`: the
-    /// connection needs no round trip otherwise.
+    /// What to ask a new connection; `None` if nothing. If the facts are not fresh, one of several
+    /// openings asks for all of them. With `always`, this one asks for all of them in any case.
+    /// `is_valid` means that the connection needs no other round trip.
     pub(super) fn claim(
         &mut self,
         always: bool,
@@ -329,8 +330,8 @@ impl ServerFacts {
         self.silence = None;
     }
 
-    /// Records that no answer came. It may be the question, so the next openings do without, at
-    /// once if this one hung.
+    /// Records that no answer came. The question itself may be the reason, so openings stop asking
+    /// for a while: at once if this one hung, otherwise once one more has asked.
     pub(super) fn record_silence(&mut self, has_hung: bool, now: Timestamp) {
         self.claimed_at = None;
         let silence = self.silence.get_or_insert(SILENCE);
@@ -341,7 +342,7 @@ impl ServerFacts {
 
     /// Records that the server refused to answer this question, with this code.
     pub(super) fn record_refused(&mut self, fact: Fact, code: u16, now: Timestamp) {
-        // Another refusal may be a proxy's, in front of a server that has roles.
+        // Any other refusal may come from a proxy in front of a server that has roles.
         let has_no_roles = fact == Fact::Role && NO_SUCH_FUNCTION.contains(&code);
         if has_no_roles && matches!(self.rights, KnownRights::Unknown) {
             self.rights = KnownRights::NoRoles;
@@ -352,7 +353,7 @@ impl ServerFacts {
         self.refused_at.get_or_insert(now);
     }
 
-    /// Records the answers. Returns whether a proxy stands in between, if that was asked.
+    /// Records the answers. If the server was asked, returns whether a proxy stands in between.
     pub(super) fn record(
         &mut self,
         question: &Question,
@@ -455,7 +456,7 @@ mod tests {
             }
         }
         assert_eq!(asked, [0, 100, 1_100, 3_100, 7_100, 15_100]);
-        // After one that hung, the next opening does without.
+        // After a question that hung, the next opening does not ask.
         let mut facts = ServerFacts::default();
         assert!(facts.claim(true, false, start).is_some());
         facts.record_silence(true, at(2_000));

@@ -53,7 +53,7 @@ pub(crate) struct Liveness {
     last_answer: AtomicU64,
     /// When the last statement on a returned connection was answered.
     last_return: AtomicU64,
-    /// When the latest attempt began that opened a connection.
+    /// When the latest successful attempt began.
     opened: AtomicU64,
     /// Connections without an answer to the pool's own command for 300 ms, but not yet at
     /// `connect_timeout`.
@@ -77,7 +77,7 @@ impl Liveness {
         self.last_answer.fetch_max(now.nanos(), Ordering::Relaxed);
     }
 
-    /// Records that an attempt which began then has opened a connection.
+    /// Records that an attempt that began at `then` has opened a connection.
     pub(crate) fn record_opened(&self, began: Timestamp) {
         self.opened.fetch_max(began.nanos(), Ordering::Relaxed);
     }
@@ -176,7 +176,7 @@ impl HealthRecord {
         self.begun_at.get_or_insert(now);
     }
 
-    /// How far the first fill has come in its time, `warm_up_timeout`.
+    /// Whether the first fill has begun, and whether its time, `warm_up_timeout`, is over.
     pub(crate) fn first_fill(&self, warm_up_timeout: Duration, now: Timestamp) -> FirstFill {
         match self.begun_at {
             None => FirstFill::NotBegun,
@@ -256,8 +256,8 @@ impl HealthRecord {
         self.give_up_pause.is_over(now)
     }
 
-    /// Whether to refresh the pool now because of an error that concerns all connections, such as
-    /// that the server is read-only: at once, then after growing pauses while that lasts.
+    /// Whether to refresh the pool now because of an error that concerns all connections, such as a
+    /// read-only server: at once, then after growing pauses while it lasts.
     pub(crate) fn may_refresh_after_error(&mut self, now: Timestamp) -> bool {
         if self.refresh_pause.is_long_over(now) {
             self.refresh_pause = REFRESH_PAUSE;

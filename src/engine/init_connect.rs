@@ -1,4 +1,4 @@
-//! The server's `init_connect`, which it runs at each login and not after a reset.
+//! The server's `init_connect`, which it runs at each login but not after a reset.
 
 use crate::{
     report::Flavor,
@@ -13,17 +13,17 @@ pub(crate) enum InitConnect {
     Nothing,
     /// Run this text, which sets variables and does nothing else.
     Repeat(String),
-    /// It cannot be repeated: it does more, or the account may be exempt. So instead of resetting
-    /// a connection the pool replaces it.
+    /// It cannot be repeated, because it does more, or because the account may be exempt. So the
+    /// pool replaces connections instead of resetting them.
     Replace,
 }
 
 impl InitConnect {
-    /// `grants`: the answer to `SHOW GRANTS`, which includes the active roles' privileges. `None`
-    /// if it is not known.
+    /// `grants` is the answer to `SHOW GRANTS`, which includes the active roles' privileges; `None`
+    /// if unknown.
     pub(super) fn of(text: &str, grants: Option<&[String]>, flavor: Flavor) -> Self {
         let text = text.trim();
-        // A proxy may answer questions that it does not know with anything.
+        // A proxy may answer a question that it does not know with anything at all.
         let is_statement =
             text.starts_with(|first: char| first.is_alphabetic() || "/#-;(".contains(first));
         if !is_statement {
@@ -39,7 +39,7 @@ impl InitConnect {
         if has(&["SUPER"]) {
             return match flavor {
                 Flavor::MySql => Self::Nothing,
-                // It exempts an account until MariaDB 10.11, and not after.
+                // `SUPER` exempts an account up to MariaDB 10.11, not later.
                 Flavor::MariaDb => Self::Replace,
             };
         }

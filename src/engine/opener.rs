@@ -30,13 +30,13 @@ use super::{
 };
 
 /// How long the pool's questions about the server may take: half of `connect_timeout`, or this if
-/// it is less. If the server does not answer, the next openings do without.
+/// it is less. If the server does not answer, later openings do not ask.
 const QUESTIONS_TAKE: Duration = Duration::from_secs(2);
 
-/// What the driver takes for the server's `max_allowed_packet` if the server refused its query: what
-/// MySQL allows if it is not told otherwise.
+/// The `max_allowed_packet` that the driver assumes if the server refused its settings query:
+/// MySQL's default.
 const USUAL_PACKET: usize = 64 << 20;
-/// The same of `wait_timeout`, in seconds. The driver uses it only in its own pool.
+/// The assumed `wait_timeout`, in seconds. The driver uses it only in its own pool.
 const USUAL_WAIT_TIMEOUT: usize = 28_800;
 
 /// Why abandoned statements cannot be killed.
@@ -89,7 +89,7 @@ impl Opener {
         }
     }
 
-    /// Whether the server's InnoDB tables are read-only, as far as it has said.
+    /// Whether the server's InnoDB tables are read-only, as far as is known.
     pub(crate) fn is_innodb_read_only(&self) -> bool {
         self.facts().innodb_read_only
     }
@@ -109,11 +109,11 @@ impl Opener {
         self.facts().init_connect.clone()
     }
 
-    /// What to select to find statements of a caller that the server shows after a reset too:
-    /// MySQL's last optimizer trace, MariaDB's profiles. `None` if the server refuses to be asked.
-    pub(crate) fn remains(&self) -> Option<&'static str> {
+    /// What to select to find a caller's statements that outlast a reset: MySQL's last optimizer
+    /// trace, MariaDB's profiles. `None` if the server refuses the question.
+    pub(crate) fn leftovers(&self) -> Option<&'static str> {
         let facts = self.facts();
-        if facts.refuses_remains {
+        if facts.refuses_leftovers {
             return None;
         }
         let is_mariadb = facts
@@ -127,9 +127,9 @@ impl Opener {
         })
     }
 
-    /// Records that the server refuses to answer [`remains`](Self::remains).
-    pub(crate) fn record_no_remains(&self) {
-        self.facts().refuses_remains = true;
+    /// Records that the server refuses to answer [`leftovers`](Self::leftovers).
+    pub(crate) fn record_no_leftovers(&self) {
+        self.facts().refuses_leftovers = true;
     }
 
     /// Whether the server refuses several statements in one text, as some proxies do.
@@ -160,7 +160,7 @@ impl Opener {
             .is_none_or(|server| server.flavor == Flavor::MySql)
     }
 
-    /// Makes one attempt, from credentials to validation. `phase` and `login` show how far it is. A
+    /// Makes one attempt, from credentials to validation. `phase` and `login` show its progress. A
     /// panic, of the driver or of the source of credentials, becomes an error.
     ///
     /// If dropped midway, it closes the socket.
@@ -202,7 +202,7 @@ impl Opener {
                 .await;
             let session = match opened {
                 Err(refused) if asks_settings && refused.error.may_refuse_settings() => {
-                    // Without the driver's query, the server may let it in.
+                    // The server may accept the login without the driver's settings query.
                     let opts = without_settings_query(opts);
                     let session = self
                         .open_with(opts, false, phase, login, activities, generation)
@@ -215,7 +215,7 @@ impl Opener {
             if self.agrees_on_packets(&session) {
                 return Ok(session);
             }
-            // The limit that was known from earlier connections no longer holds.
+            // The limit known from earlier connections no longer holds.
             session.quit().await;
             let (opts, asks_settings) = self.options().await?;
             self.open_with(opts, asks_settings, phase, login, activities, generation)
@@ -225,7 +225,8 @@ impl Opener {
     }
 
     /// Whether the driver's limit for packets is the server's, or the settings' if that is smaller.
-    /// Otherwise the connection would refuse for life what the server takes, or send what ends it.
+    /// Otherwise the connection would always refuse packets that the server accepts, or send
+    /// packets that make the server close it.
     fn agrees_on_packets(&self, session: &Session) -> bool {
         let known = session.conn.opts().max_allowed_packet();
         let (Some(known), Some(allowed)) = (known, session.origin.max_allowed_packet) else {
@@ -293,7 +294,7 @@ impl Opener {
         // If the driver's settings query was the last command, its answer is validation enough.
         let is_valid = asks_settings && !self.sets_up();
         // With a source of credentials, each connection may have a different account. With a limit
-        // for packets in the settings, the driver has not asked for the server's.
+        // for packets in the settings, the driver has not asked for that of the server.
         let always = self.config.on_cancel == OnCancel::Kill
             || self.config.credentials.is_some()
             || self.config.opts().max_allowed_packet().is_some();
@@ -395,7 +396,7 @@ impl Opener {
     ) -> Result<(), ConnectError> {
         let half = self.config.connect_timeout.checked_div(2);
         let limit = half.map_or(QUESTIONS_TAKE, |half| half.min(QUESTIONS_TAKE));
-        // If this is dropped, at the deadline of the opening, the question hung.
+        // If this is dropped at the deadline of the opening, the question hung.
         let mut silence = RecordSilence {
             opener: self,
             has_hung: Some(true),
@@ -476,8 +477,8 @@ impl Opener {
         Ok(InitConnect::of(text, grants.as_deref(), flavor))
     }
 
-    /// Asks for all these facts at once. If the server refuses, as a compatible server or a proxy
-    /// does that lacks one of them, asks for each by itself and remembers which it refused.
+    /// Asks for all these facts at once. A compatible server or a proxy that lacks one of them
+    /// refuses; then asks for each by itself, and remembers which were refused.
     async fn answers(
         &self,
         session: &mut Session,
@@ -530,7 +531,7 @@ impl Opener {
         else {
             return Ok(Err(NO_SERVER_ID));
         };
-        // The id to kill is the one in the greeting.
+        // The id to kill is that in the greeting.
         let is_own_id = column::<u64>(&row, 2) == Some(u64::from(session.origin.id));
         Ok(if !is_own_id {
             Err(NOT_THE_SERVERS_ID)
@@ -604,7 +605,7 @@ async fn select(session: &mut Session, facts: &[Fact]) -> Result<Result<Row, u16
     }
 }
 
-/// The code with which the server answered that it does not do what it was asked.
+/// The error code with which the server refused.
 fn refusal(error: &mysql_async::Error) -> Option<u16> {
     match error {
         mysql_async::Error::Server(refusal) if !ends_connection(error) && !is_transient(error) => {
@@ -631,8 +632,8 @@ impl Drop for RecordSilence<'_> {
     }
 }
 
-/// Runs a hook, and validates the connection after it: the hook may have cancelled a command of its
-/// own, whose answer the next command would take for its own.
+/// Runs a hook, then validates the connection: the hook may have cancelled a command, and the next
+/// command would take that command's answer for its own.
 async fn run_hook(
     hook: &OnConnect,
     session: &mut Session,
@@ -652,7 +653,7 @@ async fn run_hook(
 /// Rolls back the transaction that setting up the session, or the server's `init_connect`, may have
 /// left open, so that no caller finds an old snapshot.
 async fn end_transaction(session: &mut Session, phase: ConnectPhase) -> Result<(), ConnectError> {
-    // The second one is for a session with `completion_type = CHAIN`.
+    // The second `ROLLBACK` is for a session with `completion_type = CHAIN`.
     for rollback in ["ROLLBACK", "ROLLBACK AND NO CHAIN NO RELEASE"] {
         if session.is_in_transaction() {
             let done = session.conn.query_drop(rollback).await;

@@ -136,7 +136,7 @@ async fn drain(session: &mut Session) -> Result<(), DiscardReason> {
 /// compares the session's rights with those it was opened with, and counts the statements that the
 /// server would still show.
 ///
-/// `restore` holds statements to send before. Returns whether the session has a default database;
+/// The statements in `restore` are sent first. Returns whether the session has a default database;
 /// `None` if that was not asked.
 async fn validate(
     shared: &Shared,
@@ -158,13 +158,13 @@ async fn validate(
             return Ok(None);
         }
     };
-    let remains = shared.opener.remains();
+    let leftovers = shared.opener.leftovers();
     let row = match ask_at_once(shared, session, restore).await {
         Err(Invalid::Driver(error)) if !ends_connection(&error) => {
             send_all(session, restore).await?;
             let row = ask(shared, session).await.map_err(invalid)?;
-            // Otherwise it was this question that the server refused.
-            if !restore.is_empty() && shared.opener.remains() == remains {
+            // Otherwise the server refused what `leftovers` selects, not the several statements.
+            if !restore.is_empty() && shared.opener.leftovers() == leftovers {
                 shared.opener.record_one_statement_at_a_time();
             }
             row
@@ -194,28 +194,28 @@ async fn ask_at_once(
         }
         return ask(shared, session).await;
     }
-    let columns = columns(shared.opener.remains());
+    let columns = columns(shared.opener.leftovers());
     session.validate_after(restore, &columns).await
 }
 
-/// Selects the default database and the session's rights, and counts what remains of statements if
-/// the server can tell.
+/// Selects the default database and the session's rights, and counts the earlier statements that
+/// the server still shows, if it can be asked.
 async fn ask(shared: &Shared, session: &mut Session) -> Result<Row, Invalid> {
-    let remains = shared.opener.remains();
-    match session.validate_with(&columns(remains)).await {
-        Err(Invalid::Driver(error)) if remains.is_some() && !ends_connection(&error) => {}
+    let leftovers = shared.opener.leftovers();
+    match session.validate_with(&columns(leftovers)).await {
+        Err(Invalid::Driver(error)) if leftovers.is_some() && !ends_connection(&error) => {}
         answer => return answer,
     }
-    // A relative of MySQL without these tables.
+    // A server derived from MySQL may lack these tables.
     let row = session.validate_with(&columns(None)).await?;
-    shared.opener.record_no_remains();
+    shared.opener.record_no_leftovers();
     Ok(row)
 }
 
-fn columns(remains: Option<&str>) -> String {
+fn columns(leftovers: Option<&str>) -> String {
     let rights = Rights::COLUMNS;
-    match remains {
-        Some(remains) => format!("DATABASE(), {rights}, {remains}"),
+    match leftovers {
+        Some(leftovers) => format!("DATABASE(), {rights}, {leftovers}"),
         None => format!("DATABASE(), {rights}"),
     }
 }
@@ -255,7 +255,7 @@ async fn reset(shared: &Shared, session: &mut Session, needs: Needs) -> Result<(
     let database = shared.config.opts().db_name();
     let asks = needs.validation || needs.role;
     let mut restore = Vec::new();
-    // Only a change of user restores having no database.
+    // Only a change of user leaves the session without a database.
     let has_moved = needs.database && database.is_none() && !asks;
     let done = if has_moved {
         change_user(session).await?;
@@ -268,7 +268,8 @@ async fn reset(shared: &Shared, session: &mut Session, needs: Needs) -> Result<(
         if loses_charset {
             restore.push(CHARSET.to_owned());
         }
-        // Some relatives of MySQL lose the database too. Beside the charset it costs nothing.
+        // Some servers derived from MySQL lose the database too. Sent with the charset, this costs
+        // nothing.
         if (needs.database || loses_charset)
             && let Some(name) = database
         {
@@ -284,7 +285,7 @@ async fn reset(shared: &Shared, session: &mut Session, needs: Needs) -> Result<(
         send_at_once(shared, session, &restore).await?;
     }
     if done == Done::InsteadOfReset {
-        // Only now it is certain that the refusal was the answer to the reset.
+        // Only now is it certain that the refusal was the answer to the reset.
         record_refused_reset(shared, RefusedReset::ChangesUser);
     }
     if needs.database {
@@ -295,7 +296,7 @@ async fn reset(shared: &Shared, session: &mut Session, needs: Needs) -> Result<(
     Ok(())
 }
 
-/// How a session was brought back to its beginning.
+/// How a session was reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Done {
     Reset,
@@ -333,7 +334,8 @@ async fn reset_session(shared: &Shared, session: &mut Session) -> Result<Done, D
         Ok(()) => Ok(Done::InsteadOfReset),
         Err(error) if means_loss(&error) => Err(DiscardReason::Lost),
         Err(_) => {
-            // Learnt only if the connection is in step, so that these were the answers.
+            // Learnt only from a connection that is in step: otherwise these may be answers to
+            // earlier commands.
             if session.validate().await.is_ok() {
                 record_refused_reset(shared, RefusedReset::Replaces);
             }
@@ -385,7 +387,7 @@ async fn set_up(shared: &Shared, session: &mut Session) -> Result<(), DiscardRea
     outcome.map_err(|error| {
         debug!(pool = shared.name, %error, "connection not set up again after a reset");
         match error.driver_error() {
-            // A hook's own error says nothing about the connection.
+            // An error that the hook made up says nothing about the connection.
             Some(mysql_async::Error::Other(_)) => DiscardReason::CleaningFailed,
             Some(error) => lost_or_refused(error),
             None => DiscardReason::CleaningFailed,

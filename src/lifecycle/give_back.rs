@@ -119,20 +119,17 @@ fn retire(shared: &Arc<Shared>, lease: Lease) {
 }
 
 /// Refreshes the pool, if the pauses between refreshes allow it, because this connection has lost
-/// its session: whatever did that is likely to have done it to others, which then lack what `init`
-/// has set, and cannot tell.
+/// its session. Others have probably lost theirs to the same cause: they lack what `init` has set,
+/// and nothing shows it.
 fn refresh_for_lost_session(shared: &Shared, session: &Session) {
     if may_refresh(shared, session) {
         let (pool, connection) = (&shared.name, session.conn.id());
-        warn!(
-            pool,
-            connection, "the server has forgotten a session behind a living connection"
-        );
+        warn!(pool, connection, "session lost");
         maintain::refresh(shared);
     }
 }
 
-/// Whether the connection met an error that means that its server takes no writes.
+/// Whether a statement on the connection got an error that means that its server takes no writes.
 fn has_met_read_only(shared: &Shared, session: &Session) -> bool {
     let follow = &session.follow;
     follow.met_read_only || follow.met_read_only_table && shared.opener.is_innodb_read_only()

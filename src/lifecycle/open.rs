@@ -25,7 +25,7 @@ use super::{assess::assess, discard};
 
 /// An attempt that takes longer counts as hanging, and another is made beside it.
 const HANGING: Duration = Duration::from_millis(300);
-/// How often it is decided whether to give up an overdue login.
+/// How often the pool decides whether to give up an overdue login.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// What connections are opened for, besides keeping `size` open.
@@ -106,7 +106,7 @@ struct Task {
     generation: u64,
     /// It has had no answer for [`HANGING`], and the back-off counts it as hanging.
     is_hanging: bool,
-    /// Its login was not over at `connect_timeout`, and the back-off counts it as overdue.
+    /// Its login has passed `connect_timeout`, and the back-off counts it as overdue.
     is_overdue: bool,
 }
 
@@ -180,9 +180,9 @@ impl Task {
         assess(shared);
     }
 
-    /// Records an attempt that has failed, because its login has taken too long. But the login goes
-    /// on: a server that is only frozen counts each login that was given up, and refuses the whole
-    /// host after `max_connect_errors` of them.
+    /// Records the attempt as failed because its login has taken too long. But the login goes on: a
+    /// frozen server counts each login that is given up, and refuses the whole host after
+    /// `max_connect_errors` of them.
     fn overdue(&mut self) {
         let limit = self.shared.config.connect_timeout;
         if !self.is_hanging {
@@ -196,8 +196,9 @@ impl Task {
         self.end();
     }
 
-    /// Waits until an overdue login is to be given up: once a later attempt has worked and this one
-    /// has had its time again, or, after growing pauses, to make room for a later attempt.
+    /// Waits until this overdue login is to be given up. That is when a later attempt has worked
+    /// and this one has had `connect_timeout` once more; or when another attempt needs its room,
+    /// after growing pauses.
     async fn until_given_up(&self, login: &Login) {
         let shared = &self.shared;
         let limit = shared.config.connect_timeout;
@@ -284,8 +285,8 @@ impl Drop for Task {
             let overdue = usize::from(self.is_overdue);
             backoff.overdue = backoff.overdue.saturating_sub(overdue);
         }
-        // A panic outside of the opening. Without the back-off, it would come again and again at
-        // once.
+        // A panic outside the opening. Without the back-off, it would be repeated at once, again
+        // and again.
         if std::thread::panicking() {
             let error = ConnectError::panicked(ConnectPhase::Connect, &());
             record_failure(&self.shared, self.attempt, &error);
@@ -293,8 +294,8 @@ impl Drop for Task {
     }
 }
 
-/// Whether to give up an overdue login: connections are missing, and all the room for another
-/// attempt is taken by such logins.
+/// Whether to give up an overdue login: connections are missing, and such logins take up all the
+/// room for another attempt.
 fn needs_room(shared: &Shared, now: Timestamp) -> bool {
     let mut state = shared.state();
     let status = shared.slots.status();

@@ -21,12 +21,12 @@ use super::{assess::assess, discard, give_back};
 /// A connection that does not answer the pool for longer than this does not count as working, and
 /// all others become suspect.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// A connection being cleaned is not given up before this time.
+/// A connection being cleaned is not given up earlier than this.
 const CLEANING_PATIENCE: Duration = Duration::from_millis(600);
-/// How long after a new connection has worked the answer on an old one may come: a server that was
-/// frozen answers both at once.
+/// How long an old connection may stay silent once a new one works: a server that was frozen
+/// answers on both at once.
 const LATE_ANSWER: Duration = Duration::from_millis(500);
-/// How often it is decided whether to give up a connection.
+/// How often the pool decides whether to give up a connection.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// Validates a connection in a new task, so that a caller that gives up wastes nothing.
@@ -92,25 +92,25 @@ pub(super) fn suspect_others(shared: &Shared, validated_at: Option<Timestamp>) {
     }
 }
 
-/// Makes the connections suspect that have not answered since a statement began which now timed
-/// out: perhaps the network is gone. The others have shown that they work.
+/// Makes those connections suspect that have not answered since a timed-out statement began: the
+/// network may be gone. The others have shown that they work.
 pub(super) fn suspect_quiet(shared: &Shared) {
     let limit = shared.config.statement_timeout.unwrap_or_default();
     shared.liveness.suspect_all(Timestamp::now().before(limit));
     shared.notify_maintenance();
 }
 
-/// What the pool does on a connection of its own accord.
+/// The pool's own work on a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Work {
-    /// One question, which a server that can be reached answers at once.
+    /// One question, which a reachable server answers at once.
     Validation,
-    /// It may roll back a large transaction, which takes long.
+    /// May roll back a large transaction, which takes long.
     Cleaning,
 }
 
 impl Work {
-    /// How long it is waited for before the connection may be given up for waiting callers.
+    /// How long the work may take before the connection is given up for waiting callers.
     const fn patience(self) -> Duration {
         match self {
             Self::Validation => PATIENCE,
@@ -145,7 +145,7 @@ pub(super) async fn with_patience<T>(
     assess(shared);
     let outcome = tokio::select! {
         biased;
-        // Polled first: an answer without end would leave no budget for its timer.
+        // The timer is polled first: an endless answer would leave it no budget.
         () = until_given_up(shared, began, kind) => None,
         outcome = work => Some(outcome),
     };
@@ -156,10 +156,10 @@ pub(super) async fn with_patience<T>(
 
 /// Waits until a connection that does not answer is to be given up.
 ///
-/// A network that lost the connection cannot be told from a server that is frozen, whose
+/// The network may have lost the connection, or the server may be frozen, in which case its
 /// connections should be kept. So one connection is given up if callers wait and there is no room
-/// to open another: the one opened in its place shows which it is. If that one works, the others
-/// are given up too.
+/// for another. If the one opened in its place works, the network is at fault and the others are
+/// given up too.
 async fn until_given_up(shared: &Shared, began: Timestamp, kind: Work) {
     let limit = shared.config.connect_timeout;
     let mut superseded_at = None;
@@ -186,7 +186,7 @@ async fn until_given_up(shared: &Shared, began: Timestamp, kind: Work) {
     }
 }
 
-/// Whether callers wait, and another connection could be opened if one was given up.
+/// Whether callers wait, and another connection could be opened if this one were given up.
 fn is_in_the_way(shared: &Shared) -> bool {
     let status = shared.slots.status();
     let is_full = status.open == status.limit() && status.connecting == 0;

@@ -22,9 +22,9 @@ pub struct Holders {
     pub lines: Vec<HolderLine>,
     /// Connections that wait for a `get()` that has not been polled since its turn came.
     ///
-    /// Usually none, or for a moment only. A future of `get()` that was polled once and is then
-    /// neither polled nor dropped keeps its place in the queue, and the connection that it was
-    /// given. See [`get`](crate::Pool::get).
+    /// Usually 0, except for moments. A `get()` future that was polled once, and is then neither
+    /// polled nor dropped, keeps its place in the queue and the connection that it was given. See
+    /// [`get`](crate::Pool::get).
     pub not_polled: usize,
 }
 

@@ -5,8 +5,8 @@ use std::{fmt, time::Duration};
 /// The server's version and the settings that matter to a pool. Read while connections are opened,
 /// usually at most once a second.
 ///
-/// What the server, or a proxy in front of it, refuses to tell is missing: a number is 0 and a
-/// duration zero, a switch is off, and the version is that of the greeting.
+/// Whatever the server, or a proxy in front of it, refuses to report is missing: numbers and
+/// durations are 0, switches are off, and the version is that of the greeting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -24,9 +24,9 @@ pub struct ServerInfo {
     pub wait_timeout: Duration,
     /// Whether the server refuses writes (`@@global.read_only` or `@@innodb_read_only`).
     pub read_only: bool,
-    /// Whether a proxy stands in between that speaks the protocol: what it says in its greeting, the
-    /// version or the connection's id, is not what the server says of itself. Then everything here
-    /// is about the server that happened to answer.
+    /// Whether a proxy that speaks the protocol stands in between: the version or the connection id
+    /// in the greeting is not the server's own. Everything here then describes whichever server
+    /// answered.
     pub behind_proxy: bool,
 }
 

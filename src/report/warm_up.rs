@@ -123,11 +123,11 @@ pub enum Warning {
     /// The server is read-only: every write will fail.
     ReadOnly,
     /// A proxy that speaks the protocol stands in between
-    /// ([`behind_proxy`](ServerInfo::behind_proxy)). It may refuse some statements, and what the
-    /// server reports is that of whichever server answered.
+    /// ([`behind_proxy`](ServerInfo::behind_proxy)). It may refuse some statements, and the facts
+    /// reported are those of whichever server answered.
     Proxy {
-        /// The server that answered is read-only. If the proxy sends writes elsewhere, this is
-        /// nothing to worry about.
+        /// Whether the server that answered is read-only, which is harmless if the proxy sends
+        /// writes to another one.
         reader_answered: bool,
     },
     /// The connections are not encrypted, and the server is not on this host.
@@ -139,8 +139,8 @@ pub enum Warning {
         reason: &'static str,
     },
     /// The server or a proxy refuses to reset sessions, so a changed session costs a new login
-    /// (`COM_CHANGE_USER`) or, if that is refused too, a new connection. Known, and logged once,
-    /// after the first return that needs a reset.
+    /// (`COM_CHANGE_USER`) or, if that is refused too, a new connection. The pool learns this at
+    /// the first return that needs a reset, and logs it once.
     ResetRefused,
     /// The server's `init_connect` does more than set variables, or the pool cannot tell whether
     /// the server runs it for this account. So it cannot be repeated after a reset, and a changed

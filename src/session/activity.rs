@@ -82,9 +82,9 @@ impl Activity {
         .await
     }
 
-    /// Reads on in an answer that has begun, to its end, or until it is cut off.
+    /// Reads the rest of an answer that has begun, unless it is cut off.
     ///
-    /// Costs nothing if all of it is there. Otherwise it counts as a statement under way.
+    /// Costs nothing if the whole answer has arrived. Otherwise it counts as a statement under way.
     pub(crate) async fn read<T>(
         &self,
         mut reading: impl Future<Output = T> + Unpin,
@@ -114,7 +114,7 @@ impl Activity {
         }
     }
 
-    /// Clears the waker: it keeps its task's memory.
+    /// Clears the waker, which would keep its task's memory.
     pub(crate) fn clear_waker(&self) {
         drop(self.waker.take());
     }
@@ -238,8 +238,9 @@ impl Activities {
         }
     }
 
-    /// Ends the statements that were first seen under way `statement_timeout` ago. To be called
-    /// often: a statement is first seen by a call. Returns when the next one will be overdue.
+    /// Ends the statements that were first seen under way `statement_timeout` ago. Must be called
+    /// often, because only a call sees a statement for the first time. Returns when the next one
+    /// will be overdue.
     pub(crate) fn cut_overdue(&self, now: Timestamp) -> Option<Timestamp> {
         self.limit?;
         let cut = |watched: &mut Watched| watched.cut_overdue(now);
@@ -311,7 +312,7 @@ mod tests {
             Err(Cut::TimedOut(limit))
         );
         assert!(slow.has_timed_out());
-        // One that ends at that moment has its answer, and the next one is not cut.
+        // A statement that ends at that moment has its answer, and the next one is not cut.
         assert_eq!(activities.cut_overdue(at(10)), None);
         assert_eq!(busy.unless_cut(ready(1)).await, Ok(1));
         busy.end();

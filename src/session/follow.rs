@@ -46,7 +46,7 @@ pub(crate) struct Follow {
     pub(super) status_is_stale: bool,
     /// The status before that, if it is known.
     kept_status: Option<StatusFlags>,
-    /// The server has forgotten the session's prepared statements, and with them all else.
+    /// The server has forgotten the session's prepared statements, and with them all other state.
     pub(super) is_session_lost: bool,
     /// Other connections are likely to have lost their sessions too.
     pub(crate) others_may_be_lost: bool,
@@ -66,7 +66,7 @@ pub(crate) struct Follow {
     pub(crate) used_at: Timestamp,
     /// The server said that it is read-only, though the caller did not ask for that.
     pub(crate) met_read_only: bool,
-    /// The server said that a table is read-only, as a server does where all tables are.
+    /// The server said that a table is read-only, as a server whose tables all are would say.
     pub(crate) met_read_only_table: bool,
     pub(crate) statements: Statements,
 }
@@ -151,8 +151,8 @@ impl Follow {
         outcome.map_err(cut_off)
     }
 
-    /// Reads on in an answer that has begun. It may be cancelled: the next statement or the return
-    /// reads the rest.
+    /// Continues to read an answer that has begun. This may be cancelled: the next statement or the
+    /// return reads the rest.
     pub(crate) async fn read<T>(
         &mut self,
         reading: impl Future<Output = mysql_async::Result<T>>,
@@ -252,7 +252,7 @@ impl Follow {
     /// refuses everything from now on.
     pub(crate) fn lose_session(&mut self) -> mysql_async::Error {
         self.is_session_lost = true;
-        // Otherwise it may be a statement that the driver has closed.
+        // Otherwise the driver may have closed this one statement.
         self.others_may_be_lost = self.effect != Effect::UNKNOWN;
         self.refuse(Error::SessionLost)
     }
@@ -341,7 +341,7 @@ impl Follow {
 
     /// How the open transaction has ended, now that the server's status shows none.
     ///
-    /// `None` if this server's status says nothing of transactions.
+    /// `None` if this server's status never shows transactions.
     pub(crate) fn ending(&self) -> Option<Ending> {
         self.shows_transaction.then_some(self.ending)
     }

@@ -1,4 +1,4 @@
-//! What can be measured of a pool: metrics, the log of slow gets, and of use that is not followed.
+//! What a pool measures and logs: metrics, slow gets, and use of the bare `Conn`.
 
 mod export;
 mod histogram;

@@ -63,7 +63,7 @@ fn begins(verb: &[u8], mut after: Tokens<'_>) -> bool {
     if is(verb, "START") {
         after.next_is(&["TRANSACTION"])
     } else if is(verb, "BEGIN") {
-        // With anything after it, it is a block of statements, such as `BEGIN NOT ATOMIC`.
+        // Followed by anything else, `BEGIN` starts a block, such as `BEGIN NOT ATOMIC`.
         let next = after.find(|token| !token.is_any(&["WORK"]));
         matches!(next, None | Some(Token::Byte(b';')))
     } else {

@@ -55,7 +55,7 @@ pub(crate) struct Effect {
     /// The statement may ask for a read-only transaction or session: error 1792 after it is the
     /// caller's own doing.
     pub(crate) read_only: bool,
-    /// The statement may set what no reset restores, other than a role: an XA transaction, a
+    /// The statement may set state other than a role that no reset clears: an XA transaction, a
     /// resource group, profiles, a trace.
     pub(crate) unresettable: bool,
 }
@@ -274,7 +274,7 @@ fn effect_of_body<'a>(verb: &'a [u8], tokens: &mut Tokens<'a>) -> Effect {
             Token::UserVariable | Token::Assign => Effect::SESSION,
             // The views of `sys` set user variables of their own.
             Token::Byte(b'.') if last.is_name("SYS") => Effect::SESSION,
-            // It may turn off the instruments of its own connection.
+            // The statement may turn off the instruments of its own connection.
             Token::Byte(b'.') if is(verb, "UPDATE") && last.is_name("PERFORMANCE_SCHEMA") => {
                 Effect::UNRESETTABLE
             }

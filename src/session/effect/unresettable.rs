@@ -2,7 +2,7 @@
 //!
 //! Reads the text byte by byte, strings and comments included: `PREPARE s FROM 'XA START ..'` and
 //! `EXECUTE IMMEDIATE` carry a statement in a string. A text that only mentions such words counts
-//! too, which costs a connection and no more.
+//! too; the cost is one connection.
 
 use super::tokens::is;
 
