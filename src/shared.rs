@@ -51,8 +51,8 @@ pub(crate) struct Shared {
     pub(crate) closed: OnceCell<CloseReport>,
     /// Notified when there may be something for maintenance to do.
     pub(crate) changes: watch::Sender<()>,
-    /// Notified when an attempt to open a connection has ended, and when the pool closes. Waiting
-    /// callers and warm-ups listen.
+    /// Notified when an attempt to open a connection has ended, when the pool closes, and when its
+    /// runtime ends. Waiting callers and warm-ups listen.
     pub(crate) attempts: watch::Sender<()>,
     /// How many connections to replace once a replacement is open. Maintenance counts them anew in
     /// each pass; others only raise the count.
@@ -96,11 +96,12 @@ impl Shared {
         let config = Arc::new(config);
         let name = config.display_name();
         let changes = watch::Sender::new(());
+        let attempts = watch::Sender::new(());
         let (sender, receiver) = mpsc::unbounded_channel();
         Arc::new(Self {
             slots: Slots::new(config.size, config.overflow, changes.clone()),
             opener: Opener::new(Arc::clone(&config)),
-            runtime: PoolRuntime::default(),
+            runtime: PoolRuntime::new(attempts.clone()),
             schedule: Schedule {
                 recycle: config.recycle,
                 keepalive: config.keepalive,
@@ -118,7 +119,7 @@ impl Shared {
             closing: SetOnce::new(),
             closed: OnceCell::new(),
             changes,
-            attempts: watch::Sender::new(()),
+            attempts,
             due: AtomicUsize::new(0),
             generation: AtomicU64::new(0),
             trims_on_return: AtomicBool::new(config.overflow_linger.is_zero()),

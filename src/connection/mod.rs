@@ -118,7 +118,8 @@ impl PooledConn {
     /// Takes the connection out of the pool for good. The pool opens another in its place.
     ///
     /// The connection is handed over as it is: nothing is cleaned, and it no longer counts towards
-    /// the limit. Do not detach a connection after cancelling a statement on it: the driver would
+    /// the limit. Its socket stays on the pool's runtime, and works as long as that is driven. Do not
+    /// detach a connection after cancelling a statement on it: the driver would
     /// take the old answer for the answer to the next statement.
     #[must_use]
     pub fn detach(mut this: Self) -> Conn {

@@ -13,7 +13,7 @@ use mysql_async::{
     prelude::{FromRow, Protocol},
 };
 
-use crate::session::follow::Follow;
+use crate::session::{follow::Follow, runtime::Silence};
 
 /// The rows of the first result set of a statement, one by one.
 ///
@@ -30,7 +30,7 @@ pub struct RowStream<'a, T, P> {
     rows: ResultSetStream<'a, 'a, 'static, T, P>,
     follow: &'a mut Follow,
     /// It waits for a row.
-    waits: bool,
+    waits: Option<Silence>,
     is_cut: bool,
 }
 
@@ -42,7 +42,7 @@ impl<'a, T, P> RowStream<'a, T, P> {
         Self {
             rows,
             follow,
-            waits: false,
+            waits: None,
             is_cut: false,
         }
     }
@@ -62,9 +62,7 @@ where
         }
         if let Poll::Ready(row) = Pin::new(&mut this.rows).poll_next(cx) {
             this.follow.end_waiting(&mut this.waits);
-            if let Some(Err(error)) = &row {
-                this.follow.record_error(error);
-            }
+            let row = row.map(|row| row.map_err(|error| this.follow.record_read_error(error)));
             return Poll::Ready(row);
         }
         this.follow.poll_cut(&mut this.waits, cx).map(|error| {

@@ -388,7 +388,7 @@ impl ReadinessState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::activity::Activities;
+    use crate::session::{activity::Activities, runtime::SocketRuntime};
 
     const FACTS: Facts = Facts {
         first_fill: FirstFill::InTime,
@@ -519,10 +519,10 @@ mod tests {
         assert!(health.wants_sign_of_life(8, start.after(Duration::from_secs(200))));
     }
 
-    #[test]
-    fn silence_is_trouble_until_answers_come_again() {
+    #[tokio::test]
+    async fn silence_is_trouble_until_answers_come_again() {
         let activities = Activities::default();
-        let activity = activities.add();
+        let activity = activities.add(&SocketRuntime::current());
         let start = Timestamp::now();
         let mut health = HealthRecord::default();
         let mut sample_after = |at, is_answered: bool| {

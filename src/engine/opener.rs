@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use mysql_async::{Opts, OptsBuilder, Row, prelude::Queryable};
-use tokio::{runtime::Handle, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     config::{OnCancel, OnConnect, PoolConfig, password_file},
@@ -18,7 +18,7 @@ use crate::{
     report::{Flavor, ServerInfo},
     session::{
         Identity, Invalid, Origin, Session, activity::Activities, column, effect::effect_of,
-        random, sever::Severed,
+        random, runtime::SocketRuntime, sever::Severed,
     },
     time::Timestamp,
 };
@@ -44,6 +44,16 @@ const NOT_THE_SERVERS_ID: &str =
     "the connection's id is not the server's: a proxy stands in between";
 const NO_SERVER_ID: &str = "the server does not say which one it is (server_uuid, server_uid)";
 const NO_PORT: &str = "the server does not report the client's port";
+
+/// What a connection about to be opened belongs to.
+#[derive(Clone, Copy)]
+pub(crate) struct NewConnection<'a> {
+    pub(crate) activities: &'a Activities,
+    /// The runtime that the attempt runs on.
+    pub(crate) runtime: &'a Arc<SocketRuntime>,
+    /// How many refreshes came before the attempt.
+    pub(crate) generation: u64,
+}
 
 /// Opens connections as the settings say, one at each call.
 pub(crate) struct Opener {
@@ -168,10 +178,9 @@ impl Opener {
         &self,
         phase: &mut ConnectPhase,
         login: &Login,
-        activities: &Activities,
-        generation: u64,
+        new: NewConnection<'_>,
     ) -> Result<Session, NotOpened> {
-        let opening = self.attempt(phase, login, activities, generation);
+        let opening = self.attempt(phase, login, new);
         // Nothing of the attempt is used after a panic.
         match AssertUnwindSafe(opening).catch_unwind().await {
             Ok(outcome) => outcome,
@@ -183,30 +192,20 @@ impl Opener {
         &self,
         phase: &mut ConnectPhase,
         login: &Login,
-        activities: &Activities,
-        generation: u64,
+        new: NewConnection<'_>,
     ) -> Result<Session, NotOpened> {
         let (opts, asks_settings) = self.options().await?;
         // If this is dropped, at the deadline or because the pool closes, the half-open socket is
         // closed before its slot is freed, and the driver does not go on reading from it.
         Severed::new(async {
             let opened = self
-                .open_with(
-                    opts.clone(),
-                    asks_settings,
-                    phase,
-                    login,
-                    activities,
-                    generation,
-                )
+                .open_with(opts.clone(), asks_settings, phase, login, new)
                 .await;
             let session = match opened {
                 Err(refused) if asks_settings && refused.error.may_refuse_settings() => {
                     // The server may accept the login without the driver's settings query.
                     let opts = without_settings_query(opts);
-                    let session = self
-                        .open_with(opts, false, phase, login, activities, generation)
-                        .await?;
+                    let session = self.open_with(opts, false, phase, login, new).await?;
                     self.facts().refuses_settings = true;
                     session
                 }
@@ -218,8 +217,7 @@ impl Opener {
             // The limit known from earlier connections no longer holds.
             session.quit().await;
             let (opts, asks_settings) = self.options().await?;
-            self.open_with(opts, asks_settings, phase, login, activities, generation)
-                .await
+            self.open_with(opts, asks_settings, phase, login, new).await
         })
         .await
     }
@@ -242,8 +240,7 @@ impl Opener {
         asks_settings: bool,
         phase: &mut ConnectPhase,
         login: &Login,
-        activities: &Activities,
-        generation: u64,
+        new: NewConnection<'_>,
     ) -> Result<Session, NotOpened> {
         *phase = ConnectPhase::Connect;
         let conn = self
@@ -256,17 +253,17 @@ impl Opener {
         let origin = Origin {
             id: conn.id(),
             opts: conn.opts().clone(),
-            runtime: Handle::current(),
+            runtime: Arc::clone(new.runtime),
             expires_at,
             due_at: schedule::due_at(expires_at, self.config.recycle),
             autocommit: true,
-            generation,
+            generation: new.generation,
             chance: random(),
             identity: None,
             rights: None,
             max_allowed_packet: None,
         };
-        let mut session = Session::new(conn, origin, activities.add());
+        let mut session = Session::new(conn, origin, new.activities.add(new.runtime));
         match self.make_ready(&mut session, asks_settings, phase).await {
             Ok(()) => Ok(session),
             Err(error) => {

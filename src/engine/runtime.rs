@@ -1,58 +1,97 @@
 //! The runtime that a pool's connections and tasks live on.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use tokio::runtime::Handle;
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    time::{Timeout, timeout},
+};
 
-use crate::error::Error;
+use crate::{
+    error::Error,
+    session::runtime::{SocketRuntime, timer},
+};
 
-/// The runtime that a pool lives on: that of its first use, until that runtime ends.
-#[derive(Debug, Default)]
+/// The pool's runtime: that of its first use, until it ends; then that of the next use.
+#[derive(Debug)]
 pub(crate) struct PoolRuntime {
     /// No other lock is taken while this one is held.
-    current: Mutex<Option<Current>>,
+    current: Mutex<Option<Arc<SocketRuntime>>>,
+    /// Notified when the runtime ends: waiting callers and warm-ups move the pool to theirs.
+    attempts: watch::Sender<()>,
 }
 
-#[derive(Debug)]
-struct Current {
-    runtime: Handle,
-    /// Alive as long as the maintenance task, which ends with its runtime.
-    maintenance: Weak<Alive>,
+/// Limits the time of a caller's work, by a timer of its own runtime.
+///
+/// `NoRuntime` outside of a runtime, or on one without timers, where tokio panics.
+pub(crate) fn within<F: Future>(limit: Duration, work: F) -> Result<Timeout<F>, Error> {
+    // If it panics, neither is used any more.
+    let limited = catch_unwind(AssertUnwindSafe(|| timeout(limit, work)));
+    limited.map_err(|_panic| Error::NoRuntime)
 }
 
-/// Held by the maintenance task while it runs.
+/// Held by the maintenance task while it runs. Its drop shows that the runtime has ended.
 #[derive(Debug)]
-pub(crate) struct Alive;
+pub(crate) struct Alive {
+    pub(crate) runtime: Arc<SocketRuntime>,
+    attempts: watch::Sender<()>,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.runtime.record_end();
+        self.attempts.send_replace(());
+    }
+}
+
+/// The outcome of [`PoolRuntime::enter`].
+pub(crate) enum Entered {
+    /// The pool lives on this runtime, the current one or another.
+    Runs(Arc<SocketRuntime>),
+    /// The pool has moved to the current runtime, and its maintenance is to be started there.
+    Moved(Alive),
+}
 
 impl PoolRuntime {
-    /// Binds the pool to the current runtime, unless it still lives on another one.
-    ///
-    /// Returns a token if the maintenance task must be started; the task holds it while it runs. A
-    /// closed pool stays on its runtime.
-    pub(crate) fn enter(&self, is_closed: bool) -> Result<Option<Arc<Alive>>, Error> {
-        let here = Handle::try_current().map_err(|_outside_of_any| Error::NoRuntime)?;
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(current) = &*current
-            && (is_closed || current.maintenance.strong_count() > 0)
-        {
-            return if current.runtime.id() == here.id() {
-                Ok(None)
-            } else {
-                Err(Error::NoRuntime)
-            };
+    pub(crate) fn new(attempts: watch::Sender<()>) -> Self {
+        Self {
+            current: Mutex::default(),
+            attempts,
         }
-        let alive = Arc::new(Alive);
-        *current = Some(Current {
-            runtime: here,
-            maintenance: Arc::downgrade(&alive),
-        });
+    }
+
+    /// Moves the pool to the current runtime, unless it lives on one that has not ended. A closed
+    /// pool stays where it is.
+    pub(crate) fn enter(&self, is_closed: bool) -> Result<Entered, Error> {
+        let here = Handle::try_current().map_err(|_outside_of_any| Error::NoRuntime)?;
+        let mut current = self.lock();
+        if let Some(runtime) = &*current
+            && (is_closed || !runtime.has_ended())
+        {
+            return Ok(Entered::Runs(Arc::clone(runtime)));
+        }
+        if timer(Duration::ZERO).is_none() {
+            return Err(Error::NoRuntime);
+        }
+        let runtime = Arc::new(SocketRuntime::new(here));
+        *current = Some(Arc::clone(&runtime));
         drop(current);
-        Ok(Some(alive))
+        let attempts = self.attempts.clone();
+        Ok(Entered::Moved(Alive { runtime, attempts }))
     }
 
     /// The runtime, once the pool has been used.
-    pub(crate) fn handle(&self) -> Option<Handle> {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        current.as_ref().map(|current| current.runtime.clone())
+    pub(crate) fn current(&self) -> Option<Arc<SocketRuntime>> {
+        self.lock().clone()
+    }
+
+    /// No code panics while holding this lock, so poisoning can be ignored.
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<SocketRuntime>>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

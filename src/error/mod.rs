@@ -51,7 +51,7 @@ use crate::report::{Holders, HumanDuration, PoolStatus, WarmUpReport};
 /// | error | status | because |
 /// |---|---|---|
 /// | [`Timeout`](Self::Timeout), [`Connect`](Self::Connect), [`WarmUp`](Self::WarmUp), [`Closed`](Self::Closed) | 503 | nothing was done; with `Retry-After`, except for `Closed` |
-/// | [`StatementTimeout`](Self::StatementTimeout) | 504 | it may or may not have been executed |
+/// | [`StatementTimeout`](Self::StatementTimeout), [`RuntimeStopped`](Self::RuntimeStopped) | 504 | it may or may not have been executed |
 /// | [`CommitUnknown`](Self::CommitUnknown) | 500 | it may or may not have been committed: let nobody repeat it unseen |
 /// | [`is_deadlock`](Self::is_deadlock), after the last repetition | 409 or 503 | nothing was committed |
 /// | `Driver` with the server's code 1062 (duplicate key), 1451 or 1452 (foreign key) | 409 | |
@@ -66,7 +66,7 @@ use crate::report::{Holders, HumanDuration, PoolStatus, WarmUpReport};
 ///     match error {
 ///         Error::Driver(mysql_async::Error::Server(error)) if error.code == 1062 => 409,
 ///         Error::CommitUnknown { .. } => 500,
-///         Error::StatementTimeout { .. } => 504,
+///         Error::StatementTimeout { .. } | Error::RuntimeStopped => 504,
 ///         Error::Closed => 503,
 ///         error if error.is_transient() => 503,
 ///         _ => 500,
@@ -116,7 +116,10 @@ pub enum Error {
     Connect(#[source] ConnectError),
 
     /// A warm-up ended with fewer connections than `ready_at`.
-    #[error("warm-up incomplete: {report}{}", Suffix("; last error: ", .source.as_ref()))]
+    #[error(
+        "warm-up incomplete: {report}{}",
+        Suffix("; last error: ", last_error(report, .source.as_ref()).as_ref())
+    )]
     WarmUp {
         /// What the warm-up did and found.
         report: Box<WarmUpReport>,
@@ -124,14 +127,25 @@ pub enum Error {
         source: Option<ConnectError>,
     },
 
-    /// The call was not made from a tokio runtime, or the pool is in use on another runtime.
+    /// The call was not made from a tokio runtime, or from one that is shutting down or has no
+    /// timers (`enable_all` gives it I/O and timers).
     ///
-    /// A pool lives on the runtime of its first use until that runtime ends.
+    /// Every other runtime is served, whichever the pool lives on; see [`Pool`](crate::Pool).
     #[error(
-        "not called from a tokio runtime, or the pool is in use on another runtime; \
-         use one pool for each runtime"
+        "not called from a tokio runtime, or from one that is shutting down or has no timers \
+         (enable_all)"
     )]
     NoRuntime,
+
+    /// The pool's runtime, which drives the connection's socket, has ended, or has run nothing for
+    /// some 5 seconds while a statement was under way on another runtime. The statement may or may
+    /// not have been executed. Another connection may work: once its runtime has ended, the pool
+    /// moves to one that uses it.
+    #[error(
+        "the pool's runtime has ended or is not driven, so that the statement got no answer; \
+         it may or may not have been executed"
+    )]
+    RuntimeStopped,
 
     /// The pool is closed.
     #[error("the pool is closed")]
@@ -249,7 +263,8 @@ impl Error {
     /// Whether the same call may succeed later.
     ///
     /// True for [`Timeout`](Self::Timeout), [`StatementTimeout`](Self::StatementTimeout),
-    /// [`SessionLost`](Self::SessionLost) and [`ConnectionLost`](Self::ConnectionLost); for
+    /// [`RuntimeStopped`](Self::RuntimeStopped), [`SessionLost`](Self::SessionLost) and
+    /// [`ConnectionLost`](Self::ConnectionLost); for
     /// [`RolledBack`](Self::RolledBack), after which the whole transaction may be tried again; for
     /// [`Connect`](Self::Connect) and [`WarmUp`](Self::WarmUp) if the connect error that they contain
     /// is [transient](ConnectError::is_transient); and for [`Driver`](Self::Driver) if the driver's
@@ -262,6 +277,7 @@ impl Error {
         match self {
             Self::Timeout { .. }
             | Self::StatementTimeout { .. }
+            | Self::RuntimeStopped
             | Self::SessionLost
             | Self::RolledBack
             | Self::ConnectionLost => true,
@@ -329,6 +345,7 @@ impl Clone for Error {
                 source: source.clone(),
             },
             Self::NoRuntime => Self::NoRuntime,
+            Self::RuntimeStopped => Self::RuntimeStopped,
             Self::Closed => Self::Closed,
             Self::StatementTimeout { after } => Self::StatementTimeout { after: *after },
             Self::ForeignStatement => Self::ForeignStatement,
@@ -366,6 +383,10 @@ pub enum TimeoutCause {
     Unavailable,
     /// An idle connection was being validated, and the server had not answered yet.
     Validating,
+    /// The call was made on another runtime than the pool's, and the pool's has run nothing
+    /// meanwhile: its `block_on` has returned, or its threads are blocked. It drives all sockets of
+    /// the pool.
+    RuntimeNotDriven,
 }
 
 impl fmt::Display for TimeoutCause {
@@ -375,8 +396,20 @@ impl fmt::Display for TimeoutCause {
             Self::Connecting => "connecting, the server has not answered yet",
             Self::Unavailable => "unavailable, the server cannot be reached",
             Self::Validating => "validating, the server has not answered on an open connection",
+            Self::RuntimeNotDriven => {
+                "the pool's runtime is not driven: its block_on has returned, or its threads are \
+                 blocked"
+            }
         })
     }
+}
+
+/// Why connections could not be opened, also if no attempt has failed: the pool's runtime may not be
+/// driven.
+fn last_error(report: &WarmUpReport, source: Option<&ConnectError>) -> Option<String> {
+    source
+        .map(ToString::to_string)
+        .or_else(|| report.last_error.clone())
 }
 
 /// Displays a prefix and a value, or nothing if there is no value.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use tokio::time::timeout;
 use tracing::{Instrument, info, info_span};
 
 use crate::{
+    engine::runtime,
     report::{CloseReport, DiscardReason},
     shared::Shared,
 };
@@ -23,10 +23,15 @@ pub(crate) async fn close(shared: &Arc<Shared>) -> CloseReport {
 
 async fn close_in_span(shared: &Arc<Shared>) -> CloseReport {
     begin_closing(shared);
-    let all_gone = timeout(shared.config.close_timeout, close_all(shared)).await;
-    let cut = match all_gone {
-        Ok(()) => 0,
-        Err(_elapsed) => shared.slots.status().open,
+    let cut = match runtime::within(shared.config.close_timeout, close_all(shared)) {
+        Ok(all_gone) => match all_gone.await {
+            Ok(()) => 0,
+            Err(_elapsed) => shared.slots.status().open,
+        },
+        Err(_no_timers) => {
+            discard_idle(shared);
+            shared.slots.status().in_use
+        }
     };
     shared.activities.cut_all();
     let drained = shared.metrics.discarded(DiscardReason::Closing);
@@ -41,9 +46,13 @@ async fn close_in_span(shared: &Arc<Shared>) -> CloseReport {
 /// Closes the pool without waiting, because its last handle was dropped.
 pub(crate) fn abandon(shared: &Arc<Shared>) {
     if begin_closing(shared) {
-        while let Some(lease) = shared.slots.try_take() {
-            discard(shared, lease, DiscardReason::Closing);
-        }
+        discard_idle(shared);
+    }
+}
+
+fn discard_idle(shared: &Arc<Shared>) {
+    while let Some(lease) = shared.slots.try_take() {
+        discard(shared, lease, DiscardReason::Closing);
     }
 }
 

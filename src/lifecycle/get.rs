@@ -8,12 +8,13 @@ use tracing::{Instrument, Span, level_filters::LevelFilter, trace, trace_span};
 use crate::{
     engine::slots::{HoldDetails, Lease},
     error::Error,
+    report::DiscardReason,
     session::Session,
     shared::Shared,
     time::Timestamp,
 };
 
-use super::{maintain, validate::validate_in_background, wait::Waiting};
+use super::{discard::discard, maintain, validate::validate_in_background, wait::Waiting};
 
 /// The line that called `get()`.
 pub(crate) type CalledAt = &'static Location<'static>;
@@ -28,7 +29,7 @@ pub(crate) async fn get(
 ) -> Result<Lease, Error> {
     // Creating a span that nobody listens to would cost more than all the rest.
     let is_traced = LevelFilter::current() == LevelFilter::TRACE;
-    let stale = match take_idle(shared)? {
+    let stale = match take_idle(shared, limit)? {
         Idle::Fresh(lease, now) => {
             shared.metrics.wait_time.record_none();
             hand_out(shared, &lease, now, called_at);
@@ -50,7 +51,7 @@ pub(crate) async fn get(
 
 /// Gets an idle connection that needs no validation, without waiting.
 pub(crate) fn try_get(shared: &Arc<Shared>, called_at: CalledAt) -> Option<Lease> {
-    match take_idle(shared) {
+    match take_idle(shared, Duration::ZERO) {
         Ok(Idle::Fresh(lease, now)) => {
             shared.metrics.wait_time.record_none();
             hand_out(shared, &lease, now, called_at);
@@ -75,22 +76,30 @@ enum Idle {
     None,
 }
 
-fn take_idle(shared: &Arc<Shared>) -> Result<Idle, Error> {
+/// Takes an idle connection. None if `limit` gives the caller the time to find out first whether its
+/// runtime is driven.
+fn take_idle(shared: &Arc<Shared>, limit: Duration) -> Result<Idle, Error> {
     if shared.is_closing() {
         return Err(Error::Closed);
     }
-    let Some(lease) = shared.slots.try_take() else {
-        maintain::enter(shared)?;
-        return Ok(Idle::None);
+    let lease = loop {
+        let Some(lease) = shared.slots.try_take() else {
+            maintain::enter(shared)?;
+            return Ok(Idle::None);
+        };
+        if !lease.origin.runtime.has_ended() {
+            break lease;
+        }
+        discard(shared, lease, DiscardReason::RuntimeGone);
     };
     let here = Handle::try_current().map_err(|_outside_of_any| Error::NoRuntime)?;
-    if lease.origin.runtime.id() != here.id() {
-        // Released before the pool checks whether it may move to this runtime.
+    let now = Timestamp::now();
+    let runtime = &lease.origin.runtime;
+    if !limit.is_zero() && !runtime.is_driven(here.id(), now) {
+        // Taken again once its runtime is seen to be driven.
         lease.release();
-        maintain::enter(shared)?;
         return Ok(Idle::None);
     }
-    let now = Timestamp::now();
     if needs_validation(shared, &lease, now) {
         Ok(Idle::Stale(lease))
     } else {

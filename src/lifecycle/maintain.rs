@@ -7,19 +7,25 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{sleep, timeout};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
 use tracing::{info, warn};
 
 use crate::{
     config::{OnCancel, PoolConfig},
     engine::{
-        runtime::Alive,
+        runtime::{Alive, Entered},
         schedule::{Action, IdleConnection, Occupancy},
         slots::Lease,
     },
     error::{ConfigError, Error},
     report::DiscardReason,
-    session::Session,
+    session::{
+        Session,
+        runtime::{SignOfLife, SocketRuntime},
+    },
     shared::Shared,
     time::Timestamp,
 };
@@ -33,33 +39,62 @@ use super::{
     validate::validate_in_background,
 };
 
-/// Binds the pool to the current runtime and starts its maintenance there, unless that is done.
-pub(crate) fn enter(shared: &Arc<Shared>) -> Result<(), Error> {
-    let Some(alive) = shared.runtime.enter(shared.is_closing())? else {
-        return Ok(());
+/// Makes sure that the pool has a runtime: the first caller, and the first after its runtime has
+/// ended, gives it the current one, and starts its maintenance there. Returns the pool's runtime.
+pub(crate) fn enter(shared: &Arc<Shared>) -> Result<Arc<SocketRuntime>, Error> {
+    let alive = match shared.runtime.enter(shared.is_closing())? {
+        Entered::Runs(runtime) => return Ok(runtime),
+        Entered::Moved(alive) => alive,
     };
-    discard_foreign(shared);
-    drop(tokio::spawn(maintain(Arc::downgrade(shared), alive)));
-    if shared.config.on_cancel == OnCancel::Kill {
-        drop(tokio::spawn(kill::work(Arc::clone(shared))));
+    let runtime = Arc::clone(&alive.runtime);
+    discard_lost(shared);
+    let maintenance = runtime.spawn(maintain(Arc::downgrade(shared), alive));
+    if maintenance.is_finished() && !shared.is_closing() {
+        // The current runtime is shutting down, and drops every task at once.
+        return Err(Error::NoRuntime);
     }
-    Ok(())
+    if shared.config.on_cancel == OnCancel::Kill {
+        drop(runtime.spawn(kill::work(Arc::clone(shared))));
+    }
+    Ok(runtime)
 }
 
-/// Discards connections whose runtime has ended, because their sockets do not work on this one.
-fn discard_foreign(shared: &Arc<Shared>) {
-    let Some(runtime) = shared.runtime.handle() else {
-        return;
-    };
-    let mut own = Vec::new();
-    while let Some(lease) = shared.slots.try_take() {
-        if lease.origin.runtime.id() == runtime.id() {
-            own.push(lease);
-        } else {
-            discard(shared, lease, DiscardReason::RuntimeGone);
+/// Waits until the pool's runtime is known to be driven, as nothing would be answered before. If it
+/// ends, the pool moves to the current one.
+///
+/// On another runtime, `sign_of_life` is set to a receiver that is notified once the pool's has run
+/// something since this call.
+pub(super) async fn until_driven(
+    shared: &Arc<Shared>,
+    sign_of_life: &mut Option<SignOfLife>,
+) -> Result<(), Error> {
+    loop {
+        let runtime = enter(shared)?;
+        let here = Handle::try_current().map_err(|_outside_of_any| Error::NoRuntime)?;
+        let is_driven = runtime.is_driven(here.id(), Timestamp::now());
+        *sign_of_life = runtime.may_stop().then(|| runtime.ask());
+        match sign_of_life {
+            Some(sign_of_life) if !is_driven => {
+                let came = shared.unless_closing(sign_of_life.came()).await;
+                came.ok_or(Error::Closed)?;
+            }
+            _ => return Ok(()),
         }
     }
-    own.into_iter().for_each(Lease::release);
+}
+
+/// Discards idle connections whose runtime has ended.
+fn discard_lost(shared: &Arc<Shared>) {
+    let lost = shared.slots.sweep(|_, idle| {
+        let (lost, kept) = std::mem::take(idle)
+            .into_iter()
+            .partition(|lease| lease.origin.runtime.has_ended());
+        *idle = kept;
+        lost
+    });
+    for lease in Vec::into_iter(lost) {
+        discard(shared, lease, DiscardReason::RuntimeGone);
+    }
 }
 
 /// Changes the limit. The next pass closes surplus connections.
@@ -86,7 +121,7 @@ pub(crate) fn refresh(shared: &Shared) {
 }
 
 /// The maintenance task. Ends when the pool closes, or with its runtime.
-async fn maintain(pool: Weak<Shared>, _alive: Arc<Alive>) {
+async fn maintain(pool: Weak<Shared>, _alive: Alive) {
     let Some(mut changes) = pool.upgrade().map(|shared| shared.changes.subscribe()) else {
         return;
     };

@@ -13,10 +13,15 @@ use tokio::time::{sleep, timeout};
 use tracing::{Instrument, Span, debug, debug_span, field::Empty, info, warn};
 
 use crate::{
-    engine::{backoff::Attempt, connect::Login, opener::NotOpened, slots::Opening},
+    engine::{
+        backoff::Attempt,
+        connect::Login,
+        opener::{NewConnection, NotOpened},
+        slots::Opening,
+    },
     error::{ConnectError, ConnectPhase},
     report::{DiscardReason, PoolStatus},
-    session::{Session, random},
+    session::{Session, random, runtime::SocketRuntime},
     shared::Shared,
     time::Timestamp,
 };
@@ -54,10 +59,10 @@ impl Demand {
 
 /// Opens what is missing, as far as the back-off allows.
 pub(super) fn fill(shared: &Arc<Shared>, demand: Demand) {
-    let Some(runtime) = shared.runtime.handle() else {
+    let Some(runtime) = shared.runtime.current() else {
         return;
     };
-    while let Some(task) = next_task(shared, demand) {
+    while let Some(task) = next_task(shared, &runtime, demand) {
         // All waiting callers share it, so its span has no parent.
         let span = debug_span!(parent: None, "connect", pool = shared.name, connection = Empty);
         let task = runtime.spawn(task.run().instrument(span));
@@ -69,7 +74,7 @@ pub(super) fn fill(shared: &Arc<Shared>, demand: Demand) {
     }
 }
 
-fn next_task(shared: &Arc<Shared>, demand: Demand) -> Option<Task> {
+fn next_task(shared: &Arc<Shared>, runtime: &Arc<SocketRuntime>, demand: Demand) -> Option<Task> {
     if shared.is_closing() {
         return None;
     }
@@ -88,6 +93,7 @@ fn next_task(shared: &Arc<Shared>, demand: Demand) -> Option<Task> {
     drop(state);
     Some(Task {
         shared: Arc::clone(shared),
+        runtime: Arc::clone(runtime),
         opening: Some(opening),
         started: Timestamp::now(),
         attempt,
@@ -100,6 +106,8 @@ fn next_task(shared: &Arc<Shared>, demand: Demand) -> Option<Task> {
 /// One attempt, in the slot that is occupied for it.
 struct Task {
     shared: Arc<Shared>,
+    /// The runtime that it runs on.
+    runtime: Arc<SocketRuntime>,
     opening: Option<Opening>,
     started: Timestamp,
     attempt: Attempt,
@@ -133,13 +141,17 @@ impl Task {
     /// Opens the connection. If that hangs, records it in the back-off, so that another attempt can
     /// be made beside this one. `None` if it was given up after its failure was recorded.
     async fn open(&mut self) -> Option<Result<Session, NotOpened>> {
-        let shared = Arc::clone(&self.shared);
+        let (shared, runtime) = (Arc::clone(&self.shared), Arc::clone(&self.runtime));
         let limit = shared.config.connect_timeout;
         let mut phase = ConnectPhase::Credentials;
         let login = Login::default();
         {
-            let opener = &shared.opener;
-            let opening = opener.open(&mut phase, &login, &shared.activities, self.generation);
+            let new = NewConnection {
+                activities: &shared.activities,
+                runtime: &runtime,
+                generation: self.generation,
+            };
+            let opening = shared.opener.open(&mut phase, &login, new);
             let mut opening = pin!(opening);
             if let Ok(outcome) = timeout(HANGING.min(limit), &mut opening).await {
                 return Some(outcome);

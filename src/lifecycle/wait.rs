@@ -11,7 +11,6 @@ use std::{
 
 use futures_util::future::OptionFuture;
 use tokio::{
-    runtime::Handle,
     sync::{oneshot, watch},
     time::{sleep, timeout},
 };
@@ -19,10 +18,12 @@ use tokio::{
 use crate::{
     engine::{
         backoff::Mark,
+        runtime,
         slots::{Lease, Turn},
     },
     error::{Error, TimeoutCause},
     report::{DiscardReason, Holders, PoolStatus},
+    session::runtime::SignOfLife,
     shared::Shared,
     telemetry::Stopwatch,
     time::Timestamp,
@@ -31,6 +32,7 @@ use crate::{
 use super::{
     discard::discard,
     get::{CalledAt, hand_out, log_handed_out, needs_validation},
+    maintain,
     open::{Demand, fill},
     validate::validate_in_background,
 };
@@ -51,6 +53,9 @@ pub(super) struct Waiting<'a> {
     mark: Mark,
     stopwatch: Stopwatch,
     is_counted: bool,
+    /// On another runtime than the pool's: notified once that one has run something since the wait
+    /// began.
+    sign_of_life: Option<SignOfLife>,
 }
 
 /// What ends a caller's wait in the queue.
@@ -80,8 +85,10 @@ impl<'a> Waiting<'a> {
             stopwatch: Stopwatch::start(began, TimeoutCause::Exhausted),
             // A caller that found an idle connection does not count as waiting for one.
             is_counted: stale.is_some(),
+            sign_of_life: None,
         };
-        let outcome = match timeout(limit, waiting.wait(stale)).await {
+        let outcome = runtime::within(limit, waiting.wait(stale))?.await;
+        let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(_elapsed) => Err(waiting.timed_out(began)),
         };
@@ -92,6 +99,8 @@ impl<'a> Waiting<'a> {
         if self.shared.is_closing() {
             return Err(Error::Closed);
         }
+        self.stopwatch.switch(TimeoutCause::RuntimeNotDriven);
+        maintain::until_driven(self.shared, &mut self.sign_of_life).await?;
         let mut next = stale.map_or(Next::Again, Next::Turn);
         loop {
             match next {
@@ -147,8 +156,8 @@ impl<'a> Waiting<'a> {
     /// Returns the connection if it can be handed out, at once or after a short validation.
     async fn use_or_validate(&mut self, lease: Lease) -> Option<Lease> {
         let shared = self.shared;
-        if lease.origin.runtime.id() != Handle::current().id() {
-            // Opened before the pool moved to this runtime.
+        if lease.origin.runtime.has_ended() {
+            // Opened before the pool moved to another one.
             discard(shared, lease, DiscardReason::RuntimeGone);
             return None;
         }
@@ -191,6 +200,8 @@ impl<'a> Waiting<'a> {
         if shared.is_closing() {
             return Err(Error::Closed);
         }
+        // Perhaps its runtime has ended. Then the maintenance opens anew on this one.
+        maintain::enter(shared)?;
         let status = shared.slots.status();
         if status.open == 0 {
             let error = shared.state().backoff.permanent_since(self.mark);
@@ -222,7 +233,15 @@ impl<'a> Waiting<'a> {
         let shared = self.shared;
         shared.metrics.timeouts.add_one();
         let status = shared.slots.status();
-        let cause = self.cause(&status);
+        let cause = if self
+            .sign_of_life
+            .as_ref()
+            .is_some_and(SignOfLife::is_missing)
+        {
+            TimeoutCause::RuntimeNotDriven
+        } else {
+            self.cause(&status)
+        };
         let now = Timestamp::now();
         let holders = (cause == TimeoutCause::Exhausted).then(|| {
             let holds = shared.slots.holds().into_iter();

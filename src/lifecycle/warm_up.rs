@@ -5,7 +5,6 @@ use std::{fmt::Display, net::IpAddr, sync::Arc, time::Duration};
 
 use mysql_async::{Opts, prelude::Queryable};
 use tokio::{
-    runtime::Handle,
     task::JoinHandle,
     time::{Instant, timeout},
 };
@@ -13,10 +12,13 @@ use tracing::{Instrument, info, info_span, warn};
 
 use crate::{
     config::OnCancel,
-    engine::{backoff::Mark, init_connect::InitConnect},
-    error::{Error, ends_connection},
+    engine::{backoff::Mark, init_connect::InitConnect, runtime},
+    error::{Error, TimeoutCause, ends_connection},
     report::{ConnectTime, DiscardReason, ServerInfo, WarmUpReport, Warning},
-    session::Session,
+    session::{
+        Session,
+        runtime::{SignOfLife, SocketRuntime},
+    },
     shared::Shared,
     time::Timestamp,
 };
@@ -45,6 +47,8 @@ async fn warm_up_in_span(shared: &Arc<Shared>) -> Result<WarmUpReport, Error> {
         return Err(Error::Closed);
     }
     maintain::enter(shared)?;
+    let mut sign_of_life = None;
+    let mut is_silent;
     let started = Instant::now();
     let mark = shared.state().backoff.mark();
     shared.state().health.begin(Timestamp::now());
@@ -56,18 +60,26 @@ async fn warm_up_in_span(shared: &Arc<Shared>) -> Result<WarmUpReport, Error> {
             .config
             .warm_up_timeout
             .saturating_sub(started.elapsed());
-        let filling = fill_and_count(shared, mark, &mut counting);
-        let filled = timeout(left, filling).await;
+        let filling = async {
+            maintain::until_driven(shared, &mut sign_of_life).await?;
+            fill_and_count(shared, mark, &mut counting).await
+        };
+        let filled = runtime::within(left, filling)?.await;
         // If the time is over, the pool may be Degraded from now on, and the caller may ask.
         assess(shared);
-        if matches!(filled, Ok(Err(Error::Closed))) {
-            return Err(Error::Closed);
+        if let Ok(Err(error @ (Error::Closed | Error::NoRuntime))) = filled {
+            return Err(error);
         }
         let threads_connected = filled
             .as_ref()
             .ok()
             .and_then(|filled| *filled.as_ref().ok()?);
-        let report = report(shared, mark, started.elapsed(), threads_connected);
+        let mut report = report(shared, mark, started.elapsed(), threads_connected);
+        is_silent = filled.is_err() && sign_of_life.as_ref().is_some_and(SignOfLife::is_missing);
+        if is_silent {
+            let cause = TimeoutCause::RuntimeNotDriven.to_string();
+            report.last_error.get_or_insert(cause);
+        }
         let is_short = report.open < shared.config.ready_threshold(report.target);
         // One may have been lost since.
         if !(matches!(filled, Ok(Ok(_))) && is_short) {
@@ -79,7 +91,9 @@ async fn warm_up_in_span(shared: &Arc<Shared>) -> Result<WarmUpReport, Error> {
     }
     let source = match filled {
         Ok(Err(Error::Connect(error))) => Some(error),
-        Err(_elapsed) if report.open < shared.config.ready_threshold(report.target) => {
+        Err(_elapsed)
+            if is_silent || report.open < shared.config.ready_threshold(report.target) =>
+        {
             shared.state().backoff.error().cloned()
         }
         Ok(Err(_)) => None,
@@ -174,12 +188,14 @@ async fn until_filled(
         if shared.is_closing() {
             return Err(Error::Closed);
         }
+        // Perhaps its runtime has ended. Then the maintenance opens anew on this one.
+        let runtime = maintain::enter(shared)?;
         let status = shared.slots.status();
         if status.open >= status.size {
             return Ok(());
         }
         if matches!(counting, Counting::Due) && status.idle > 0 {
-            *counting = Counting::Begun(count_others(shared));
+            *counting = Counting::Begun(count_others(shared, &runtime));
         }
         let error = shared.state().backoff.permanent_since(mark);
         if let Some(error) = error {
@@ -251,10 +267,10 @@ fn has_room(shared: &Shared, others: u64) -> bool {
 /// counted.
 ///
 /// Runs in a new task beside the openings, so that dropping the warm-up loses no connection.
-fn count_others(shared: &Arc<Shared>) -> JoinHandle<Count> {
+fn count_others(shared: &Arc<Shared>, runtime: &SocketRuntime) -> JoinHandle<Count> {
     let own = u64::try_from(shared.slots.status().open).unwrap_or(u64::MAX);
     let shared = Arc::clone(shared);
-    Handle::current().spawn(async move {
+    runtime.spawn(async move {
         match count_threads(&shared).await {
             Count::Threads(all) => Count::Threads(all.saturating_sub(own)),
             count => count,

@@ -19,6 +19,20 @@ use crate::{
 /// A pool of warm connections to one MySQL or MariaDB server. Cheap to clone: all clones share the
 /// same connections.
 ///
+/// # Runtimes
+///
+/// It can be used from any tokio runtime, and from several at once. Its sockets and background tasks
+/// live on the runtime that first used it ([`warm_up`](Self::warm_up) or [`get`](Self::get)), the
+/// pool's runtime, which needs I/O and timers (`enable_all`). Callers on other runtimes pay a
+/// wake-up across threads for each answer. Let the runtime that lives longest use the pool first:
+/// when the pool's runtime ends, the pool moves to one that uses it, but statements under way on
+/// other runtimes end with [`Error::RuntimeStopped`].
+///
+/// All deadlines of a caller are kept by its own timers. If the pool's runtime is single-threaded
+/// and nothing is in its `block_on`, callers on other runtimes get errors that say so.
+///
+/// # Dropping
+///
 /// When the last clone is dropped, idle connections are closed in the background with `COM_QUIT`,
 /// and the pool's tasks end. Connections in use stay usable, and are closed when they are dropped.
 /// [`close`](Self::close) does the same and waits for it.
@@ -41,10 +55,6 @@ impl Drop for LastHandle {
 
 impl Pool {
     /// Creates a pool. Does no I/O and needs no runtime, so a pool can be a `static`.
-    ///
-    /// Its first use ([`warm_up`](Self::warm_up) or [`get`](Self::get)) binds it to the current
-    /// tokio runtime for as long as that lives, since connections belong to the runtime that opened
-    /// them. The runtime needs I/O and time enabled (`enable_all`).
     ///
     /// # Errors
     ///
@@ -144,8 +154,8 @@ impl Pool {
     /// and does no I/O.
     ///
     /// An idle connection that must be [validated](field@PoolConfig::validate_after_idle) first is
-    /// not returned; it is validated in the background, for the next caller. A pool that is closed
-    /// or in use on another runtime returns `None` too.
+    /// not returned; it is validated in the background, for the next caller. Returns `None` too if
+    /// the pool is closed, and outside of a tokio runtime.
     #[must_use]
     #[track_caller]
     pub fn try_get(&self) -> Option<PooledConn> {
@@ -267,7 +277,8 @@ impl Pool {
     /// one of them, or is sent later, ends with an error, and the connection is closed when its
     /// handle is dropped.
     ///
-    /// Concurrent and later calls return the same report.
+    /// Concurrent and later calls return the same report. Outside of a tokio runtime with timers,
+    /// connections in use are not awaited, but cut off at once.
     ///
     /// # Cancel safety
     ///

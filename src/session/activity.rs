@@ -16,9 +16,12 @@ use futures_util::task::AtomicWaker;
 
 use crate::time::Timestamp;
 
+use super::runtime::{Silence, SocketRuntime};
+
 /// The activity on one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Activity {
+    runtime: Arc<SocketRuntime>,
     /// Counts the beginning and the end of each statement: odd while one is under way. Only the
     /// holder of the connection writes it.
     steps: AtomicU64,
@@ -40,6 +43,8 @@ pub(crate) enum Cut {
     Closed,
     /// It was under way for longer than `statement_timeout`.
     TimedOut(Duration),
+    /// The runtime of its socket has ended, or is not driven.
+    RuntimeStopped,
 }
 
 impl Activity {
@@ -67,17 +72,23 @@ impl Activity {
         self.has_timed_out.load(Ordering::Relaxed)
     }
 
+    /// Whether the runtime of the socket has ended, so that nothing more is read from it.
+    pub(crate) fn has_lost_runtime(&self) -> bool {
+        self.runtime.has_ended()
+    }
+
     /// Runs a statement to its end, or until it is cut off.
     ///
-    /// Time-outs are counted from [`begin`](Self::begin): without it, only `close()` cuts.
+    /// Time-outs are counted from [`begin`](Self::begin): without it, none is noticed.
     pub(crate) async fn unless_cut<T>(
         &self,
         mut statement: impl Future<Output = T> + Unpin,
     ) -> Result<T, Cut> {
         let _guard = ClearWaker(self);
+        let mut silence = Silence::default();
         poll_fn(|cx| match Pin::new(&mut statement).poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending => self.poll_cut(cx).map(Err),
+            Poll::Pending => self.poll_cut(&mut silence, cx).map(Err),
         })
         .await
     }
@@ -90,18 +101,19 @@ impl Activity {
         mut reading: impl Future<Output = T> + Unpin,
     ) -> Result<T, Cut> {
         let mut waiting = None;
+        let mut silence = Silence::default();
         poll_fn(|cx| match Pin::new(&mut reading).poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending => {
                 waiting.get_or_insert_with(|| Waiting::begin(self));
-                self.poll_cut(cx).map(Err)
+                self.poll_cut(&mut silence, cx).map(Err)
             }
         })
         .await
     }
 
     /// Registers the task as waiting for an answer. Ready once the statement is cut off.
-    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<Cut> {
+    pub(crate) fn poll_cut(&self, silence: &mut Silence, cx: &mut Context<'_>) -> Poll<Cut> {
         self.waker.register(cx.waker());
         // Read after the waker is registered: a cut in between is not missed.
         if self.is_cut() {
@@ -110,7 +122,9 @@ impl Activity {
             self.has_timed_out.store(true, Ordering::Relaxed);
             Poll::Ready(Cut::TimedOut(limit))
         } else {
-            Poll::Pending
+            silence
+                .poll(&self.runtime, cx)
+                .map(|()| Cut::RuntimeStopped)
         }
     }
 
@@ -210,11 +224,16 @@ impl Activities {
         }
     }
 
-    /// The activity of a new connection.
-    pub(crate) fn add(&self) -> Arc<Activity> {
+    /// The activity of a new connection on this runtime.
+    pub(crate) fn add(&self, runtime: &Arc<SocketRuntime>) -> Arc<Activity> {
         let activity = Arc::new(Activity {
+            runtime: Arc::clone(runtime),
+            steps: AtomicU64::new(0),
+            is_cut: AtomicBool::new(false),
             limit: self.limit,
-            ..Activity::default()
+            overdue: AtomicU64::new(0),
+            has_timed_out: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
         });
         let mut all = self.all();
         all.retain(|watched| watched.activity.strong_count() > 0);
@@ -280,7 +299,7 @@ mod tests {
     #[tokio::test]
     async fn a_statement_ends_by_itself_or_is_cut() {
         let activities = Activities::default();
-        let activity = activities.add();
+        let activity = activities.add(&SocketRuntime::current());
         assert_eq!(activity.unless_cut(ready(1)).await, Ok(1));
         let statement = tokio::spawn({
             let activity = Arc::clone(&activity);
@@ -296,10 +315,10 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_statement_that_is_overdue_is_cut() {
-        let limit = Duration::from_secs(5);
+        let (limit, runtime) = (Duration::from_secs(5), SocketRuntime::current());
         let (activities, start) = (Activities::new(Some(limit)), Timestamp::now());
         let at = |seconds| start.after(Duration::from_secs(seconds));
-        let (slow, busy) = (activities.add(), activities.add());
+        let (slow, busy) = (activities.add(&runtime), activities.add(&runtime));
         slow.begin();
         busy.begin();
         assert_eq!(activities.cut_overdue(at(1)), Some(at(6)));
@@ -323,10 +342,10 @@ mod tests {
         assert_eq!(activities.cut_overdue(at(99)), None);
     }
 
-    #[test]
-    fn a_sample_shows_statements_under_way_and_answers() {
-        let activities = Activities::default();
-        let (one, other) = (activities.add(), activities.add());
+    #[tokio::test]
+    async fn a_sample_shows_statements_under_way_and_answers() {
+        let (activities, runtime) = (Activities::default(), SocketRuntime::current());
+        let (one, other) = (activities.add(&runtime), activities.add(&runtime));
         assert_eq!(activities.sample().under_way, 0);
         one.begin();
         other.begin();

@@ -20,6 +20,7 @@ use crate::{
 use super::{
     activity::{Activity, Cut},
     effect::{Effect, control::Control, effect_of},
+    runtime::Silence,
     statements::Statements,
 };
 
@@ -148,7 +149,11 @@ impl Follow {
         statement: impl Future<Output = mysql_async::Result<T>> + Unpin,
     ) -> mysql_async::Result<mysql_async::Result<T>> {
         let outcome = self.activity.unless_cut(statement).await;
-        outcome.map_err(cut_off)
+        let outcome = outcome.map_err(cut_off)?;
+        match &outcome {
+            Err(error) if self.has_lost_runtime(error) => Err(cut_off(Cut::RuntimeStopped)),
+            _ => Ok(outcome),
+        }
     }
 
     /// Continues to read an answer that has begun. This may be cancelled: the next statement or the
@@ -159,12 +164,7 @@ impl Follow {
     ) -> mysql_async::Result<T> {
         let outcome = self.activity.read(pin!(reading)).await;
         match outcome {
-            Ok(outcome) => {
-                if let Err(error) = &outcome {
-                    self.record_error(error);
-                }
-                outcome
-            }
+            Ok(outcome) => outcome.map_err(|error| self.record_read_error(error)),
             Err(cut) => {
                 self.in_flight = true;
                 Err(cut_off(cut))
@@ -172,27 +172,26 @@ impl Follow {
         }
     }
 
-    /// Registers the task that reads a stream, which has begun to wait if `waits` is false. Ready
+    /// Registers the task that reads a stream, which has begun to wait if `waits` is empty. Ready
     /// once the stream is cut off.
     pub(crate) fn poll_cut(
         &mut self,
-        waits: &mut bool,
-        cx: &Context<'_>,
+        waits: &mut Option<Silence>,
+        cx: &mut Context<'_>,
     ) -> Poll<mysql_async::Error> {
-        if !*waits {
-            *waits = true;
+        let silence = waits.get_or_insert_with(|| {
             self.activity.begin();
-        }
-        self.activity.poll_cut(cx).map(|cut| {
+            Silence::default()
+        });
+        self.activity.poll_cut(silence, cx).map(|cut| {
             self.in_flight = true;
             cut_off(cut)
         })
     }
 
     /// Marks the end of waiting for a stream's next row.
-    pub(crate) fn end_waiting(&self, waits: &mut bool) {
-        if *waits {
-            *waits = false;
+    pub(crate) fn end_waiting(&self, waits: &mut Option<Silence>) {
+        if waits.take().is_some() {
             self.activity.end();
             self.activity.clear_waker();
         }
@@ -240,6 +239,22 @@ impl Follow {
     pub(crate) fn refuse(&mut self, error: Error) -> mysql_async::Error {
         self.withdraw();
         error.into()
+    }
+
+    /// Records an error of the reading of rows. Returns the error for the caller.
+    pub(crate) fn record_read_error(&mut self, error: mysql_async::Error) -> mysql_async::Error {
+        if self.has_lost_runtime(&error) {
+            self.in_flight = true;
+            return cut_off(Cut::RuntimeStopped);
+        }
+        self.record_error(&error);
+        error
+    }
+
+    /// Whether the connection was lost with the runtime of its socket. The driver's own error does
+    /// not say so, and does not look transient.
+    fn has_lost_runtime(&self, error: &mysql_async::Error) -> bool {
+        means_loss(error) && self.activity.has_lost_runtime()
     }
 
     /// Marks the statement as not sent.
@@ -466,6 +481,7 @@ fn cut_off(cut: Cut) -> mysql_async::Error {
     match cut {
         Cut::Closed => Error::Closed.into(),
         Cut::TimedOut(after) => Error::StatementTimeout { after }.into(),
+        Cut::RuntimeStopped => Error::RuntimeStopped.into(),
     }
 }
 

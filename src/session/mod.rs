@@ -3,6 +3,7 @@
 pub(crate) mod activity;
 pub(crate) mod effect;
 pub(crate) mod follow;
+pub(crate) mod runtime;
 pub(crate) mod sever;
 pub(crate) mod statement;
 pub(crate) mod statements;
@@ -21,11 +22,11 @@ use mysql_async::{
     from_value_opt,
     prelude::{FromValue, Queryable},
 };
-use tokio::{runtime::Handle, time::timeout};
+use tokio::time::timeout;
 
 use crate::{error::ends_connection, time::Timestamp};
 
-use self::{activity::Activity, follow::Follow};
+use self::{activity::Activity, follow::Follow, runtime::SocketRuntime};
 
 /// How long `COM_QUIT` may take before the socket is closed without it.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -44,7 +45,7 @@ pub(crate) struct Origin {
     /// The options it was opened with.
     pub(crate) opts: Opts,
     /// The runtime that drives its socket.
-    pub(crate) runtime: Handle,
+    pub(crate) runtime: Arc<SocketRuntime>,
     /// When it reaches its maximum age.
     pub(crate) expires_at: Option<Timestamp>,
     /// When its replacement is opened.

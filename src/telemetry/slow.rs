@@ -51,6 +51,7 @@ impl Stopwatch {
             TimeoutCause::Connecting => &mut self.waited.connecting,
             TimeoutCause::Unavailable => &mut self.waited.unavailable,
             TimeoutCause::Validating => &mut self.waited.validating,
+            TimeoutCause::RuntimeNotDriven => &mut self.waited.runtime,
         };
         *waited = waited.saturating_add(now.since(self.since));
         self.cause = cause;
@@ -65,13 +66,20 @@ pub(crate) struct Waited {
     connecting: Duration,
     unavailable: Duration,
     validating: Duration,
+    /// For a sign of life of the pool's runtime.
+    runtime: Duration,
 }
 
 impl Waited {
     pub(crate) fn total(&self) -> Duration {
-        [self.connecting, self.unavailable, self.validating]
-            .into_iter()
-            .fold(self.exhausted, Duration::saturating_add)
+        [
+            self.connecting,
+            self.unavailable,
+            self.validating,
+            self.runtime,
+        ]
+        .into_iter()
+        .fold(self.exhausted, Duration::saturating_add)
     }
 }
 
@@ -104,6 +112,7 @@ impl SlowGets {
                     connecting = waited.connecting.as_secs_f64(),
                     unavailable = waited.unavailable.as_secs_f64(),
                     validating = waited.validating.as_secs_f64(),
+                    runtime = waited.runtime.as_secs_f64(),
                     in_use = status.in_use,
                     idle = status.idle,
                     cleaning = status.cleaning,
@@ -148,7 +157,8 @@ mod tests {
             (20, TimeoutCause::Exhausted),
             (300, TimeoutCause::Connecting),
             (4000, TimeoutCause::Unavailable),
-            (50_000, TimeoutCause::Connecting),
+            (50_000, TimeoutCause::RuntimeNotDriven),
+            (7_000_000, TimeoutCause::Connecting),
         ] {
             now = now.after(ms(after));
             stopwatch.switch_at(cause, now);
@@ -161,9 +171,10 @@ mod tests {
                 connecting: ms(604_000),
                 unavailable: ms(50_000),
                 validating: ms(20),
+                runtime: ms(7_000_000),
             }
         );
-        assert_eq!(waited.total(), ms(654_321));
+        assert_eq!(waited.total(), ms(7_654_321));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Callers at work while everything that can go wrong does: nothing is lost, mixed up or left
 //! behind.
 //!
-//! Sixty-four callers do a mix of lookups, transfers, streams, cancelled work, leaks and panics.
+//! Sixty-four callers, half of them on other runtimes than the pool's, do a mix of lookups,
+//! transfers, streams, cancelled work, leaks and panics.
 //! Meanwhile fault injection kills, restarts, freezes, cuts, exhausts, rotates the password, turns
 //! the server read-only, resizes and refreshes. The server's tables and an account of every request
 //! decide whether the run passes.
@@ -36,7 +37,7 @@ use std::{
 };
 
 use mysql_warm_pool::{Error, Pool, Readiness, error::TimeoutCause, mysql_async::Conn};
-use test_support::{PATIENCE, Proxy, Seed, Server, config, warm};
+use test_support::{Elsewhere, PATIENCE, Proxy, Seed, Server, config, warm};
 use tokio::{
     runtime::Handle,
     sync::RwLock,
@@ -77,6 +78,12 @@ async fn nothing_is_lost_mixed_up_or_left_behind_whatever_goes_wrong() {
         conn.disconnect().await.expect("a goodbye");
         values.expect("an answer")
     };
+    let others = [(); 4].map(|()| Elsewhere::start());
+    // Half of the callers run on the pool's runtime.
+    let runtimes = others
+        .iter()
+        .flat_map(|other| [Handle::current(), other.handle().clone()]);
+    let runtimes: Vec<_> = runtimes.collect();
     let tasks_before = Handle::current().metrics().num_alive_tasks();
     let allocated_before = allocated();
     let pool = warm(settings).await;
@@ -95,9 +102,9 @@ async fn nothing_is_lost_mixed_up_or_left_behind_whatever_goes_wrong() {
         .observe(),
     );
     let mut callers = JoinSet::new();
-    for number in 0..CALLERS {
+    for (number, runtime) in (0..CALLERS).zip(runtimes.iter().cycle()) {
         let caller = Caller::new(number, pool.clone(), &seed, Arc::clone(&shared));
-        callers.spawn(caller.work());
+        callers.spawn_on(caller.work(), runtime);
     }
     let injector = Injector {
         world: Arc::clone(&world),

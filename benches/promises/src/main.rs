@@ -16,6 +16,7 @@
 
 mod cleaning;
 mod deadlines;
+mod elsewhere;
 mod exact;
 mod killing;
 mod memory;
@@ -36,9 +37,10 @@ const USAGE: &str = "\
 usage: promises [--exact] [GROUP...]
 --exact  measure only what repeats exactly, and end with status 1 unless every bound is met
 groups:  exact scale memory spike warming upkeep deadlines killing cleaning outage
+         elsewhere
          (all of them, unless some are named)";
 
-const GROUPS: [&str; 10] = [
+const GROUPS: [&str; 11] = [
     "exact",
     "scale",
     "memory",
@@ -49,6 +51,7 @@ const GROUPS: [&str; 10] = [
     "killing",
     "cleaning",
     "outage",
+    "elsewhere",
 ];
 
 fn main() -> Result<ExitCode> {
@@ -98,6 +101,7 @@ async fn measure(group: &str, table: &mut Table, opts: &Opts) -> Result<()> {
         "killing" => killing::measure(table, opts).await,
         "cleaning" => cleaning::measure(table, opts).await,
         "outage" => outage::measure(table).await,
+        "elsewhere" => elsewhere::measure(table, opts).await,
         other => Err(format!("there is no group {other}").into()),
     }
 }

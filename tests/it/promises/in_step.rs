@@ -16,8 +16,8 @@ use mysql_warm_pool::{
     Pool, PooledConn, Reset,
     mysql_async::{self, Conn, TxOpts, prelude::*},
 };
-use test_support::{Seed, Server, config, eventually, warm};
-use tokio::task::JoinSet;
+use test_support::{Elsewhere, Seed, Server, config, eventually, warm};
+use tokio::{runtime::Handle, task::JoinSet};
 
 const ROWS: &str = "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 200) SELECT n FROM r";
 
@@ -185,12 +185,19 @@ async fn polled_at_most<T>(times: u64, work: impl Future<Output = T>) -> Option<
 /// Cancels callers of `pool` until `enough` were cancelled, while others query and must get the
 /// right answers.
 async fn cancel_and_ask(pool: &Pool, seed: &Seed, enough: u64) {
+    cancel_and_ask_on(&[Handle::current()], pool, seed, enough).await;
+}
+
+/// The same with the callers spread over these runtimes.
+async fn cancel_and_ask_on(runtimes: &[Handle], pool: &Pool, seed: &Seed, enough: u64) {
+    let mut runtimes = runtimes.iter().cycle();
+    let mut next = || runtimes.next().expect("there is one");
     let cancelled = Arc::new(AtomicU64::new(0));
     let done = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
     for n in 0..6 {
         let (pool, cancelled, mut seed) = (pool.clone(), Arc::clone(&cancelled), seed.fork(n));
-        tasks.spawn(async move {
+        let task = async move {
             while cancelled.load(Ordering::Relaxed) < enough {
                 let mut conn = pool.get().await.expect("a connection");
                 let kind = seed.below(KINDS);
@@ -216,12 +223,13 @@ async fn cancel_and_ask(pool: &Pool, seed: &Seed, enough: u64) {
                     drop(ask(&mut conn).await);
                 }
             }
-        });
+        };
+        tasks.spawn_on(task, next());
     }
     let mut askers = JoinSet::new();
     for _ in 0..3 {
         let (pool, done) = (pool.clone(), Arc::clone(&done));
-        askers.spawn(async move {
+        let task = async move {
             let mut answers = 0_u64;
             while !done.load(Ordering::Relaxed) {
                 let mut conn = pool.get().await.expect("a connection");
@@ -233,7 +241,8 @@ async fn cancel_and_ask(pool: &Pool, seed: &Seed, enough: u64) {
                 }
             }
             answers
-        });
+        };
+        askers.spawn_on(task, next());
     }
     while let Some(task) = tasks.join_next().await {
         task.expect("no wrong answer to a cancelled caller");
@@ -253,6 +262,16 @@ async fn ten_thousand_cancelled_callers_cause_no_wrong_answer() {
     let server = Server::start().await;
     let pool = warm(config(&server.url()).size(6).overflow(2)).await;
     cancel_and_ask(&pool, &Seed::new(), 10_000).await;
+}
+
+#[tokio::test]
+async fn cancelled_callers_on_five_runtimes_cause_no_wrong_answer() {
+    let server = Server::start().await;
+    let pool = warm(config(&server.url()).size(6).overflow(2)).await;
+    let others = [(); 4].map(|()| Elsewhere::start());
+    let mut runtimes = vec![Handle::current()];
+    runtimes.extend(others.iter().map(|other| other.handle().clone()));
+    cancel_and_ask_on(&runtimes, &pool, &Seed::new(), 4000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! The pool's guarantees, one file per subject.
 
+mod any_runtime;
 mod batches;
 mod cleaning;
 mod closing;

@@ -3,7 +3,6 @@
 use std::{
     sync::{LazyLock, mpsc},
     thread,
-    time::Instant,
 };
 
 use mysql_warm_pool::{Error, Pool, PooledConn};
@@ -56,41 +55,6 @@ fn a_pool_in_a_static_moves_on_when_its_runtime_is_gone() {
         assert_eq!(answer, Some(n));
     }
     assert!(POOL.status().open <= 3);
-}
-
-#[test]
-fn a_get_on_another_runtime_is_an_error_and_never_hangs() {
-    let (one, other) = (runtime(), runtime());
-    let pool = one.block_on(async {
-        let server = Server::shared().await;
-        warm(config(&server.url()).size(2)).await
-    });
-    let start = Instant::now();
-    other.block_on(async {
-        assert!(matches!(pool.get().await, Err(Error::NoRuntime)));
-        assert!(matches!(pool.warm_up().await, Err(Error::NoRuntime)));
-        assert!(pool.try_get().is_none());
-    });
-    assert!(start.elapsed() < PATIENCE);
-    // Nothing was lost on the other runtime.
-    one.block_on(async {
-        drop((
-            pool.get().await.expect("one"),
-            pool.get().await.expect("two"),
-        ));
-    });
-    assert_eq!(pool.metrics().opened, 2);
-    drop(one);
-    other.block_on(async {
-        let mut conn = pool
-            .get()
-            .await
-            .expect("the pool moved here, as its own runtime is gone");
-        assert_eq!(
-            conn.query_first("SELECT 7").await.expect("an answer"),
-            Some(7_u8)
-        );
-    });
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! Other such tests stand beside what relies on them: the flag that a nested command clears,
 //! `promises::in_step::a_nested_command_that_clears_the_drivers_flag_hides_nothing`; a connection
 //! on a runtime other than its own,
-//! `promises::runtimes::a_get_on_another_runtime_is_an_error_and_never_hangs`; column counts,
+//! `promises::any_runtime::four_single_threaded_runtimes_are_served_by_a_fifth`; column counts,
 //! `servers::hostile::a_number_of_columns_beyond_all_memory_ends_the_process`; no file is sent
 //! without a handler, `hostile::*`.
 

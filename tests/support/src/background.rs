@@ -35,6 +35,18 @@ impl Background {
         }
     }
 
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Spawns a task on that thread.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.handle.spawn(task)
+    }
+
     /// Runs a future on that thread and propagates its panic.
     pub(crate) async fn run<T: Send + 'static>(
         &self,

@@ -12,6 +12,7 @@
 //! | `scripted.rs` | a server that speaks just enough of the protocol to misbehave on request |
 //! | `speaker.rs` | an in-process server, for tests that need thousands of runs |
 //! | `background.rs` | a runtime on its own thread, which no test can stall |
+//! | `elsewhere.rs` | a runtime on its own thread, for pools and callers |
 //! | `pools.rs` | pools with the tests' settings |
 //! | `mute.rs` | an address that does not answer a `SYN` |
 //! | `ports.rs` | port numbers that nothing else is likely to take |
@@ -36,6 +37,7 @@
 )]
 
 mod background;
+mod elsewhere;
 mod group;
 mod haproxy;
 mod mute;
@@ -55,6 +57,7 @@ mod watchdog;
 
 use std::time::{Duration, Instant};
 
+pub use elsewhere::Elsewhere;
 pub use group::Group;
 pub use haproxy::HaProxy;
 pub use mute::Mute;
