@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [Guarantees](guarantees) | what the pool promises, and the tests that hold it |
 //! | [Where settings come from](settings) | URLs, environment, files; secrets, TLS, other tools' spellings |
+//! | [Recipes](recipes) | short programs to copy from: axum, actix-web, tonic, metrics, migrations |
 //! | [Sizing](sizing) | how many connections, and how long to wait |
 //! | [What happens when ...](what_happens) | restarts, outages, failover, cancellation, leaks, shutdown |
 //! | [Observability](observability) | metrics, log events and spans |
@@ -78,6 +79,7 @@ macro_rules! guides {
 
 guides! {
     settings: "settings.md",
+    recipes: "recipes.md",
     sizing: "sizing.md",
     what_happens: "what-happens.md",
     guarantees: "guarantees.md",

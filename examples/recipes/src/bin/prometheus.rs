@@ -1,0 +1,64 @@
+//! Prometheus: the pool's metrics at `/metrics`, with buckets that fit a database.
+//!
+//! `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml --bin prometheus`
+//!
+//! It takes the crate's feature `metrics`. docs/observability.md lists the metrics, and
+//! examples/service/grafana has a dashboard for them.
+
+use std::{env, error::Error, time::Duration};
+
+use axum::{Router, routing::get};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use mysql_warm_pool::{Pool, PoolConfig};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    time::interval,
+};
+
+/// The upper limits of the buckets, in seconds: from a get that finds an idle connection to one
+/// that times out.
+const BUCKETS: [f64; 12] = [
+    0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0,
+];
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    // Before the pool: it registers its metrics once, with the recorder installed by then. With
+    // histograms instead of summaries, several replicas can be added up.
+    let prometheus = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_time".to_owned()), &BUCKETS)?
+        .install_recorder()?;
+
+    // The label `db_client_connection_pool_name` is the pool's name; give one to each pool.
+    let pool = Pool::new(PoolConfig::from_env()?.name("orders"))?;
+    println!("{}", pool.warm_up().await?);
+
+    // Between scrapes, what was recorded is kept in memory until it is sorted into buckets.
+    let upkeep = prometheus.clone();
+    tokio::spawn(async move {
+        let mut ticks = interval(Duration::from_secs(5));
+        loop {
+            ticks.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
+
+    let scraped = pool.clone();
+    let metrics = async move || {
+        scraped.publish_metrics(); // Gauges show what is true now, not a second ago.
+        prometheus.render()
+    };
+    let app = Router::new().route("/metrics", get(metrics));
+    let listen = env::var("LISTEN").unwrap_or("127.0.0.1:9090".into());
+    let listener = TcpListener::bind(listen).await?;
+    println!("listening on {}", listener.local_addr()?);
+    axum::serve(listener, app)
+        .with_graceful_shutdown(async move {
+            terminate.recv().await;
+        })
+        .await?;
+    println!("{}", pool.close().await);
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! tonic: the gRPC health service (`grpc.health.v1`) follows the pool's readiness.
+//!
+//! `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml --bin tonic_health`
+//!
+//! For Kubernetes: `readinessProbe: {grpc: {port: 50051}}`. Do not use it as a liveness probe: a
+//! restart of the service does not bring the database back.
+
+use std::{env, error::Error};
+
+use mysql_warm_pool::{Pool, PoolConfig, report::Readiness};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tonic::transport::{Server, server::TcpIncoming};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let pool = Pool::new(PoolConfig::from_env()?)?;
+
+    let (reporter, health) = tonic_health::server::health_reporter();
+    // The whole server, "", is taken as serving until it is said otherwise.
+    report(&reporter, pool.readiness()).await;
+    let following = tokio::spawn(follow(pool.clone(), reporter));
+
+    // The probe answers while the pool warms up, so the server need not wait for it. If it fails,
+    // the pool goes on trying, unless the settings are wrong.
+    let warming = pool.clone();
+    tokio::spawn(async move {
+        match warming.warm_up().await {
+            Ok(report) => println!("{report}"),
+            Err(error) => eprintln!("{error}"),
+        }
+    });
+
+    let listen = env::var("LISTEN").unwrap_or("127.0.0.1:50051".into());
+    let listener = TcpListener::bind(listen).await?;
+    println!("listening on {}", listener.local_addr()?);
+    Server::builder()
+        .add_service(health) // and your own services
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener), async {
+            terminate.recv().await;
+            // Clients that watch the health hear that it ends, and their streams end.
+            println!("{}", pool.close().await);
+        })
+        .await?;
+    following.await?;
+    Ok(())
+}
+
+/// Reports each change of the pool's readiness. Of several quick ones only the last counts.
+async fn follow(pool: Pool, reporter: HealthReporter) {
+    let mut watch = pool.watch();
+    loop {
+        let readiness = watch.changed().await;
+        report(&reporter, readiness).await;
+        if readiness == Readiness::Closed {
+            return;
+        }
+    }
+}
+
+async fn report(reporter: &HealthReporter, readiness: Readiness) {
+    let status = if readiness.is_serving() {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    };
+    reporter.set_service_status("", status).await;
+}

@@ -1,0 +1,72 @@
+//! Two pools: one for the server that takes writes, one for its replica.
+//!
+//! `WRITER_URL=mysql://... READER_URL=mysql://... cargo run --manifest-path
+//! examples/recipes/Cargo.toml --bin writer_and_reader`
+
+use std::error::Error;
+
+use mysql_warm_pool::{Error as PoolError, Executor, Pool, PoolConfig};
+
+/// Which pool to use is decided by the caller: only it knows whether it can bear to read what was
+/// true a moment ago. What was just written is read from the writer.
+#[derive(Clone)]
+struct Database {
+    writer: Pool,
+    replica: Pool,
+}
+
+impl Database {
+    fn from_env() -> Result<Self, PoolError> {
+        // WRITER_URL, WRITER_POOL_SIZE and so on; READER_URL, READER_POOL_SIZE, ...
+        let writer = PoolConfig::from_env_prefixed("WRITER")?.name("writer");
+        let reader = PoolConfig::from_env_prefixed("READER")?.name("reader");
+        Ok(Self {
+            writer: Pool::new(writer)?,
+            // A write that went to the wrong pool is refused, whatever server is behind it.
+            replica: Pool::new(reader.init(["SET SESSION TRANSACTION READ ONLY"]))?,
+        })
+    }
+
+    /// Both warm up at once. Without the replica the service works, only slower.
+    async fn warm_up(&self) -> Result<(), PoolError> {
+        let (writer, replica) = tokio::join!(self.writer.warm_up(), self.replica.warm_up());
+        println!("writer: {}", writer?);
+        match replica {
+            Ok(report) => println!("replica: {report}"),
+            Err(error) => eprintln!("replica: {error}"),
+        }
+        Ok(())
+    }
+
+    /// The replica; while it is down, the writer. The look at the readiness costs nothing.
+    fn reader(&self) -> &Pool {
+        if self.replica.readiness().is_serving() {
+            &self.replica
+        } else {
+            &self.writer
+        }
+    }
+}
+
+/// Written once, for both pools, connections and transactions.
+async fn port(mut database: impl Executor) -> Result<u16, PoolError> {
+    let port: Option<u16> = database.query_first("SELECT @@port").await?;
+    Ok(port.unwrap_or_default())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let database = Database::from_env()?;
+    database.warm_up().await?;
+
+    println!("writes go to port {}", port(&database.writer).await?);
+    println!("reads go to port {}", port(database.reader()).await?);
+    let written = database.reader().query_drop("CREATE TABLE t (id INT)");
+    if let Err(error) = written.await {
+        println!("a write on a reader: {error}");
+    }
+
+    let (writer, replica) = tokio::join!(database.writer.close(), database.replica.close());
+    println!("writer: {writer}\nreplica: {replica}");
+    Ok(())
+}

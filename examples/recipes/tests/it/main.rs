@@ -1,0 +1,10 @@
+//! Each recipe, started against real servers and asked what its users would ask.
+
+mod axum;
+mod graceful_shutdown;
+mod http;
+mod metrics;
+mod migrations;
+mod program;
+mod tonic_health;
+mod writer_and_reader;
