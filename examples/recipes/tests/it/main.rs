@@ -1,5 +1,6 @@
 //! Each recipe, started against real servers and asked what its users would ask.
 
+mod actix;
 mod axum;
 mod graceful_shutdown;
 mod http;
