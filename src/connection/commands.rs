@@ -355,7 +355,7 @@ pub(super) fn commit_error(error: mysql_async::Error) -> mysql_async::Error {
 /// Begins the execution of a statement, and finds or prepares it.
 ///
 /// A statement that a caller was given stands for its text: the driver may have closed it, and its
-/// id may be another one's.
+/// id may belong to another by now.
 async fn find<C: Target>(
     conn: &mut C,
     follow: &mut Follow,
@@ -402,7 +402,7 @@ async fn prepare<C: Target>(
     follow.record_prepare(conn.conn());
     let (outcome, is_cached) = {
         let mut preparing = conn.prep(text);
-        // Only what comes from the driver's cache is there at once.
+        // A statement that is ready at once comes from the driver's cache.
         let at_once = if follow.statements.is_in_doubt() {
             poll_fn(|cx| Poll::Ready(preparing.as_mut().poll(cx))).await
         } else {

@@ -56,7 +56,7 @@ impl Target for Transaction<'_> {
     }
 }
 
-/// Begins a command, unless it would run outside of the transaction it was meant for.
+/// Begins a command, unless it would run outside the transaction it is meant for.
 pub(super) async fn begin<C: Target>(conn: &mut C, follow: &mut Follow) -> mysql_async::Result<()> {
     follow.begin(conn.conn())?;
     if follow.is_guarded() {
@@ -92,7 +92,8 @@ async fn check_transaction<C: Target>(
     conn: &mut C,
     follow: &mut Follow,
 ) -> mysql_async::Result<()> {
-    // Only a server whose status has shown the transaction is believed to show its end.
+    // A status without a transaction shows its end only if an earlier status has shown the
+    // transaction.
     if follow.ending().is_none() || is_in_transaction(conn, follow).await? {
         return Ok(());
     }
