@@ -50,7 +50,7 @@ impl Serialize for PoolConfig {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("host", self.opts.ip_or_hostname())?;
         map.serialize_entry("port", &self.opts.tcp_port())?;
-        if let Some(database) = self.opts.db_name() {
+        if let Some(database) = self.shown_database() {
             map.serialize_entry("database", database)?;
         }
         if let Some(user) = self.opts.user() {

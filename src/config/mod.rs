@@ -488,8 +488,18 @@ impl PoolConfig {
     pub(crate) fn display_name(&self) -> String {
         self.name.clone().unwrap_or_else(|| {
             let (host, port) = (self.opts.ip_or_hostname(), self.opts.tcp_port());
-            format!("{host}:{port}/{}", self.opts.db_name().unwrap_or_default())
+            format!(
+                "{host}:{port}/{}",
+                self.shown_database().unwrap_or_default()
+            )
         })
+    }
+
+    /// The database's name, unless it may hold a part of a password: given options that the driver
+    /// made of a URL, it takes what follows a `/` for it, to the end of `@host`.
+    fn shown_database(&self) -> Option<&str> {
+        let name = self.opts.db_name()?;
+        Some(if name.contains('@') { HIDDEN } else { name })
     }
 
     /// Checks all values. The error has every fault, in the order of the fields.
@@ -522,7 +532,7 @@ impl fmt::Debug for PoolConfig {
             .field("host", &self.opts.ip_or_hostname())
             .field("port", &self.opts.tcp_port())
             .field("user", &self.opts.user())
-            .field("database", &self.opts.db_name());
+            .field("database", &self.shown_database());
         for setting in SETTINGS {
             debug.field(setting.name, &format_args!("{}", setting.show(self)));
         }
@@ -546,6 +556,8 @@ fn fault(field: &str, value: impl fmt::Display, allowed: impl Into<String>) -> C
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use mysql_async::prelude::Queryable;
 
     use super::{Credentials, CredentialsSource, PoolConfig};
@@ -583,5 +595,53 @@ mod tests {
         }
         assert!(!text.contains("secret"), "{text}");
         assert!(!format!("{config:#?}").contains("secret"));
+    }
+
+    #[test]
+    fn map_opts_changes_the_drivers_options_and_nothing_else() {
+        let config = PoolConfig::from_url(
+            "mysql://app:secret@[::1]:3307/shop?size=1&overflow=2&timeout=3&recycle=4\
+             &warm_up_timeout=5&ready_at=1&connect_timeout=6&max_connecting=7\
+             &validate_after_idle=8&keepalive=9&overflow_linger=10&reset=always&on_cancel=kill\
+             &statement_timeout=11&password_file=/p&slow_get=12&leak_after=13&close_timeout=14\
+             &name=orders&tcp_keepalive=1000&ssl-mode=REQUIRED",
+        )
+        .expect("a good URL")
+        .init(["SET @a = 1"])
+        .prepare(["SELECT 1"])
+        .on_connect(|_conn| Box::pin(async { Ok(()) }));
+        let before = format!("{config:?}");
+        let config = config.map_opts(|opts| opts.stmt_cache_size(5).prefer_socket(true));
+        assert_eq!(format!("{config:?}"), before);
+        let opts = config.opts();
+        assert_eq!((opts.ip_or_hostname(), opts.stmt_cache_size()), ("::1", 5));
+        assert_eq!((opts.user(), opts.pass()), (Some("app"), Some("secret")));
+        assert_eq!(opts.tcp_keepalive(), Some(Duration::from_secs(1)));
+        assert!(opts.ssl_opts().is_some() && !opts.prefer_socket());
+        let config = config.map_opts(|opts| opts.ip_or_hostname("[::2]").tcp_port(1));
+        assert_eq!(config.opts().ip_or_hostname(), "::2");
+        assert_eq!(config.opts().stmt_cache_size(), 5);
+    }
+
+    #[test]
+    fn a_password_comes_from_one_source() {
+        let config = PoolConfig::from_url("mysql://app@db/shop").expect("a good URL");
+        let source = CredentialsSource::new(|| async {
+            Ok::<_, std::io::Error>(Credentials::new("app", "secret"))
+        });
+        let both = config.clone().password_file("/p").credentials(source);
+        let error = Error::from(both.check().expect_err("two sources"));
+        assert_eq!(fields(&error), ["password_file"]);
+        let error = Error::from(config.password_file("").check().expect_err("no path"));
+        assert_eq!(fields(&error), ["password_file"]);
+    }
+
+    /// The driver takes what follows the `/` for the database's name.
+    #[test]
+    fn options_that_the_driver_misread_show_no_password() {
+        let opts = mysql_async::Opts::from_url("mysql://app:12/s3cret@db:3306/shop");
+        let config = PoolConfig::from_opts(opts.expect("it is accepted"));
+        assert_eq!(config.display_name(), "app:12/(hidden)");
+        assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
     }
 }

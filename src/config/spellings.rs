@@ -98,6 +98,7 @@ pub(super) fn meaning(key: &str, value: &str) -> Option<Result<Meaning, String>>
         ("connectTimeout", _) => milliseconds(value).map(|text| Value("connect_timeout", text)),
         (_, "connecttimeout") => Ok(Value("connect_timeout", text())),
         (_, "pooltimeout" | "checkouttimeout") => Ok(Value("timeout", text())),
+        (_, "sockettimeout" | "readtimeout" | "writetimeout") if value == "0" => Ok(Given),
         (_, "sockettimeout" | "readtimeout" | "writetimeout") => {
             instead("statement_timeout, in seconds")
         }
@@ -107,6 +108,10 @@ pub(super) fn meaning(key: &str, value: &str) -> Option<Result<Meaning, String>>
         (_, "poolsize") => Ok(Value("size", text())),
         (_, "maxoverflow") => Ok(Value("overflow", text())),
         (_, "poolrecycle") => Ok(Value("recycle", text())),
+        (_, "poolpreping") => {
+            let always = Value("validate_after_idle", "0".to_owned());
+            switch(value, always, Given)
+        }
 
         // The driver's, by other names.
         (_, "statementcachesize" | "statementcachecapacity") => {
@@ -118,6 +123,23 @@ pub(super) fn meaning(key: &str, value: &str) -> Option<Result<Meaning, String>>
         (_, "compress" | "usecompression") => {
             switch(value, Driver("compression", "true".to_owned()), Given)
         }
+
+        // Workings of JDBC and Go's client.
+        (
+            _,
+            "cacheprepstmts"
+            | "prepstmtcachesize"
+            | "prepstmtcachesqllimit"
+            | "useserverprepstmts"
+            | "rewritebatchedstatements"
+            | "uselocalsessionstate"
+            | "uselegacydatetimecode"
+            | "usejdbccomplianttimezoneshift"
+            | "nullcatalogmeanscurrent"
+            | "tinyint1isbit"
+            | "zerodatetimebehavior"
+            | "interpolateparams",
+        ) => instead("to leave it out, as it has no meaning here"),
         _ => return None,
     })
 }

@@ -17,9 +17,17 @@ use crate::error::{ConfigFault, Error};
 pub(super) const FORM: &str =
     "mysql://user:password@host:port/database, also mariadb:// or SQLAlchemy's mysql+driver://";
 
-/// What to do about a URL in which something is not encoded.
-const ENCODE: &str = "mysql://user:password@host:port/database with / as %2F, ? as %3F, # as %23, \
-                      @ as %40 and % as %25 in user and password, or those given apart from the URL";
+/// What to do about a URL in which something is not encoded. `field` is the source's name for it.
+fn encoded(field: &str) -> String {
+    let apart = field.strip_suffix("_URL").map_or_else(
+        || "as `user` and `password` of a settings file or by `map_opts`".to_owned(),
+        |prefix| format!("as {prefix}_USER and {prefix}_PASSWORD"),
+    );
+    format!(
+        "mysql://user:password@host:port/database with user and password percent-encoded (/ as \
+         %2F, ? as %3F, # as %23, @ as %40, % as %25), or these two given apart, {apart}"
+    )
+}
 
 const SCHEMES: &[&str] = &[
     "mysql",
@@ -108,13 +116,13 @@ pub(super) fn read(
 ) -> (Option<Opts>, Values) {
     let mut url = match parse(text) {
         Ok(url) => url,
-        Err((reason, allowed)) => {
-            let value = if reason.starts_with("of scheme") {
-                reason
-            } else {
-                format!("{HIDDEN}, {reason}")
+        Err(Refusal { reason, advice }) => {
+            let allowed = match advice {
+                Advice::Form => FORM.to_owned(),
+                Advice::OneHost => parts::ONE_HOST.to_owned(),
+                Advice::Encode => encoded(field),
             };
-            faults.push(fault(field, value, allowed));
+            faults.push(fault(field, format!("{HIDDEN}, {reason}"), allowed));
             return (None, Values::default());
         }
     };
@@ -128,6 +136,8 @@ pub(super) fn read(
         faults,
     };
     for (key, value) in url.query_pairs().into_owned().collect::<Vec<_>>() {
+        // From a file of XML.
+        let key = key.strip_prefix("amp;").unwrap_or(&key).to_owned();
         query.add(key, value);
     }
     query.add_tls();
@@ -149,25 +159,42 @@ pub(super) fn read(
         let password = values.get("password").map(|value| value.text.as_str());
         let texts = [opts.user(), opts.pass(), opts.db_name(), password];
         if texts.iter().flatten().any(|text| text.contains('\u{fffd}')) {
-            faults.push(fault(
-                field,
-                format!("{HIDDEN}, not UTF-8 when decoded"),
-                ENCODE,
-            ));
+            let reason = format!("{HIDDEN}, not UTF-8 when decoded");
+            faults.push(fault(field, reason, encoded(field)));
         }
         // Perhaps all of `user:password` was encoded. No output shows a password as a user's name.
-        if opts.user().is_some_and(|user| user.contains(':')) {
+        let user = values.get("user").map(|value| value.text.as_str());
+        if user
+            .or_else(|| opts.user())
+            .is_some_and(|user| user.contains(':'))
+        {
             let reason = format!("{HIDDEN}, with a colon (%3A) in the user's name");
-            faults.push(fault(field, reason, ENCODE));
+            faults.push(fault(field, reason, encoded(field)));
         }
     }
     (opts, values)
 }
 
-/// Parses a URL after replacing its scheme by the driver's. The error is why not, and what is
-/// allowed; neither quotes anything but a well-known scheme.
-fn parse(text: &str) -> Result<Url, (String, &'static str)> {
-    let refused = |reason: &str, allowed| Err((reason.to_owned(), allowed));
+/// Why a URL is refused. It quotes nothing of it but a well-known scheme.
+struct Refusal {
+    reason: String,
+    advice: Advice,
+}
+
+#[derive(Clone, Copy)]
+enum Advice {
+    Form,
+    OneHost,
+    Encode,
+}
+
+/// Parses a URL after replacing its scheme by the driver's.
+fn parse(text: &str) -> Result<Url, Refusal> {
+    let refusal = |reason: &str, advice| Refusal {
+        reason: reason.to_owned(),
+        advice,
+    };
+    let refused = |reason, advice| Err(refusal(reason, advice));
     let text = unquoted(text);
     let without_jdbc = text.strip_prefix("jdbc:").unwrap_or(text);
     let Some((scheme, rest)) = without_jdbc.split_once("://") else {
@@ -177,7 +204,7 @@ fn parse(text: &str) -> Result<Url, (String, &'static str)> {
         } else {
             "without ://"
         };
-        return refused(reason, FORM);
+        return refused(reason, Advice::Form);
     };
     let scheme = scheme.to_lowercase();
     if !SCHEMES.contains(&scheme.as_str()) {
@@ -186,39 +213,39 @@ fn parse(text: &str) -> Result<Url, (String, &'static str)> {
         } else {
             "of an unknown scheme".to_owned()
         };
-        return Err((reason, FORM));
+        return refused(&reason, Advice::Form);
     }
     // The parser drops some of these without a word.
     if rest.chars().any(char::is_control) {
         return refused(
             "with a line break, a tab or another control character",
-            ENCODE,
+            Advice::Encode,
         );
     }
     let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if tail.contains('@') {
-        return refused("with an @ after a /, ? or #", ENCODE);
+        return refused("with an @ after a /, ? or #", Advice::Encode);
     }
     if tail.contains('#') {
-        return refused("with a #", ENCODE);
+        return refused("with a #", Advice::Encode);
     }
     let host = authority
         .rsplit_once('@')
         .map_or(authority, |(_, host)| host);
     if host.is_empty() || host.starts_with(':') {
-        return refused("without a host", FORM);
+        return refused("without a host", Advice::Form);
     }
     if host.contains(',') {
-        return refused("of several hosts", parts::ONE_HOST);
+        return refused("of several hosts", Advice::OneHost);
     }
     if host.contains('(') {
-        return refused("of a host in parentheses", FORM);
+        return refused("of a host in parentheses", Advice::Form);
     }
     // The parser's message quotes nothing.
-    let mut url =
-        Url::parse(&format!("mysql://{rest}")).map_err(|error| (error.to_string(), ENCODE))?;
+    let mut url = Url::parse(&format!("mysql://{rest}"))
+        .map_err(|error| refusal(&error.to_string(), Advice::Encode))?;
     if url.host_str().is_none_or(|host| parts::host(host).is_err()) {
-        return refused("of a host that is no name or address", ENCODE);
+        return refused("of a host that is no name or address", Advice::Encode);
     }
     // The driver drops what follows the database's name.
     let path = url
@@ -227,7 +254,7 @@ fn parse(text: &str) -> Result<Url, (String, &'static str)> {
         .trim_end_matches('/')
         .to_owned();
     if path.contains('/') {
-        return refused("with a / in the database's name", ENCODE);
+        return refused("with a / in the database's name", Advice::Encode);
     }
     url.set_path(&path);
     Ok(url)
@@ -243,9 +270,8 @@ pub(super) fn unquoted(text: &str) -> &str {
 /// Whether a parameter's name announces a secret.
 fn is_secret(key: &str) -> bool {
     let key = key.to_lowercase();
-    ["pass", "pwd", "secret", "token"]
-        .iter()
-        .any(|word| key.contains(word))
+    let ends = ["pass", "passwd", "password", "pwd", "secret", "token"];
+    ends.iter().any(|end| key.ends_with(end))
 }
 
 /// The parameters of a URL.
@@ -371,7 +397,10 @@ impl Query<'_> {
     }
 
     fn name_of(&self, param: &str) -> String {
-        if self.is_hidden {
+        let is_word = param
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        if self.is_hidden || !is_word {
             format!("{} parameter {HIDDEN}", self.field)
         } else {
             format!("{} parameter {param}", self.field)
@@ -484,6 +513,7 @@ mod tests {
             "jdbc:mysql://db:3306/shop?user=app&password=secret",
             "jdbc:mariadb://db/shop?user=app&password=secret&useUnicode=true\
              &characterEncoding=UTF-8&serverTimezone=UTC&allowPublicKeyRetrieval=true",
+            "jdbc:mysql://db/shop?user=app&amp;password=secret&amp;useSSL=false",
             "mysql+mysqldb://app:secret@db/shop?charset=utf8mb4",
             "mysql://app:secret@db/shop?parseTime=true&loc=UTC&multiStatements=true",
         ] {
@@ -501,12 +531,13 @@ mod tests {
     fn other_tools_settings_of_the_pool_are_understood() {
         let config = PoolConfig::from_url(
             "mysql://app@db/shop?connection_limit=5&pool_timeout=7&connectTimeout=1500\
-             &statement_cache_size=50&useCompression=true",
+             &statement_cache_size=50&useCompression=true&pool_pre_ping=True",
         )
         .expect("a good URL");
         assert_eq!((config.size, config.overflow), (5, 0));
         assert_eq!(config.timeout, Duration::from_secs(7));
         assert_eq!(config.connect_timeout, Duration::from_millis(1500));
+        assert_eq!(config.validate_after_idle, Duration::ZERO);
         assert_eq!(config.opts().stmt_cache_size(), 50);
         assert!(config.opts().compression().is_some());
         let config =

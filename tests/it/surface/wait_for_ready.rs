@@ -141,6 +141,42 @@ async fn a_server_that_never_comes_is_given_up_after_the_time() {
     assert!(!err.contains("s3cret"), "{err}");
 }
 
+/// With what kubelet sets for services called database and database-pool.
+#[tokio::test]
+async fn the_server_may_be_given_in_parts_and_a_password_file() {
+    let server = Server::builder().without_required_tls().start().await;
+    let password = "12/s3cret?#@%41";
+    for statement in [
+        &format!("CREATE USER apart@'%' IDENTIFIED BY '{password}'"),
+        "GRANT ALL ON test.* TO apart@'%'",
+    ] {
+        server.execute(statement).await;
+    }
+    let file = server.folder().join("password");
+    fs::write(&file, format!("{password}\n")).expect("a file");
+    for secret in [
+        ("DATABASE_PASSWORD", password),
+        ("DATABASE_PASSWORD_FILE", file.to_str().expect("UTF-8")),
+    ] {
+        let mut command = command(program(), None);
+        let port = server.port().to_string();
+        command.args(["--size=2", "--timeout=30s"]).envs([
+            secret,
+            ("DATABASE_HOST", "127.0.0.1"),
+            ("DATABASE_PORT", &port),
+            ("DATABASE_NAME", "test"),
+            ("DATABASE_USER", "apart"),
+            ("DATABASE_SERVICE_HOST", "10.0.0.1"),
+            ("DATABASE_POOL_PORT", "tcp://10.0.0.1:3306"),
+            ("DATABASE_POOL_PORT_3306_TCP_ADDR", "10.0.0.1"),
+        ]);
+        let (status, out, err) = run(command).await;
+        assert_eq!(status, Some(0), "{err}");
+        assert!(out.starts_with("2 of 2 connections ready in "), "{out}");
+        assert!(!err.contains("s3cret") && !out.contains("s3cret"));
+    }
+}
+
 #[tokio::test]
 async fn a_wrong_password_ends_it_at_once_with_advice() {
     let server = Server::shared().await;
