@@ -14,7 +14,7 @@ use std::{
 
 use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder, Retryable};
 use mysql_warm_pool::mysql_async::{self, TxOpts};
-use mysql_warm_pool::{Error, Pool, PoolConfig, error::is_transient};
+use mysql_warm_pool::{Error, Pool, PoolConfig, TransactionOptions, error::is_transient};
 
 /// Three tries, two seconds apart. A fault that is over after a moment costs two seconds, one that
 /// lasts for five is not survived, and all callers that met it at the same moment return at the
@@ -60,14 +60,34 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("try {tries:?}: {error}");
     }
 
-    // A write that must not be done twice is not retried: if the connection is lost in the middle
-    // of it, or at COMMIT, nobody knows whether it was done. Getting the connection may be retried.
-    println!("\na write that must not be done twice");
+    // A transaction that writes may be repeated as a whole, because a transient error means that it
+    // was not committed. If the answer to COMMIT is lost, the error is `Error::CommitUnknown`, which
+    // is not transient. After a deadlock `transaction_with` repeats it by itself.
+    println!("\na payment that must not be made twice");
+    let pay = async || {
+        let options = TransactionOptions::new().repetitions(3);
+        pool.transaction_with(options, async |mut transaction| {
+            let table = "CREATE TEMPORARY TABLE payment (id INT PRIMARY KEY)";
+            transaction.query_drop(table).await?;
+            let insert = "INSERT INTO payment VALUES (?)";
+            transaction.exec_drop(insert, (7,)).await
+        })
+        .await
+    };
+    let paid: Result<(), Error> = pay.retry(better()).when(Error::is_transient).await;
+    match paid {
+        Ok(()) => println!("made once"),
+        Err(error) if error.is_commit_unknown() => println!("look for payment 7: {error}"),
+        Err(error) => println!("not made: {error}"),
+    }
+
+    // A single statement outside a transaction whose answer was lost may have been executed, though
+    // its error is transient: getting the connection may be repeated, the write is not.
+    println!("\na single write");
     let get = async || pool.get().await;
     let mut conn = get.retry(better()).when(Error::is_transient).await?;
     conn.query_drop("CREATE TEMPORARY TABLE payment (id INT PRIMARY KEY)")
         .await?;
-    conn.query_drop("INSERT INTO payment VALUES (7)").await?;
     println!("written once");
     drop(conn);
     pool.close().await;

@@ -198,6 +198,35 @@ pub struct PoolConfig {
     /// An async hook that runs on every new connection after [`init`](Self::init), and again after
     /// each reset. `None` means none.
     ///
+    /// For what fixed statements cannot say: variables that row-level security reads, roles, and
+    /// attributes of the client.
+    ///
+    /// ```no_run
+    /// use mysql_warm_pool::{PoolConfig, mysql_async::prelude::*};
+    ///
+    /// # fn run(tenant: String) -> Result<(), mysql_warm_pool::Error> {
+    /// let config = PoolConfig::from_url("mysql://app:secret@db/shop")?.on_connect(move |conn| {
+    ///     let tenant = tenant.clone();
+    ///     Box::pin(async move {
+    ///         // Row-level security: the views filter by it. A caller who changes it changes it
+    ///         // for itself only.
+    ///         conn.exec_drop("SET @tenant = ?", (tenant,)).await?;
+    ///         // A role that every caller has.
+    ///         conn.query_drop("SET ROLE reporting").await?;
+    ///         // An attribute that triggers record.
+    ///         let host = std::env::var("HOSTNAME").unwrap_or_default();
+    ///         conn.exec_drop("SET @service = ?", (format!("shop@{host}"),)).await
+    ///     })
+    /// });
+    /// # drop(config);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A variable that differs for each request (`SET @tenant = ?` after each
+    /// [`get`](crate::Pool::get)) costs a reset at each return. Pass the value in the statement if
+    /// you can.
+    ///
     /// Default `None`. It counts towards [`connect_timeout`](Self::connect_timeout).
     ///
     /// If it returns an error or panics, the connection is closed, and the attempt to open one has
