@@ -72,6 +72,18 @@ pub(crate) struct State {
     pub(crate) health: HealthRecord,
 }
 
+impl State {
+    /// How many connections to keep open: `size`. With a `size` of 0, one as long as it is not
+    /// known that connections can be opened.
+    pub(crate) fn to_keep(&self, size: usize) -> usize {
+        if size == 0 && !self.backoff.last_succeeded() {
+            1
+        } else {
+            size
+        }
+    }
+}
+
 /// Connections that were closed while a statement ran on them, to be killed by one worker.
 pub(crate) struct AbandonedQueue {
     pub(crate) sender: mpsc::UnboundedSender<Abandoned>,

@@ -58,7 +58,14 @@ pub struct PoolConfig {
     /// The number of connections the pool keeps open. From its first use on it opens them in the
     /// background, and replaces those that are lost.
     ///
-    /// 1 to 100,000; default 20.
+    /// 0 to 100,000, and at least 1 if [`overflow`](Self::overflow) is 0; default 20.
+    ///
+    /// With 0 no connection is kept, so that a serverless database can sleep.
+    /// [`warm_up()`](crate::Pool::warm_up) opens one to validate the settings; it is closed after
+    /// [`overflow_linger`](Self::overflow_linger), as every other one. While nobody uses the pool,
+    /// the server sees nothing of it. Readiness follows the last attempt to open a connection: the
+    /// pool is [`Ready`](crate::Readiness::Ready) after a success; after a failure it tries again,
+    /// with back-off, until an attempt succeeds.
     pub size: usize,
 
     /// The number of further connections the pool may open while callers wait. Each is closed
@@ -92,7 +99,7 @@ pub struct PoolConfig {
     /// The number of validated connections that make the pool
     /// [`Ready`](crate::Readiness::Ready). `None` means all of [`size`](Self::size).
     ///
-    /// 1 to `size`; default `None`.
+    /// 1 to `size`; default `None`. Only `None` if `size` is 0.
     ///
     /// With fewer the pool is [`Degraded`](crate::Readiness::Degraded), and still serves. Set it
     /// below `size` if connections are often lost and replaced, so that not every loss changes
@@ -504,9 +511,9 @@ impl PoolConfig {
     }
 
     /// The number of validated connections that make the pool ready: `ready_at` if it is set, but
-    /// at most `size`, the pool's current one.
-    pub(crate) fn ready_threshold(&self, size: usize) -> usize {
-        self.ready_at.unwrap_or(size).min(size)
+    /// at most as many as the pool keeps now.
+    pub(crate) fn ready_threshold(&self, kept: usize) -> usize {
+        self.ready_at.unwrap_or(kept).min(kept)
     }
 
     /// The driver's `after_connect`, which the pool runs itself.

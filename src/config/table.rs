@@ -45,7 +45,7 @@ macro_rules! settings {
 
 settings! {
     // field             from text          faults of its value
-    size:                count,             |c| number(c.size, 1..=MAX_SIZE, "connections");
+    size:                count,             size_faults;
     overflow:            count,             |c| number(c.overflow, 0..=MAX_SIZE, "connections");
     timeout:             duration,          |c| at_least(MS, c.timeout);
     recycle:             duration_or_never, |c| at_least(Duration::from_secs(1), c.recycle);
@@ -159,6 +159,17 @@ fn number(value: usize, allowed: RangeInclusive<usize>, unit: &str) -> Vec<Fault
     }]
 }
 
+fn size_faults(config: &PoolConfig) -> Vec<Fault> {
+    if config.size == 0 && config.overflow > 0 {
+        return vec![];
+    }
+    let mut faults = number(config.size, 1..=MAX_SIZE, "connections");
+    for fault in &mut faults {
+        fault.allowed.push_str(", or 0 if overflow is at least 1");
+    }
+    faults
+}
+
 fn at_least(least: Duration, value: impl Into<Option<Duration>>) -> Vec<Fault> {
     match value.into() {
         Some(value) if !(least..=MAX_DURATION).contains(&value) => vec![Fault {
@@ -171,13 +182,14 @@ fn at_least(least: Duration, value: impl Into<Option<Duration>>) -> Vec<Fault> {
 
 fn ready_at_faults(config: &PoolConfig) -> Vec<Fault> {
     match config.ready_at {
-        // A `size` of 0 is reported by itself.
-        Some(ready_at) if ready_at == 0 || ready_at > config.size && config.size > 0 => {
-            vec![Fault {
-                value: ready_at.to_string(),
-                allowed: format!("1 to size ({})", config.size),
-            }]
-        }
+        Some(ready_at) if config.size == 0 => vec![Fault {
+            value: ready_at.to_string(),
+            allowed: "no number, because size is 0".into(),
+        }],
+        Some(ready_at) if ready_at == 0 || ready_at > config.size => vec![Fault {
+            value: ready_at.to_string(),
+            allowed: format!("1 to size ({})", config.size),
+        }],
         _ => vec![],
     }
 }
@@ -337,7 +349,7 @@ mod tests {
     fn a_check_reports_all_faults_in_the_order_of_the_fields() {
         let config = PoolConfig::from_url("mysql://app@db/shop")
             .expect("a good URL")
-            .size(0)
+            .size(100_001)
             .overflow(100_001)
             .timeout(Duration::ZERO)
             .recycle(Duration::from_millis(1))
@@ -366,12 +378,14 @@ mod tests {
     #[test]
     fn a_limit_is_checked_by_itself() {
         assert!(PoolConfig::check_limit(1, 0).is_empty());
-        let faults = PoolConfig::check_limit(0, 100_001);
+        assert!(PoolConfig::check_limit(0, 1).is_empty());
+        assert_eq!(PoolConfig::check_limit(0, 0).len(), 1);
+        let faults = PoolConfig::check_limit(100_001, 100_001);
         let texts: Vec<_> = faults.iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,
             [
-                "size is 0, allowed is 1 to 100000 connections",
+                "size is 100001, allowed is 1 to 100000 connections, or 0 if overflow is at least 1",
                 "overflow is 100001, allowed is 0 to 100000 connections"
             ]
         );

@@ -174,6 +174,11 @@ impl Backoff {
         self.failures > 0
     }
 
+    /// Whether the last attempt has opened a connection. False before the first one.
+    pub(crate) fn last_succeeded(&self) -> bool {
+        !self.is_failing() && !self.times.is_empty()
+    }
+
     /// When the next attempt may be made, if that is later than now.
     pub(crate) fn next_attempt(&self, now: Timestamp) -> Option<Timestamp> {
         self.retry_at.filter(|at| *at > now)
@@ -200,6 +205,12 @@ impl Backoff {
             times: times.map(|(_, time)| *time).collect(),
             last_error: self.failure_since(mark).cloned(),
         }
+    }
+
+    /// Whether a connection has been opened since `mark`.
+    pub(crate) fn has_opened_since(&self, mark: Mark) -> bool {
+        let last = self.times.back();
+        last.is_some_and(|(number, _)| *number > mark.ended)
     }
 
     /// The last failure since `mark`, if it is permanent.

@@ -438,7 +438,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_plan_closes_below_size_unless_there_is_no_room_or_no_limit_for_more(
-            size in 1usize..6, overflow in 0usize..6, in_use in 0usize..6, vacant in 0usize..3,
+            size in 0usize..6, overflow in 0usize..6, in_use in 0usize..6, vacant in 0usize..3,
             ages in proptest::collection::vec((0u64..12, 0u64..12, 10u64..50, any::<bool>()), 0..8),
         ) {
             let now = long_after_the_beginning();

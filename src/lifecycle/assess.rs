@@ -17,9 +17,9 @@ use crate::{
 pub(super) fn assess(shared: &Shared) {
     let now = Timestamp::now();
     let mut state = shared.state();
-    let State { backoff, health } = &mut *state;
     let status = shared.slots.status();
-    let ready_at = shared.config.ready_threshold(status.size);
+    let ready_at = shared.config.ready_threshold(state.to_keep(status.size));
+    let State { backoff, health } = &mut *state;
     // The server has been quiet and new connections hang, so those in use count as hanging too.
     let out_of_reach = if backoff.hanging > 0 && shared.liveness.is_quiet(now) {
         status.in_use

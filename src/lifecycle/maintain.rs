@@ -259,7 +259,7 @@ fn find_sign_of_life(shared: &Arc<Shared>, now: Timestamp) {
     }
     match shared.slots.try_take() {
         Some(lease) => drop(validate_in_background(shared, lease)),
-        None => fill(shared, Demand::SignOfLife),
+        None => fill(shared, Demand::One),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Opens connections into vacant slots: for waiting callers, and up to `size`.
+//! Opens connections into vacant slots: for waiting callers, and up to `size`. With a `size` of 0,
+//! one after a failure, until an attempt succeeds.
 //!
 //! Every attempt runs in its own task and in a slot that is occupied from before the TCP connect.
 //! So a caller that gives up wastes nothing, and waiting callers never multiply attempts.
@@ -40,8 +41,8 @@ pub(super) enum Demand {
     Waiting,
     /// All waiting callers: cleaning takes too long.
     Overdue,
-    /// One connection, to see whether the server answers.
-    SignOfLife,
+    /// One connection, to see whether the server answers or the settings are right.
+    One,
 }
 
 impl Demand {
@@ -52,7 +53,7 @@ impl Demand {
                 status.waiting.saturating_sub(soon)
             }
             Self::Overdue => status.waiting,
-            Self::SignOfLife => 1,
+            Self::One => 1,
         }
     }
 }
@@ -84,7 +85,8 @@ fn next_task(shared: &Arc<Shared>, runtime: &Arc<SocketRuntime>, demand: Demand)
     let unresponsive = shared.liveness.unresponsive_count();
     let due = shared.due.load(Ordering::Relaxed);
     let opening = shared.slots.begin_opening(|status| {
-        let to_keep = status.size.saturating_add(due).saturating_sub(status.open);
+        let to_keep = state.to_keep(status.size);
+        let to_keep = to_keep.saturating_add(due).saturating_sub(status.open);
         let wanted = to_keep.max(demand.connections(status, unresponsive));
         status.connecting.saturating_sub(backoff.hanging) < allowed.min(wanted)
     })?;
@@ -311,7 +313,7 @@ impl Drop for Task {
 fn needs_room(shared: &Shared, now: Timestamp) -> bool {
     let mut state = shared.state();
     let status = shared.slots.status();
-    let is_wanted = status.waiting > 0 || status.open < status.size;
+    let is_wanted = status.waiting > 0 || status.open < state.to_keep(status.size);
     let is_full = status.open.saturating_add(status.connecting) >= status.limit();
     let is_only_overdue = status.connecting <= state.backoff.overdue;
     is_wanted && is_full && is_only_overdue && state.backoff.may_give_up(now)

@@ -1,5 +1,6 @@
-//! Warms the pool up: waits until `size` connections are open, and reports. The attempts themselves
-//! are made by [`open`](super::open).
+//! Warms the pool up: waits until `size` connections are open, and reports. With a `size` of 0 that
+//! is one connection, which validates the settings. The attempts themselves are made by
+//! [`open`](super::open).
 
 use std::{fmt::Display, net::IpAddr, sync::Arc, time::Duration};
 
@@ -34,7 +35,7 @@ use super::{
 /// connection that asked is replaced.
 const COUNTING_TAKES: Duration = Duration::from_secs(2);
 
-/// Opens, initialises and validates `size` connections.
+/// Opens, initialises and validates `size` connections, or one.
 ///
 /// If dropped at any await, nothing is lost: what was opened stays, and attempts go on.
 pub(crate) async fn warm_up(shared: &Arc<Shared>) -> Result<WarmUpReport, Error> {
@@ -53,6 +54,9 @@ async fn warm_up_in_span(shared: &Arc<Shared>) -> Result<WarmUpReport, Error> {
     let mark = shared.state().backoff.mark();
     shared.state().health.begin(Timestamp::now());
     assess(shared);
+    if shared.slots.status().open == 0 {
+        fill(shared, Demand::One);
+    }
     fill(shared, Demand::Waiting);
     let mut counting = Counting::Due;
     let (filled, report) = loop {
@@ -159,7 +163,7 @@ enum Count {
     NotAsked,
 }
 
-/// Waits until `size` connections are open and the server's are counted, or an attempt fails for a
+/// Waits until the connections are open and the server's are counted, or an attempt fails for a
 /// permanent reason.
 async fn fill_and_count(
     shared: &Arc<Shared>,
@@ -176,8 +180,8 @@ async fn fill_and_count(
     }
 }
 
-/// Waits until `size` connections are open, or an attempt fails for a permanent reason. Begins to
-/// count the server's connections as soon as one is open.
+/// Waits until `size` connections are open, or with a `size` of 0 one has been opened, or an attempt
+/// fails for a permanent reason. Begins to count the server's connections as soon as one is open.
 async fn until_filled(
     shared: &Arc<Shared>,
     mark: Mark,
@@ -191,7 +195,8 @@ async fn until_filled(
         // Perhaps its runtime has ended. Then the maintenance opens anew on this one.
         let runtime = maintain::enter(shared)?;
         let status = shared.slots.status();
-        if status.open >= status.size {
+        let has_opened = status.open > 0 || shared.state().backoff.has_opened_since(mark);
+        if has_opened && status.open >= status.size {
             return Ok(());
         }
         if matches!(counting, Counting::Due) && status.idle > 0 {
@@ -238,15 +243,20 @@ fn report(
 ) -> WarmUpReport {
     let status = shared.slots.status();
     let since = shared.state().backoff.since(mark);
+    let opened = since.times.len();
+    // Without an `overflow_linger`, the one that was opened may be closed again by now.
+    let open = status
+        .open
+        .max(if status.size == 0 { opened.min(1) } else { 0 });
     let server = shared.opener.server();
     let warnings = server
         .as_ref()
         .map(|server| warnings(shared, server, threads_connected))
         .unwrap_or_default();
     WarmUpReport {
-        target: status.size,
-        open: status.open,
-        opened: since.times.len(),
+        target: status.size.max(1),
+        open,
+        opened,
         attempts: since.attempts,
         failed_attempts: since.failed,
         elapsed,
@@ -343,14 +353,19 @@ fn warnings(shared: &Shared, server: &ServerInfo, threads_connected: Option<u64>
     let too_long = |time: Option<Duration>| {
         !wait_timeout.is_zero() && time.is_none_or(|time| time >= wait_timeout)
     };
+    // Without a `size`, no connection is idle for longer than `overflow_linger`.
+    let idles_briefly = status.size == 0 && !too_long(Some(config.overflow_linger));
     // A `recycle` of never is no problem if connections are kept alive.
-    if too_long(config.recycle) && (config.recycle.is_some() || too_long(config.keepalive)) {
+    if !idles_briefly
+        && too_long(config.recycle)
+        && (config.recycle.is_some() || too_long(config.keepalive))
+    {
         warnings.push(Warning::RecycleNotBelowWaitTimeout {
             recycle: config.recycle,
             wait_timeout,
         });
     }
-    if too_long(config.keepalive) {
+    if !idles_briefly && too_long(config.keepalive) {
         warnings.push(Warning::KeepaliveNotBelowWaitTimeout {
             keepalive: config.keepalive,
             wait_timeout,

@@ -37,7 +37,8 @@ pub enum Readiness {
     /// [`warm_up_timeout`](field@crate::PoolConfig::warm_up_timeout), counted from the pool's first
     /// use, is not over.
     Warming,
-    /// At least `ready_at` validated connections are open, idle or in use.
+    /// At least `ready_at` validated connections are open, idle or in use. With a
+    /// [`size`](field@crate::PoolConfig::size) of 0: the last attempt to open one succeeded.
     Ready,
     /// At least one connection works, but fewer than `ready_at` do, and
     ///

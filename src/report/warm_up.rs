@@ -12,9 +12,11 @@ use super::{HumanDuration, ServerInfo};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct WarmUpReport {
-    /// Connections to be opened: the pool's `size`.
+    /// Connections to be opened: the pool's `size`, or one if that is 0.
     pub target: usize,
-    /// Validated connections that were open when the warm-up ended.
+    /// Validated connections that were open when the warm-up ended. With a `size` of 0, one that
+    /// was closed again because [`overflow_linger`](field@crate::PoolConfig::overflow_linger) is 0
+    /// counts too.
     pub open: usize,
     /// Connections opened during the warm-up, for it or for callers; 0 if the pool was warm.
     pub opened: usize,
@@ -35,7 +37,7 @@ pub struct WarmUpReport {
 }
 
 impl WarmUpReport {
-    /// Whether every connection of `size` is open and validated.
+    /// Whether every connection of [`target`](Self::target) is open and validated.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         self.open >= self.target

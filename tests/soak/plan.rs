@@ -494,8 +494,9 @@ impl Deck {
 /// Any size and overflow within the limit.
 fn resize(seed: &mut Seed, limit: usize) -> Fault {
     let mut below = |end: usize| usize::try_from(seed.below(end as u64)).expect("a small number");
-    let size = 1 + below(limit);
-    Fault::Resize(size, below(limit - size + 1))
+    let size = below(limit + 1);
+    let overflow = below(limit - size + 1);
+    Fault::Resize(size, overflow.max(usize::from(size == 0)))
 }
 
 /// The pool's settings; no later change exceeds this limit of connections.

@@ -57,7 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => n.clone().prop_map(Step::Detach),
         2 => n.prop_map(Step::Break),
         1 => any::<bool>().prop_map(Step::Refuse),
-        2 => (1_usize..4, 0_usize..4).prop_map(|(size, overflow)| Step::Resize(size, overflow)),
+        2 => limit(3).prop_map(|(size, overflow)| Step::Resize(size, overflow)),
         1 => Just(Step::Refresh),
         8 => (0_u8..60).prop_map(Step::Pass),
     ]
@@ -391,15 +391,18 @@ fn runs(settings: Settings, steps: &[Step], runtimes: &'static [Elsewhere]) {
 
 fn settings(ages: bool) -> impl Strategy<Value = Settings> {
     let flags = (any::<bool>(), any::<bool>());
-    (1_usize..4, 0_usize..3, flags).prop_map(move |(size, overflow, (validates, lingers))| {
-        Settings {
-            size,
-            overflow,
-            validates,
-            lingers,
-            ages,
-        }
+    (limit(2), flags).prop_map(move |((size, overflow), (validates, lingers))| Settings {
+        size,
+        overflow,
+        validates,
+        lingers,
+        ages,
     })
+}
+
+/// A size of at most 3 and an overflow of at most `most`, not both 0.
+fn limit(most: usize) -> impl Strategy<Value = (usize, usize)> {
+    (0_usize..4, 0..=most).prop_map(|(size, overflow)| (size, overflow.max(usize::from(size == 0))))
 }
 
 proptest! {

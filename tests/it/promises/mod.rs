@@ -19,6 +19,7 @@ mod runtimes;
 mod savepoints;
 mod session_state;
 mod set_up;
+mod size_zero;
 mod statement_timeout;
 mod transactions;
 mod warming;
