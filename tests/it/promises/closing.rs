@@ -8,7 +8,7 @@ use test_support::{PATIENCE, Proxy, Server, config, eventually, pool, warm};
 #[tokio::test]
 async fn closing_says_goodbye_on_every_idle_connection() {
     let server = Server::start().await;
-    let pool = warm(config(&server.url()).size(10)).await;
+    let pool = warm(config(&server.url()).size(10).overflow(0)).await;
     let aborted = server.status_value("Aborted_clients").await;
     let report = pool.close().await;
     assert_eq!((report.drained, report.cut), (10, 0));
@@ -78,7 +78,7 @@ async fn waiting_and_new_callers_get_closed_at_once() {
 #[tokio::test]
 async fn connections_in_use_are_awaited_and_count_as_drained() {
     let server = Server::shared().await;
-    let pool = warm(config(&server.url()).size(2)).await;
+    let pool = warm(config(&server.url()).size(2).overflow(0)).await;
     let mut held = pool.get().await.expect("a connection");
     let closing = tokio::spawn({
         let pool = pool.clone();
@@ -102,6 +102,7 @@ async fn concurrent_calls_get_the_same_report() {
     let server = Server::shared().await;
     let settings = config(&server.url())
         .size(4)
+        .overflow(0)
         .close_timeout(Duration::from_millis(100));
     let pool = warm(settings).await;
     let held = pool.get().await.expect("a connection");
@@ -126,6 +127,7 @@ async fn connections_in_use_after_close_timeout_are_cut() {
     let server = Server::start().await;
     let settings = config(&server.url())
         .size(3)
+        .overflow(0)
         .close_timeout(Duration::from_millis(100));
     let pool = warm(settings).await;
     let mut resting = pool.get().await.expect("a connection");

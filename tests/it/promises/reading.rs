@@ -129,7 +129,7 @@ async fn reading_for_too_long_is_a_statement_for_too_long() {
     let settings = config(&server.url())
         .size(1)
         .overflow(0)
-        .statement_timeout(Duration::from_secs(1));
+        .statement_timeout(Duration::from_secs(2));
     let pool = warm(settings).await;
     let mut conn = pool.get().await.expect("a connection");
     let error = conn.query::<Row, _>(SLOW).await.expect_err("too long");

@@ -56,7 +56,8 @@ fn counting(calls: &Arc<AtomicUsize>, config: PoolConfig) -> PoolConfig {
 async fn on_connect_runs_when_opened_and_after_each_reset() {
     let server = Server::shared().await;
     let calls = Arc::default();
-    let pool = warm(counting(&calls, config(&server.url())).size(3)).await;
+    let settings = counting(&calls, config(&server.url()));
+    let pool = warm(settings.size(3).overflow(0)).await;
     assert_eq!(calls.load(Ordering::Relaxed), 3);
     pool.close().await;
 
@@ -232,7 +233,7 @@ async fn an_error_in_a_hook_ends_the_attempt_and_names_it() {
     );
 
     // A transient error is tried again until the deadline.
-    let settings = failing(1205).warm_up_timeout(Duration::from_millis(400));
+    let settings = failing(1205).warm_up_timeout(Duration::from_secs(2));
     let error = pool(settings).warm_up().await.expect_err("never warm");
     let Error::WarmUp { report, .. } = error else {
         panic!("{error}");
@@ -245,7 +246,8 @@ async fn a_hook_that_fails_after_a_reset_harms_no_other() {
     let server = Server::shared().await;
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
-    let settings = config(&server.url()).size(2).on_connect(move |conn| {
+    let settings = config(&server.url()).size(2).overflow(0);
+    let settings = settings.on_connect(move |conn| {
         let call = counted.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             match call {
@@ -283,7 +285,7 @@ async fn a_hook_that_panics_or_hangs_loses_no_slot() {
         let calls = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&calls);
         let settings = config(&server.url())
-            .connect_timeout(Duration::from_millis(500))
+            .connect_timeout(Duration::from_secs(3))
             .on_connect(move |conn| {
                 let is_first = counted.fetch_add(1, Ordering::Relaxed) < 2;
                 assert!(!(is_first && kind == "panics at once"), "at once");

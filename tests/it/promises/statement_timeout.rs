@@ -194,8 +194,14 @@ async fn a_statement_that_ends_at_that_moment_gets_its_own_answer() {
                     Ok(answer) => {
                         assert_eq!(answer, Some((number, 0)));
                         answered += 1;
-                        let next = conn.exec_first::<u64, _, _>("SELECT ?", (number,)).await;
-                        assert_eq!(next.expect("not cut"), Some(number));
+                        match conn.exec_first::<u64, _, _>("SELECT ?", (number,)).await {
+                            Ok(next) => assert_eq!(next, Some(number)),
+                            // A busy machine took as long for this one.
+                            Err(error) => {
+                                assert!(error.to_string().contains("50 ms"), "{error}");
+                                ended += 1;
+                            }
+                        }
                     }
                     Err(error) => {
                         assert!(error.to_string().contains("50 ms"), "{error}");
@@ -226,7 +232,8 @@ async fn many_short_statements_and_a_long_hold_are_not_ended() {
     tokio::time::sleep(2 * LIMIT).await; // the caller's own work
     conn.query_drop("DO 1").await.expect("not cut");
     drop(conn);
-    assert_eq!((pool.status().idle, pool.metrics().opened), (2, 2));
+    eventually("both are idle", async || pool.status().idle == 2).await;
+    assert_eq!(pool.metrics().opened, 2);
 }
 
 #[tokio::test]

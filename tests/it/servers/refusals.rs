@@ -111,7 +111,9 @@ async fn whatever_is_refused_the_pool_is_warm() {
                 .warm_up()
                 .await
                 .unwrap_or_else(|error| panic!("{what}: {error}"));
-            assert!(report.is_complete() && report.open == 4, "{what}: {report}");
+            // An attempt beside one that hung may have opened one more.
+            let is_open = (4..=5).contains(&report.open);
+            assert!(report.is_complete() && is_open, "{what}: {report}");
             assert_eq!(pool.readiness(), Readiness::Ready, "{what}");
             assert_eq!(discarded(&pool), 0, "{what}");
             // The driver's own query is refused once; the pool does without it in the same attempt.
