@@ -122,9 +122,10 @@ use super::Error;
 ///   is locked to a host group (ProxySQL), or TLS is required (Azure).
 /// - (f) Transient if a proxy's text says that it reached no server in time.
 /// - (g) Vitess has no code of its own. Transient if the text names a gRPC code that is
-///   (`code = Unavailable`, `ResourceExhausted`, `Aborted`, `Canceled`, `Code(17)`). If it names
-///   none, 1105 is transient if the text says so: that something, such as a tablet, is unavailable
-///   or not serving, or that a retry may help.
+///   (`code = Unavailable`, `ResourceExhausted`, `Aborted`, `Canceled`, `Code(17)`), unless it says
+///   that a result or a message is too large. If it names none, 1105 is transient if the text says
+///   so: that something, such as a tablet, is unavailable, not serving or cannot be reached, or that
+///   a retry may help.
 ///
 /// Of the other errors, these are transient:
 ///
@@ -175,9 +176,13 @@ fn is_transient_answer(error: &ServerError) -> bool {
         1045 => text().contains("max connect timeout reached"),
         1105 => {
             let text = text();
-            grpc_code(&text).map_or_else(|| promises_recovery(&text), is_transient_in_grpc)
+            !is_about_size(&text)
+                && grpc_code(&text).map_or_else(|| promises_recovery(&text), is_transient_in_grpc)
         }
-        1317 => grpc_code(&text()).is_some_and(is_transient_in_grpc),
+        1317 => {
+            let text = text();
+            !is_about_size(&text) && grpc_code(&text).is_some_and(is_transient_in_grpc)
+        }
         _ => false,
     }
 }
@@ -185,7 +190,8 @@ fn is_transient_answer(error: &ServerError) -> bool {
 /// The gRPC code that an error of Vitess names, in lower case: `... rpc error: code = Unavailable
 /// desc = ...`.
 fn grpc_code(text: &str) -> Option<&str> {
-    let (_, code) = text.split_once("code = ")?;
+    // Apache Doris has an `errCode = ` of its own.
+    let (_, code) = text.split_once(" code = ")?;
     code.split_whitespace().next()
 }
 
@@ -197,20 +203,40 @@ fn is_transient_in_grpc(code: &str) -> bool {
     )
 }
 
+/// Whether the text, in lower case, says that a result or a message is too large. Vitess answers
+/// that with a gRPC code that is transient otherwise.
+fn is_about_size(text: &str) -> bool {
+    ["row count exceeded", "message larger than max"]
+        .iter()
+        .any(|words| text.contains(words))
+}
+
 /// Whether the text, in lower case, of an error without a code of its own says that it may go away.
 fn promises_recovery(text: &str) -> bool {
-    const WORDS: [&str; 11] = [
+    const WORDS: [&str; 23] = [
         "unavailable",
+        "no available",
+        "no backend available",
         "tablet",
         "retry",
         "try again",
+        "temporarily",
+        "server is busy",
+        "starting up",
+        "shutting down",
         "not serving",
         "not_serving",
         "reparent",
         "reshard",
         "cluster event",
         "cluster_event",
-        "no available connection",
+        "fails to connect",
+        "failed to connect",
+        "unable to connect",
+        "could not connect",
+        "can't connect",
+        "connection refused",
+        "connection reset",
     ];
     WORDS.iter().any(|word| text.contains(word))
 }
@@ -424,7 +450,7 @@ mod tests {
     }
 
     /// Codes that mean different things, with texts as servers and proxies send them.
-    const TEXTS: [(u16, &str, bool); 42] = [
+    const TEXTS: [(u16, &str, bool); 51] = [
         (1045, "Access denied for user 'app'@'%'", false),
         (
             1045,
@@ -473,6 +499,43 @@ mod tests {
         (
             1105,
             "target: shop.0.primary: vttablet: rpc error: code = Unknown desc = x",
+            false,
+        ),
+        (
+            1105,
+            "vttablet: rpc error: code = Aborted desc = Row count exceeded 10000",
+            false,
+        ),
+        (
+            1105,
+            "rpc error: code = ResourceExhausted desc = grpc: trying to send message larger than max",
+            false,
+        ),
+        (
+            1105,
+            "No available TiDB instances, please make sure TiDB is available",
+            true,
+        ),
+        (
+            1105,
+            "TiProxy fails to connect to TiDB, please make sure TiDB is available",
+            true,
+        ),
+        (
+            1105,
+            "errCode = 2, detailMessage = There is no backend available",
+            true,
+        ),
+        (
+            1105,
+            "dial tcp 10.0.0.7:3306: connect: connection refused",
+            true,
+        ),
+        (1105, "function 'f' not found", false),
+        (1105, "this feature is not available in your edition", false),
+        (
+            1317,
+            "vttablet: rpc error: code = Aborted desc = Row count exceeded 10000",
             false,
         ),
         (1317, "Query execution was interrupted", false),
