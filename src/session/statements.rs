@@ -33,6 +33,9 @@ const KEPT_AT_RETURN: usize = 64;
 /// The most statements to remember if the driver has no cache, so that none is closed.
 const UNCACHED: usize = 1024;
 
+/// The most texts of one statement to remember, which differ in the names of their parameters.
+const NAMINGS: usize = 16;
+
 pub(crate) struct Statements {
     /// The size of the driver's cache.
     cache_size: usize,
@@ -159,9 +162,12 @@ impl Statements {
         if is_cached && self.is_in_doubt() {
             return Err(Unsure::InDoubt);
         }
-        // Otherwise the server would have used the id twice: the caller has reset the session.
+        let id = statement.id();
+        let same_id = self.cached.values().map(|cached| cached.statement.id());
+        let has_too_many = same_id.filter(|same| *same == id).count() >= NAMINGS;
+        // Another statement has this id no more: the caller has reset the session.
         self.cached.retain(|_, cached| {
-            cached.statement.id() != statement.id() || is_same(&cached.statement, statement)
+            cached.statement.id() != id || !has_too_many && is_same(&cached.statement, statement)
         });
         let about = Prepared::of(text);
         let cached = Cached {
@@ -170,7 +176,7 @@ impl Statements {
             used: self.uses,
         };
         drop(self.cached.insert(Arc::from(text), cached));
-        self.touch(statement.id());
+        self.touch(id);
         self.evict();
         Ok(about)
     }

@@ -443,6 +443,19 @@ async fn names_of_parameters_are_kept_apart() {
             .expect("a row");
         assert_eq!(found.as_deref(), Some("91"));
     }
+    // However many names there are.
+    for _ in 0..2 {
+        for n in 0..50_u8 {
+            let found: Option<u8> = conn
+                .exec_first(
+                    format!("SELECT 7 + :n_{n}"),
+                    params! { format!("n_{n}") => n },
+                )
+                .await
+                .expect("a row");
+            assert_eq!(found, Some(7 + n));
+        }
+    }
 }
 
 #[tokio::test]
