@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
-use mysql_warm_pool::{Error, PoolConfig, Readiness, mysql_async::prelude::Queryable};
+use mysql_warm_pool::{Error, PoolConfig, Readiness};
 use test_support::{Proxy, Server, config, eventually, pool, warm};
 
 const LINGER: Duration = Duration::from_millis(200);
