@@ -66,7 +66,7 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`Queryable::exec_batch`].
+            /// As [`Queryable::exec_batch`]. Earlier sets of parameters may have been executed.
             ///
             /// # Cancel safety
             ///

@@ -68,7 +68,8 @@ impl Pool {
         })
     }
 
-    /// Opens, initialises and validates [`size`](field@PoolConfig::size) connections.
+    /// Opens, initialises and validates [`size`](field@PoolConfig::size) connections; one if that
+    /// is 0.
     ///
     /// After it returns, the first request finds its connection open. Call it when the service
     /// starts. The report lists what was opened and which settings are likely to cause trouble
