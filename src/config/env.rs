@@ -230,7 +230,7 @@ mod tests {
     fn faults_have_the_names_and_values_of_the_variables() {
         let error = from_map(&[
             ("DATABASE_URL", "postgres://app:secret@db/shop"),
-            ("DATABASE_POOL_SIZE", "0"),
+            ("DATABASE_POOL_SIZE", "100001"),
             ("DATABASE_POOL_READY_AT", "30"),
             ("DATABASE_POOL_TIMEOUT", "0s"),
             ("DATABASE_POOL_PASSWORD", "s3cret"),
@@ -253,7 +253,7 @@ mod tests {
         let text = error.to_string();
         for part in [
             "DATABASE_POOL_TIMEOUT is 0s, allowed is 1ms to 365 days",
-            "DATABASE_POOL_SIZE is 0, allowed is 1 to",
+            "DATABASE_POOL_SIZE is 100001, allowed is 1 to",
             "DATABASE_POOL_PASSWORD is not understood",
             "DATABASE_POOL_OVERFLOW is 4, allowed is one of this and DATABASE_MAX_OVERFLOW",
         ] {

@@ -450,10 +450,10 @@ async fn the_limit_is_changed_under_load_and_never_exceeded() {
     callers.join_all().await;
     let peak = proxy.peak().await;
     assert!(peak <= 15, "{peak} at once");
-    let error = pool.resize(0, 200_000).expect_err("two faults");
+    let error = pool.resize(100_001, 200_000).expect_err("two faults");
     let text = error.to_string();
     assert!(
-        text.contains("size is 0") && text.contains("overflow is 200000"),
+        text.contains("size is 100001") && text.contains("overflow is 200000"),
         "{text}"
     );
     assert_eq!(pool.status().size, 10);

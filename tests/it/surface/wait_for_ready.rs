@@ -211,8 +211,8 @@ async fn wrong_settings_are_reported_without_the_url() {
     let too_many = "ready_at is 4, allowed is 1 to size (3)";
     for (arguments, faults) in [
         (
-            &["--size=0"][..],
-            &["size is 0, allowed is 1 to 100000"][..],
+            &["--size=100001"][..],
+            &["size is 100001, allowed is 1 to 100000"][..],
         ),
         (
             &["--size", "many", "--timeout", "soon"],

@@ -141,7 +141,10 @@ async fn a_permanent_fault_ends_the_service_without_showing_a_secret() {
 
 #[tokio::test]
 async fn wrong_settings_end_it_with_status_2_and_every_fault() {
-    let variables = [("DATABASE_POOL_SIZE", "0"), ("REQUEST_TIMEOUT", "soon")];
+    let variables = [
+        ("DATABASE_POOL_SIZE", "100001"),
+        ("REQUEST_TIMEOUT", "soon"),
+    ];
     let url = "mysql://app:S3cr3tWord@127.0.0.1/shop";
     let (status, log) = Program::run(url, &variables).await;
     assert_eq!(status.code(), Some(2), "{log}");
