@@ -14,7 +14,7 @@ use crate::{
     },
     error::Error,
     lifecycle::get::CalledAt,
-    statement::Executable,
+    session::statement::Executable,
 };
 
 use super::Pool;
