@@ -65,7 +65,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // is not transient. After a deadlock `transaction_with` repeats it by itself.
     println!("\na payment that must not be made twice");
     let pay = async || {
-        let options = TransactionOptions::new().repetitions(3);
+        let options = TransactionOptions::new().retries(3);
         pool.transaction_with(options, async |mut transaction| {
             let table = "CREATE TEMPORARY TABLE payment (id INT PRIMARY KEY)";
             transaction.query_drop(table).await?;

@@ -53,7 +53,7 @@ use crate::report::{Holders, HumanDuration, PoolStatus, WarmUpReport};
 /// | [`Timeout`](Self::Timeout), [`Connect`](Self::Connect), [`WarmUp`](Self::WarmUp), [`Closed`](Self::Closed) | 503 | nothing was done; with `Retry-After`, except for `Closed` |
 /// | [`StatementTimeout`](Self::StatementTimeout), [`RuntimeStopped`](Self::RuntimeStopped) | 504 | it may or may not have been executed |
 /// | [`CommitUnknown`](Self::CommitUnknown) | 500 | it may or may not have been committed: let nobody repeat it unseen |
-/// | [`is_deadlock`](Self::is_deadlock), after the last repetition | 409 or 503 | nothing was committed |
+/// | [`is_deadlock`](Self::is_deadlock), after the last retry | 409 or 503 | nothing was committed |
 /// | `Driver` with the server's code 1062 (duplicate key), 1451 or 1452 (foreign key) | 409 | |
 /// | `Driver` with the server's code 1264, 1366, 1406, 3819 or 4025 (value not allowed) | 422 | |
 /// | other [transient](Self::is_transient) errors | 503 | |

@@ -13,31 +13,31 @@ use crate::{
 
 use super::Pool;
 
-/// The longest pause before the first repetition. It doubles with each further one.
+/// The longest pause before the first retry. It doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// The longest pause before any repetition.
+/// The longest pause before any retry.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// How [`Pool::transaction_with`] begins a transaction, and how often it repeats it.
+/// How [`Pool::transaction_with`] begins a transaction, and how often it is retried.
 ///
 /// ```
 /// use mysql_warm_pool::{TransactionOptions, mysql_async::IsolationLevel};
 ///
 /// let options = TransactionOptions::new()
 ///     .isolation_level(IsolationLevel::Serializable)
-///     .repetitions(3);
+///     .retries(3);
 /// ```
 ///
 /// It is also made from the driver's [`TxOpts`].
 #[derive(Clone, Debug, Default)]
 pub struct TransactionOptions {
     begin: TxOpts,
-    repetitions: u32,
+    retries: u32,
 }
 
 impl TransactionOptions {
-    /// The session's isolation level, read and write, no repetition.
+    /// The session's isolation level, read and write, no retries.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -65,24 +65,22 @@ impl TransactionOptions {
         self
     }
 
-    /// How often the closure is repeated at most if the server rolls its transaction back. Default: 0.
+    /// The most times the closure is run again after the server has rolled its transaction back.
+    /// Default: 0.
     ///
     /// That is after a deadlock (1213), a conflict at commit in a cluster, or a lock's time-out
-    /// (1205) with `innodb_rollback_on_timeout`. Before the first repetition is a random pause of up
+    /// (1205) with `innodb_rollback_on_timeout`. Before the first retry is a random pause of up
     /// to 10 ms, which doubles up to 500 ms.
     #[must_use]
-    pub fn repetitions(mut self, repetitions: u32) -> Self {
-        self.repetitions = repetitions;
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
         self
     }
 }
 
 impl From<TxOpts> for TransactionOptions {
     fn from(begin: TxOpts) -> Self {
-        Self {
-            begin,
-            repetitions: 0,
-        }
+        Self { begin, retries: 0 }
     }
 }
 
@@ -209,13 +207,13 @@ impl Pool {
 
     /// Like [`transaction`](Self::transaction), with options, and repeated if the server rolls the
     /// transaction back, after a deadlock for example, as often as the
-    /// [options](TransactionOptions::repetitions) say.
+    /// [options](TransactionOptions::retries) say.
     ///
     /// ```no_run
     /// use mysql_warm_pool::{Error, Pool, TransactionOptions};
     ///
     /// async fn add(pool: &Pool, ids: &[u64]) -> Result<(), Error> {
-    ///     let options = TransactionOptions::new().repetitions(3);
+    ///     let options = TransactionOptions::new().retries(3);
     ///     pool.transaction_with(options, async |mut transaction| {
     ///         for id in ids {
     ///             let update = "UPDATE item SET stock = stock + 1 WHERE id = ?";
@@ -228,7 +226,7 @@ impl Pool {
     /// # drop(add);
     /// ```
     ///
-    /// Each repetition is a transaction of its own, perhaps on another connection, and calls the
+    /// Each retry is a transaction of its own, perhaps on another connection, and calls the
     /// closure again: what that does outside of the database happens again too. The pool knows from
     /// the server that nothing was committed, whatever error the closure makes of it. Nothing else is
     /// repeated: after a lost connection, or a `COMMIT` whose answer is lost, the call returns the
@@ -239,7 +237,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`transaction`](Self::transaction), of the last repetition.
+    /// As [`transaction`](Self::transaction), of the last attempt.
     ///
     /// # Cancel safety
     ///
@@ -259,7 +257,7 @@ impl Pool {
         let options = options.into();
         async move {
             let mut pause = FIRST_PAUSE;
-            for _ in 0..options.repetitions {
+            for _ in 0..options.retries {
                 let transaction = self.begin_at(called_at, options.begin.clone()).await?;
                 match attempt(transaction, &mut work).await {
                     Attempt::Done(outcome) => return outcome,

@@ -46,7 +46,7 @@ pub enum DiscardReason {
     /// The server refused a step of its cleaning, such as a statement of `init` or `prepare` after a
     /// reset.
     CleaningFailed,
-    /// The server has forgotten the session's prepared statements, so all of its state is in doubt.
+    /// The server has forgotten the session's prepared statements, so nothing of its state is certain.
     SessionLost,
 }
 

@@ -6,7 +6,7 @@
 //! mirrors the cache, and notices.
 //!
 //! Statements that are executed in generic code, or on the bare `Conn`, are prepared unseen, and
-//! may have been given any id. After that, what the mirror holds is in doubt. The driver's cache
+//! may have been given any id. After that, the mirror may be wrong. The driver's cache
 //! settles it, as it sees all statements: if it still has for a text what was recorded, the id was
 //! not given to another text.
 
@@ -45,8 +45,8 @@ pub(crate) struct Statements {
     cached: HashMap<Arc<[u8]>, Cached>,
     /// The uses of statements whose text was not seen. Each may have taken a place in the cache.
     unseen: VecDeque<u64>,
-    /// The last use at which a statement may have been prepared unseen. What was recorded before is
-    /// in doubt.
+    /// The last use at which a statement may have been prepared unseen. What was recorded before may
+    /// be wrong.
     doubted_at: Option<u64>,
     /// The last use at which the caller had the bare `Conn`, and may have reset the session. An id
     /// recorded before may be another text's by right.

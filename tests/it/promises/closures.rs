@@ -273,7 +273,7 @@ struct Service {
 
 impl Service {
     async fn run(&self, ids: &[u32], who: &str) -> Result<usize, AppError> {
-        let options = TransactionOptions::new().repetitions(2);
+        let options = TransactionOptions::new().retries(2);
         self.pool
             .transaction_with(options, async |mut transaction| {
                 for id in ids {
@@ -344,13 +344,13 @@ async fn a_transaction_around_a_closure_is_spawned() {
 /// Two closures that lock two rows each in the other order, and add 1 to both.
 async fn deadlocked(
     pool: &Pool,
-    repetitions: u32,
+    retries: u32,
     swallow: bool,
 ) -> ([Result<(), Error>; 2], [u32; 2]) {
     let barrier = Barrier::new(2);
     let tries = [const { AtomicU32::new(0) }; 2];
     let run = async |mine: usize, rows: [u32; 2]| {
-        let options = TransactionOptions::new().repetitions(repetitions);
+        let options = TransactionOptions::new().retries(retries);
         pool.transaction_with(options, async |mut transaction| {
             let number = tries[mine].fetch_add(1, Ordering::SeqCst);
             add(&mut transaction, rows[0]).await?;
@@ -418,7 +418,7 @@ async fn a_lock_timeout_is_repeated_if_it_rolled_back() {
         }
         let tries = AtomicU32::new(0);
         let blocker = tokio::sync::Mutex::new(blocker);
-        let options = TransactionOptions::new().repetitions(2);
+        let options = TransactionOptions::new().retries(2);
         let outcome: Result<(), Error> = pool
             .transaction_with(options, async |mut transaction| {
                 if tries.fetch_add(1, Ordering::SeqCst) == 1 {
@@ -447,7 +447,7 @@ async fn only_a_rollback_by_the_server_is_repeated() {
     let tries = AtomicU32::new(0);
     for kind in 0..4 {
         tries.store(0, Ordering::SeqCst);
-        let options = TransactionOptions::new().repetitions(5);
+        let options = TransactionOptions::new().retries(5);
         let outcome: Result<(), Error> = pool
             .transaction_with(options, async |mut transaction| {
                 tries.fetch_add(1, Ordering::SeqCst);
@@ -551,7 +551,7 @@ async fn a_commit_whose_answer_is_lost_is_never_repeated() {
             "{error}"
         );
     };
-    let options = TransactionOptions::new().repetitions(5);
+    let options = TransactionOptions::new().retries(5);
     let outcome: Result<(), Error> = pool
         .transaction_with(options, async |mut transaction| {
             tries.fetch_add(1, Ordering::SeqCst);

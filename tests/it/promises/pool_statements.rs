@@ -190,7 +190,7 @@ async fn everything(pool: &Pool) -> Result<(), Error> {
     savepoint.query_drop("UPDATE item SET stock = 97").await?;
     savepoint.release().await?;
     owned.rollback().await?;
-    let options = TransactionOptions::new().repetitions(2);
+    let options = TransactionOptions::new().retries(2);
     let outcome: Result<(), Error> = pool
         .transaction_with(options, async |mut transaction| {
             transaction
