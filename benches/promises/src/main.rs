@@ -24,6 +24,7 @@ mod outage;
 mod pools;
 mod scale;
 mod spike;
+mod statements;
 mod upkeep;
 mod warming;
 
@@ -37,10 +38,10 @@ const USAGE: &str = "\
 usage: promises [--exact] [GROUP...]
 --exact  measure only what repeats exactly, and end with status 1 unless every bound is met
 groups:  exact scale memory spike warming upkeep deadlines killing cleaning outage
-         elsewhere
+         elsewhere statements
          (all of them, unless some are named)";
 
-const GROUPS: [&str; 11] = [
+const GROUPS: [&str; 12] = [
     "exact",
     "scale",
     "memory",
@@ -52,6 +53,7 @@ const GROUPS: [&str; 11] = [
     "cleaning",
     "outage",
     "elsewhere",
+    "statements",
 ];
 
 fn main() -> Result<ExitCode> {
@@ -102,6 +104,7 @@ async fn measure(group: &str, table: &mut Table, opts: &Opts) -> Result<()> {
         "cleaning" => cleaning::measure(table, opts).await,
         "outage" => outage::measure(table).await,
         "elsewhere" => elsewhere::measure(table, opts).await,
+        "statements" => statements::measure(table, opts).await,
         other => Err(format!("there is no group {other}").into()),
     }
 }
