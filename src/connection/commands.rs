@@ -20,10 +20,10 @@ use mysql_async::{
 };
 
 use crate::{
-    error::{Error, forgets_statements, refuses_commit},
+    error::{Error, ends_connection, forgets_statements, is_transient, refuses_commit},
     session::{
-        effect::control::{Control, control_of},
-        follow::Follow,
+        effect::control::control_of,
+        follow::{Commits, Follow},
         statement::{Executable, Text},
         statements::{Prepared, Unsure},
     },
@@ -75,10 +75,11 @@ impl<Q: AsQuery> Command for Query<Q> {
         follow: &mut Follow,
         read: R,
     ) -> mysql_async::Result<R::Output> {
-        let control = begin_query(conn, follow, &self.0).await?;
+        let commits = begin_query(conn, follow, &self.0).await?;
         let outcome = follow.unless_cut(conn.query_iter(self.0)).await;
-        let result = finish_query(follow, control, outcome)?;
-        follow.read(read.read(result)).await
+        let result = finish_query(follow, commits, outcome)?;
+        let outcome = follow.read(read.read(result)).await;
+        outcome.map_err(|error| error_of(commits, error))
     }
 }
 
@@ -119,9 +120,9 @@ pub(super) async fn query<'a, C: Target, Q: AsQuery + 'a>(
     follow: &mut Follow,
     query: Q,
 ) -> mysql_async::Result<QueryResult<'a, 'static, TextProtocol>> {
-    let control = begin_query(conn, follow, &query).await?;
+    let commits = begin_query(conn, follow, &query).await?;
     let outcome = follow.unless_cut(conn.query_iter(query)).await;
-    finish_query(follow, control, outcome)
+    finish_query(follow, commits, outcome)
 }
 
 /// Begins a text, and records it.
@@ -129,24 +130,23 @@ async fn begin_query<C: Target, Q: AsQuery>(
     conn: &mut C,
     follow: &mut Follow,
     query: &Q,
-) -> mysql_async::Result<Control> {
+) -> mysql_async::Result<Commits> {
     begin(conn, follow).await?;
     let text = query.as_query();
-    let control = control_of(&text);
-    follow.record_control(control)?;
+    let commits = follow.record_control(conn.conn(), control_of(&text))?;
     follow.record_text(&text);
-    Ok(control)
+    Ok(commits)
 }
 
 /// Marks a text as followed to its end.
 fn finish_query<T>(
     follow: &mut Follow,
-    control: Control,
+    commits: Commits,
     outcome: mysql_async::Result<mysql_async::Result<T>>,
 ) -> mysql_async::Result<T> {
-    let outcome = outcome.map_err(|error| after_control(control, error))?;
+    let outcome = outcome.map_err(|error| error_of(commits, error))?;
     follow.end_with_status(&outcome);
-    outcome.map_err(|error| after_control(control, error))
+    outcome.map_err(|error| error_of(commits, error))
 }
 
 /// Executes a statement whose text the driver's trait does not show, and waits for the beginning of
@@ -170,10 +170,10 @@ pub(super) async fn execute<'a, C: Target>(
     text: Text<'_>,
     params: Params,
 ) -> mysql_async::Result<QueryResult<'a, 'static, BinaryProtocol>> {
-    let (statement, control) = find(conn, follow, text).await?;
+    let (statement, commits) = find(conn, follow, text).await?;
     let outcome = follow.unless_cut(conn.exec_iter(statement, params)).await;
-    let outcome = outcome.map_err(|error| after_control(control, error))?;
-    finish(follow, outcome).map_err(|error| after_control(control, error))
+    let outcome = outcome.map_err(|error| error_of(commits, error))?;
+    finish(follow, outcome).map_err(|error| error_of(commits, error))
 }
 
 /// How the answer is read.
@@ -296,7 +296,7 @@ pub(super) async fn execute_batch<C: Target, P: Into<Params>>(
     text: Text<'_>,
     rows: impl Iterator<Item = P> + Send,
 ) -> mysql_async::Result<()> {
-    let (statement, _) = find(conn, follow, text).await?;
+    let (statement, commits) = find(conn, follow, text).await?;
     let max_packet = conn.conn().opts().max_allowed_packet();
     let mut rows = Rows::new(rows, statement.num_params(), max_packet);
     let outcome = loop {
@@ -306,7 +306,8 @@ pub(super) async fn execute_batch<C: Target, P: Into<Params>>(
             Err(error) => break Err(error.into()),
         };
         let sending = conn.exec_batch(&statement, run);
-        let outcome = follow.unless_cut(sending).await?;
+        let outcome = follow.unless_cut(sending).await;
+        let outcome = outcome.map_err(|error| error_of(commits, error))?;
         if outcome.is_err() {
             break outcome;
         }
@@ -316,7 +317,7 @@ pub(super) async fn execute_batch<C: Target, P: Into<Params>>(
         follow.end(&outcome);
         return outcome;
     }
-    finish(follow, outcome)
+    finish(follow, outcome).map_err(|error| error_of(commits, error))
 }
 
 /// Marks an execution as followed to its end.
@@ -333,13 +334,27 @@ pub(super) fn finish<T>(
     outcome
 }
 
-/// The error of a statement that was sent: whether it has committed is not known, if that is what
-/// it does, unless the error shows that it has not.
-fn after_control(control: Control, error: mysql_async::Error) -> mysql_async::Error {
-    if control == Control::Commits {
-        commit_error(error)
-    } else {
-        error
+/// The error for the caller of a statement that was sent: `CommitUnknown`, if it commits and the
+/// error leaves open whether it has.
+fn error_of(commits: Commits, error: mysql_async::Error) -> mysql_async::Error {
+    match commits {
+        Commits::Nothing => error,
+        Commits::Alone => commit_error(error),
+        Commits::Within if is_final(&error) => error,
+        Commits::Within => Error::CommitUnknown { source: error }.into(),
+    }
+}
+
+/// Whether this error says all about a text that commits and does more. A transient one would say
+/// that nothing was committed, but a conflict may have come after the commit.
+fn is_final(error: &mysql_async::Error) -> bool {
+    match error {
+        mysql_async::Error::Server(_) => !ends_connection(error) && !is_transient(error),
+        // It was not executed.
+        mysql_async::Error::Other(error) => {
+            matches!(error.downcast_ref(), Some(Error::SessionLost))
+        }
+        _ => false,
     }
 }
 
@@ -352,7 +367,7 @@ pub(super) fn commit_error(error: mysql_async::Error) -> mysql_async::Error {
     }
 }
 
-/// Begins the execution of a statement, and finds or prepares it.
+/// Begins the execution of a statement, and finds or prepares it. Returns also what it commits.
 ///
 /// A statement that a caller was given stands for its text: the driver may have closed it, and its
 /// id may belong to another by now.
@@ -360,7 +375,7 @@ async fn find<C: Target>(
     conn: &mut C,
     follow: &mut Follow,
     text: Text<'_>,
-) -> mysql_async::Result<(Statement, Control)> {
+) -> mysql_async::Result<(Statement, Commits)> {
     let given;
     let text = match text {
         Text::Sql(text) => text,
@@ -376,7 +391,7 @@ async fn find<C: Target>(
                         return Err(follow.lose_session());
                     }
                     follow.record_unseen();
-                    return Ok((statement.clone(), Control::None));
+                    return Ok((statement.clone(), Commits::Nothing));
                 }
                 _ => return Err(Error::ForeignStatement.into()),
             }
@@ -387,9 +402,9 @@ async fn find<C: Target>(
         Some((statement, about)) => (statement.clone(), about),
         None => prepare(conn, follow, text).await?,
     };
-    follow.record_control(about.control)?;
+    let commits = follow.record_control(conn.conn(), about.control)?;
     follow.record_effect(about.effect);
-    Ok((statement, about.control))
+    Ok((statement, commits))
 }
 
 /// Has the driver prepare a text, or look it up in its cache. If this fails, the command that was

@@ -34,7 +34,7 @@ pub use self::{
     executor::Executor, owned::OwnedTransaction, savepoint::Savepoint, stream::RowStream,
     transaction::Transaction,
 };
-pub(crate) use self::{executor::Run, owned::Lent};
+pub(crate) use self::{executor::Run, owned::Usage};
 
 /// A connection from the pool. Dropping it returns it.
 ///

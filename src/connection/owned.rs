@@ -54,8 +54,8 @@ use super::{PooledConn, commands::commit_error, target::begin, transaction::has_
 pub struct OwnedTransaction {
     /// `None` once it has ended.
     conn: Option<PooledConn>,
-    /// Where it goes when it is dropped, if it was lent to a closure.
-    lent_by: Option<Lender>,
+    /// Where it goes when it is dropped, if a closure was given it.
+    used_by: Option<ClosureUse>,
 }
 
 impl OwnedTransaction {
@@ -84,7 +84,7 @@ impl OwnedTransaction {
         follow.guard(status);
         Ok(Self {
             conn: Some(conn),
-            lent_by: None,
+            used_by: None,
         })
     }
 
@@ -107,21 +107,20 @@ impl OwnedTransaction {
     pub async fn commit(mut self) -> Result<(), Error> {
         let (conn, follow) = self.parts();
         if let Err(error) = begin(conn, follow).await {
-            let is_committed = has_ended(&error) && follow.ending() == Some(Ending::ByCommit);
-            self.settle();
-            return if is_committed {
-                Ok(())
-            } else {
-                Err(error.into())
-            };
+            let is_committed = has_ended(&error) && follow.ending().is_some_and(Ending::is_commit);
+            let error = Error::from(error);
+            self.settle(error.is_deadlock());
+            return if is_committed { Ok(()) } else { Err(error) };
         }
+        follow.record_commit();
         let sent = follow.unless_cut(conn.query_drop("COMMIT")).await;
         let outcome = sent.map_err(commit_error)?;
         follow.end_with_status(&outcome);
         // After a refused commit the transaction may be open: then the return rolls back.
         follow.record_transaction(outcome.is_err());
-        self.settle();
-        outcome.map_err(|error| commit_error(error).into())
+        let outcome = outcome.map_err(|error| Error::from(commit_error(error)));
+        self.settle(outcome.as_ref().is_err_and(Error::is_deadlock));
+        outcome
     }
 
     /// Rolls the transaction back, and returns the connection.
@@ -139,9 +138,10 @@ impl OwnedTransaction {
         let (conn, follow) = self.parts();
         follow.forget_savepoints();
         if let Err(error) = begin(conn, follow).await {
-            let is_rolled_back = has_ended(&error)
-                && matches!(follow.ending(), Some(Ending::ByServer | Ending::ByRollback));
-            self.settle();
+            let ending = follow.ending().filter(|_| has_ended(&error));
+            let is_rolled_back = matches!(ending, Some(Ending::ByServer | Ending::ByRollback));
+            let by_server = ending == Some(Ending::ByServer) || follow.is_deadlocked();
+            self.settle(by_server);
             return if is_rolled_back {
                 Ok(())
             } else {
@@ -151,7 +151,8 @@ impl OwnedTransaction {
         let outcome = follow.unless_cut(conn.query_drop("ROLLBACK")).await?;
         follow.end_with_status(&outcome);
         follow.record_transaction(outcome.is_err());
-        self.settle();
+        let is_deadlocked = follow.is_deadlocked();
+        self.settle(is_deadlocked);
         Ok(outcome?)
     }
 
@@ -171,17 +172,18 @@ impl OwnedTransaction {
         }
     }
 
-    /// Lends it to a closure: a handle to give away, and what it comes back to when that is dropped.
-    pub(crate) fn lend(mut self) -> (Self, Lender) {
-        let lender = Lender(Arc::new(Mutex::new(Lent::Out)));
-        self.lent_by = Some(lender.clone());
-        (self, lender)
+    /// Prepares it for a closure, which is given it. When that drops it, it comes back to the other
+    /// value.
+    pub(crate) fn for_closure(mut self) -> (Self, ClosureUse) {
+        let used_by = ClosureUse(Arc::new(Mutex::new(Usage::InUse)));
+        self.used_by = Some(used_by.clone());
+        (self, used_by)
     }
 
     /// Returns the connection: the transaction has ended.
-    fn settle(&mut self) {
-        if let Some(lender) = self.lent_by.take() {
-            *lender.lock() = Lent::Ended;
+    fn settle(&mut self, by_conflict: bool) {
+        if let Some(used_by) = self.used_by.take() {
+            *used_by.lock() = Usage::Ended { by_conflict };
         }
         self.give_back();
     }
@@ -223,17 +225,17 @@ fn start_text(options: &TxOpts) -> String {
 
 impl Drop for OwnedTransaction {
     fn drop(&mut self) {
-        let Some(lender) = self.lent_by.take() else {
+        let Some(used_by) = self.used_by.take() else {
             return self.give_back();
         };
-        let mut lent = lender.lock();
-        if matches!(*lent, Lent::Out) {
-            *lent = Lent::Back(Self {
+        let mut usage = used_by.lock();
+        if matches!(*usage, Usage::InUse) {
+            *usage = Usage::Dropped(Self {
                 conn: self.conn.take(),
-                lent_by: None,
+                used_by: None,
             });
         } else {
-            drop(lent);
+            drop(usage);
             self.give_back();
         }
     }
@@ -265,29 +267,30 @@ impl fmt::Debug for OwnedTransaction {
     }
 }
 
-/// Where a transaction comes back to that was lent to a closure.
+/// How a closure uses the transaction that it was given.
 #[derive(Clone)]
-pub(crate) struct Lender(Arc<Mutex<Lent>>);
+pub(crate) struct ClosureUse(Arc<Mutex<Usage>>);
 
-/// The state of a transaction that was lent to a closure.
-pub(crate) enum Lent {
-    /// The closure has it.
-    Out,
+pub(crate) enum Usage {
+    InUse,
     /// The closure has dropped it.
-    Back(OwnedTransaction),
+    Dropped(OwnedTransaction),
     /// The closure has committed it or rolled it back.
-    Ended,
-    /// The closure has returned before it dropped it.
-    Left,
+    Ended {
+        /// The server had rolled it back, because of a conflict.
+        by_conflict: bool,
+    },
+    /// The closure has returned, and it is still in use elsewhere.
+    InUseElsewhere,
 }
 
-impl Lender {
-    /// Takes the transaction back, now that the closure has returned.
-    pub(crate) fn take_back(&self) -> Lent {
-        std::mem::replace(&mut *self.lock(), Lent::Left)
+impl ClosureUse {
+    /// Ends the use, now that the closure has returned.
+    pub(crate) fn end(&self) -> Usage {
+        std::mem::replace(&mut *self.lock(), Usage::InUseElsewhere)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lent> {
+    fn lock(&self) -> MutexGuard<'_, Usage> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -97,10 +97,11 @@ impl<'a> Transaction<'a> {
     pub async fn commit(mut self) -> mysql_async::Result<()> {
         let (conn, follow) = self.parts();
         let Err(error) = begin(conn, follow).await else {
+            follow.record_commit();
             let outcome = self.end_by(mysql_async::Transaction::commit).await;
             return outcome.map_err(commit_error);
         };
-        let is_committed = has_ended(&error) && follow.ending() == Some(Ending::ByCommit);
+        let is_committed = has_ended(&error) && follow.ending().is_some_and(Ending::is_commit);
         // As the driver does after a commit that fails. If this fails too, the return rolls back.
         drop(self.roll_back().await);
         if is_committed { Ok(()) } else { Err(error) }

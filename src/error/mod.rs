@@ -203,14 +203,15 @@ pub enum Error {
     /// The answer to `COMMIT` was lost, or says nothing of the outcome: the transaction may or may
     /// not have been committed. Never [transient](Self::is_transient).
     ///
-    /// Only what the transaction has written tells, such as a key that the caller has chosen. The
-    /// same is returned for a statement sent as text or executed that commits, such as `COMMIT` or
-    /// `CREATE TABLE`. A commit that was certainly refused or rolled back returns the error that
-    /// says so instead.
-    #[error(
-        "the transaction may or may not have been committed, the answer was lost: {}",
-        OnePrefix(.source)
-    )]
+    /// Only what the transaction has written tells, such as a key that the caller has chosen. A
+    /// commit that was certainly refused or rolled back returns the error that says so instead.
+    ///
+    /// The same is returned for a text, sent or executed, that commits: `COMMIT`, and if a
+    /// transaction may be open, `CREATE TABLE` and the like, or `UPDATE ...; COMMIT`. Of those two
+    /// kinds also after a transient answer, because a lock's time-out or a deadlock may have come
+    /// after the commit. If such a text was cancelled, the connection returns this error from then
+    /// on instead of [`ConnectionLost`](Self::ConnectionLost).
+    #[error("the transaction may or may not have been committed: {}", OnePrefix(.source))]
     CommitUnknown {
         /// What came instead of the answer.
         source: mysql_async::Error,
@@ -315,7 +316,11 @@ impl Error {
     /// [`CommitUnknown`](Self::CommitUnknown).
     #[must_use]
     pub fn is_commit_unknown(&self) -> bool {
-        matches!(self, Self::CommitUnknown { .. })
+        match self {
+            Self::CommitUnknown { .. } => true,
+            Self::Driver(error) => Self::of(error).is_some_and(Self::is_commit_unknown),
+            _ => false,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{borrow::Borrow, future::Future, panic::Location, time::Duration};
 use mysql_async::{IsolationLevel, TxOpts};
 
 use crate::{
-    connection::{Lent, OwnedTransaction},
+    connection::{OwnedTransaction, Usage},
     error::Error,
     lifecycle::get::CalledAt,
     session::random,
@@ -71,6 +71,8 @@ impl TransactionOptions {
     /// That is after a deadlock (1213), a conflict at commit in a cluster, or a lock's time-out
     /// (1205) with `innodb_rollback_on_timeout`. Before the first retry is a random pause of up
     /// to 10 ms, which doubles up to 500 ms.
+    ///
+    /// Do not set it if the closure calls a procedure that commits: the pool does not see that.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
@@ -292,15 +294,15 @@ where
     W: Future<Output = Result<T, E>>,
     E: From<Error>,
 {
-    let (transaction, lender) = transaction.lend();
+    let (transaction, used_by) = transaction.for_closure();
     let outcome = work(transaction).await;
-    match (lender.take_back(), outcome) {
-        (Lent::Back(transaction), Ok(value)) => match transaction.commit().await {
+    match (used_by.end(), outcome) {
+        (Usage::Dropped(transaction), Ok(value)) => match transaction.commit().await {
             Ok(()) => Attempt::Done(Ok(value)),
             Err(error) if error.is_deadlock() => Attempt::RolledBack(Err(error.into())),
             Err(error) => Attempt::Done(Err(error.into())),
         },
-        (Lent::Back(mut transaction), Err(error)) => {
+        (Usage::Dropped(mut transaction), Err(error)) => {
             let is_rolled_back = transaction.is_rolled_back().await;
             // If this fails, the return of the connection rolls back.
             drop(transaction.rollback().await);
@@ -310,7 +312,8 @@ where
                 Attempt::Done(Err(error))
             }
         }
-        (Lent::Out, Ok(_)) => Attempt::Done(Err(Error::TransactionInUse.into())),
+        (Usage::Ended { by_conflict: true }, Err(error)) => Attempt::RolledBack(Err(error)),
+        (Usage::InUse, Ok(_)) => Attempt::Done(Err(Error::TransactionInUse.into())),
         (_, outcome) => Attempt::Done(outcome),
     }
 }

@@ -19,7 +19,11 @@ use crate::{
 
 use super::{
     activity::{Activity, Cut},
-    effect::{Effect, control::Control, effect_of},
+    effect::{
+        Effect,
+        control::{Control, Ends},
+        effect_of,
+    },
     runtime::Silence,
     statements::Statements,
 };
@@ -56,6 +60,8 @@ pub(crate) struct Follow {
     shows_transaction: bool,
     /// How the transaction has ended, if it has.
     ending: Ending,
+    /// The statement that was begun commits. If its answer is lost, so is whether it has.
+    commits: bool,
     /// The server has certainly rolled the transaction back, because of a conflict.
     is_deadlocked: bool,
     savepoints: Savepoints,
@@ -92,8 +98,27 @@ pub(crate) enum Ending {
     ByRollback,
     /// The last statement committed it.
     ByCommit,
+    /// The last text committed it, and did more. A conflict in the rest has rolled back the rest
+    /// only.
+    ByCommitWithin,
     /// The last statement may have committed it.
     Unknown,
+}
+
+impl Ending {
+    pub(crate) fn is_commit(self) -> bool {
+        matches!(self, Self::ByCommit | Self::ByCommitWithin)
+    }
+}
+
+/// What a statement about to be sent commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Commits {
+    Nothing,
+    /// It commits, and does nothing else.
+    Alone,
+    /// It commits a transaction that may be open, and does more.
+    Within,
 }
 
 impl Follow {
@@ -114,6 +139,7 @@ impl Follow {
             others_may_be_lost: false,
             shows_transaction: false,
             ending: Ending::Unknown,
+            commits: false,
             is_deadlocked: false,
             savepoints: Savepoints::default(),
             effect: Effect::NEUTRAL,
@@ -135,7 +161,7 @@ impl Follow {
             return Err(Error::SessionLost.into());
         }
         if self.in_flight || self.is_lost || conn.is_disconnected() {
-            return Err(out_of_use(self.is_misused));
+            return Err(self.out_of_use());
         }
         self.in_flight = true;
         self.is_used = true;
@@ -215,6 +241,7 @@ impl Follow {
             // If the driver closed the connection, its own flag shows that.
             Err(mysql_async::Error::Driver(_)) => self.is_misused = true,
             _ => {
+                self.commits = false;
                 self.validated_at = Timestamp::now();
                 self.used_at = self.validated_at;
             }
@@ -229,6 +256,12 @@ impl Follow {
         self.met_read_only |= means_read_only(error, self.effect.read_only);
         self.met_read_only_table |= is_read_only_table(error);
         self.kept_status = None;
+        if self.ending == Ending::ByCommitWithin {
+            if rolls_back(error) {
+                self.ending = Ending::Unknown;
+            }
+            return;
+        }
         if rolls_back(error) {
             self.ending = Ending::ByServer;
         }
@@ -260,6 +293,7 @@ impl Follow {
     /// Marks the statement as not sent.
     pub(crate) fn withdraw(&mut self) {
         self.in_flight = false;
+        self.commits = false;
         self.activity.end();
     }
 
@@ -285,19 +319,47 @@ impl Follow {
         self.effect = self.effect.union(effect_of(text));
     }
 
-    /// Records what a statement about to be sent does to the open transaction. Refuses it if it
-    /// would commit that to begin another one.
-    pub(crate) fn record_control(&mut self, control: Control) -> mysql_async::Result<()> {
-        if !self.is_guarded {
-            return Ok(());
+    /// Records what a statement about to be sent does to the open transaction, and returns what it
+    /// commits. Refuses it if it would commit a [`Transaction`](crate::Transaction) to begin another
+    /// one.
+    pub(crate) fn record_control(
+        &mut self,
+        conn: &Conn,
+        control: Control,
+    ) -> mysql_async::Result<Commits> {
+        if control.begins && self.is_guarded {
+            return Err(self.refuse(Error::InTransaction));
         }
-        self.ending = match control {
-            Control::Begins => return Err(self.refuse(Error::InTransaction)),
-            Control::Commits => Ending::ByCommit,
-            Control::RollsBack => Ending::ByRollback,
-            Control::None => Ending::Unknown,
+        self.ending = match control.ends {
+            Ends::ByCommit => Ending::ByCommit,
+            Ends::ByCommitWithin => Ending::ByCommitWithin,
+            Ends::ByRollback => Ending::ByRollback,
+            Ends::Not | Ends::Either => Ending::Unknown,
         };
-        Ok(())
+        let commits = match control.ends {
+            Ends::Not | Ends::ByRollback => Commits::Nothing,
+            Ends::ByCommit => Commits::Alone,
+            Ends::ByCommitWithin | Ends::Either => {
+                if control.begins || self.may_be_in_transaction(conn) {
+                    Commits::Within
+                } else {
+                    Commits::Nothing
+                }
+            }
+        };
+        self.commits = commits != Commits::Nothing;
+        Ok(commits)
+    }
+
+    /// Records that a `COMMIT` is about to be sent.
+    pub(crate) fn record_commit(&mut self) {
+        self.ending = Ending::ByCommit;
+        self.commits = true;
+    }
+
+    fn may_be_in_transaction(&self, conn: &Conn) -> bool {
+        let is_open = |status: StatusFlags| status.contains(StatusFlags::SERVER_STATUS_IN_TRANS);
+        self.effect.transaction || self.known_status(conn).is_none_or(is_open)
     }
 
     /// Records that a statement is about to be executed whose text the driver does not show.
@@ -463,6 +525,18 @@ impl Follow {
         Ok(())
     }
 
+    /// The error for a statement after one that was not followed to its end, or was lost.
+    fn out_of_use(&self) -> mysql_async::Error {
+        if self.commits {
+            let source = Error::ConnectionLost.into();
+            Error::CommitUnknown { source }.into()
+        } else if self.is_misused {
+            Error::ConnectionMisused.into()
+        } else {
+            Error::ConnectionLost.into()
+        }
+    }
+
     /// Forgets what the last caller did.
     pub(crate) fn start_over(&mut self) {
         self.is_used = false;
@@ -482,13 +556,5 @@ fn cut_off(cut: Cut) -> mysql_async::Error {
         Cut::Closed => Error::Closed.into(),
         Cut::TimedOut(after) => Error::StatementTimeout { after }.into(),
         Cut::RuntimeStopped => Error::RuntimeStopped.into(),
-    }
-}
-
-fn out_of_use(is_misused: bool) -> mysql_async::Error {
-    if is_misused {
-        Error::ConnectionMisused.into()
-    } else {
-        Error::ConnectionLost.into()
     }
 }

@@ -4,29 +4,38 @@ use super::tokens::{Token, Tokens, is, is_any};
 
 /// What a text does by name to an open transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Control {
-    /// Nothing, as far as its text shows.
-    None,
+pub(crate) struct Control {
     /// One of its statements begins a transaction, and commits an open one to do so.
-    Begins,
-    /// It commits the open one, as all statements do that change tables or accounts.
-    Commits,
+    pub(crate) begins: bool,
+    pub(crate) ends: Ends,
+}
+
+/// How a text ends an open transaction, as far as it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ends {
+    Not,
+    /// It is one statement, which commits and does nothing else.
+    ByCommit,
+    /// It commits, and does more: it is a statement that commits before it runs, as all do that
+    /// change tables or accounts; it turns autocommit on; or one of its statements commits.
+    ByCommitWithin,
     /// It is one statement, which rolls the transaction back as a whole.
-    RollsBack,
+    ByRollback,
+    /// Some of its statements commit, others roll back.
+    Either,
 }
 
 /// Returns what a text of any number of statements does by name to an open transaction.
 pub(crate) fn control_of(sql: &[u8]) -> Control {
     let mut tokens = Tokens::new(sql);
     let has_more = sql.contains(&b';');
+    let mut begins = false;
     let mut commits = false;
     let mut rolls_back = false;
     while !tokens.is_at_end() {
         match tokens.next() {
             Some(Token::Word(verb)) => {
-                if begins(verb, tokens.clone()) {
-                    return Control::Begins;
-                }
+                begins |= begins_by(verb, tokens.clone());
                 commits |= commits_by(verb, tokens.clone());
                 rolls_back |= is(verb, "ROLLBACK");
             }
@@ -38,11 +47,14 @@ pub(crate) fn control_of(sql: &[u8]) -> Control {
         }
         tokens.find(|token| matches!(token, Token::Byte(b';')));
     }
-    match (commits, rolls_back) {
-        (true, false) => Control::Commits,
-        (false, true) if is_rollback(sql) => Control::RollsBack,
-        _ => Control::None,
-    }
+    let ends = match (commits, rolls_back) {
+        (true, false) if is_alone(sql, "COMMIT") => Ends::ByCommit,
+        (true, false) => Ends::ByCommitWithin,
+        (true, true) => Ends::Either,
+        (false, true) if is_alone(sql, "ROLLBACK") => Ends::ByRollback,
+        (false, _) => Ends::Not,
+    };
+    Control { begins, ends }
 }
 
 /// Whether this statement commits by itself, on MySQL and MariaDB alike.
@@ -54,12 +66,27 @@ fn commits_by(verb: &[u8], mut after: Tokens<'_>) -> bool {
         true
     } else if is_any(verb, &["CREATE", "DROP"]) {
         !after.next_is(&["TEMPORARY"])
+    } else if is(verb, "SET") {
+        turns_autocommit_on(after)
     } else {
-        is_any(verb, &["LOCK"]) && after.next_is(&["TABLE", "TABLES"])
+        is(verb, "LOCK") && after.next_is(&["TABLE", "TABLES"])
     }
 }
 
-fn begins(verb: &[u8], mut after: Tokens<'_>) -> bool {
+fn turns_autocommit_on(after_set: Tokens<'_>) -> bool {
+    let mut tokens = after_set.statement();
+    while let Some(token) = tokens.next() {
+        if token.is_name("AUTOCOMMIT")
+            && matches!(tokens.next(), Some(Token::Assign | Token::Byte(b'=')))
+        {
+            let value = tokens.next();
+            return !value.is_some_and(|value| value.is_any(&["0", "OFF", "FALSE"]));
+        }
+    }
+    false
+}
+
+fn begins_by(verb: &[u8], mut after: Tokens<'_>) -> bool {
     if is(verb, "START") {
         after.next_is(&["TRANSACTION"])
     } else if is(verb, "BEGIN") {
@@ -85,22 +112,22 @@ pub(crate) fn only_sets(sql: &[u8]) -> bool {
     true
 }
 
-/// Whether this is one statement, which rolls the transaction back as a whole.
-fn is_rollback(sql: &[u8]) -> bool {
-    let mut tokens = Tokens::new(sql);
-    matches!(tokens.next(), Some(Token::Word(verb)) if is(verb, "ROLLBACK"))
+/// Whether this is one statement, which ends the transaction as a whole and does nothing else.
+fn is_alone(sql: &[u8], verb: &str) -> bool {
+    let mut tokens = Tokens::new(sql).skip_while(|token| matches!(token, Token::Byte(b';')));
+    tokens.next().is_some_and(|token| token.is_any(&[verb]))
         && tokens.all(|token| match token {
-            Token::Word(word) => is_any(word, &["WORK", "AND", "NO", "CHAIN"]),
+            Token::Word(word) => is_any(word, &["WORK", "AND", "NO", "CHAIN", "RELEASE"]),
             _ => matches!(token, Token::Byte(b';')),
         })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Control, control_of, is_rollback, only_sets};
+    use super::{Ends, control_of, only_sets};
 
     fn begins_transaction(sql: &[u8]) -> bool {
-        control_of(sql) == Control::Begins
+        control_of(sql).begins
     }
 
     #[test]
@@ -131,30 +158,41 @@ mod tests {
     }
 
     #[test]
-    fn statements_that_commit_are_known() {
-        for text in [
-            "COMMIT",
-            "commit work and no chain;",
-            "CREATE TABLE t (id INT)",
-            "/* a */ drop table t",
-            "TRUNCATE t",
-            "UPDATE t SET a = 1; COMMIT",
-            "LOCK TABLES t READ",
+    fn statements_that_end_a_transaction_are_known() {
+        for (text, ends) in [
+            ("COMMIT", Ends::ByCommit),
+            (";commit work and no chain;", Ends::ByCommit),
+            ("/* a */ COMMIT RELEASE", Ends::ByCommit),
+            ("CREATE TABLE t (id INT)", Ends::ByCommitWithin),
+            ("/* a */ drop table t", Ends::ByCommitWithin),
+            ("TRUNCATE t", Ends::ByCommitWithin),
+            ("UPDATE t SET a = 1; COMMIT", Ends::ByCommitWithin),
+            ("COMMIT; UPDATE t SET a = 1", Ends::ByCommitWithin),
+            ("BEGIN; UPDATE t SET a = 1; COMMIT", Ends::ByCommitWithin),
+            ("LOCK TABLES t READ", Ends::ByCommitWithin),
+            ("SET autocommit = 1", Ends::ByCommitWithin),
+            (
+                "SET @a = 1, @@session.`autocommit` := ON",
+                Ends::ByCommitWithin,
+            ),
+            ("SET autocommit = 0", Ends::Not),
+            ("SET @a = @@autocommit", Ends::Not),
+            ("ROLLBACK", Ends::ByRollback),
+            ("rollback work;", Ends::ByRollback),
+            ("/* a */ Rollback AND NO CHAIN", Ends::ByRollback),
+            ("ROLLBACK; CREATE TABLE t (id INT)", Ends::Either),
+            ("COMMIT; ROLLBACK", Ends::Either),
+            ("ROLLBACK TO a", Ends::Not),
+            ("ROLLBACK WORK TO SAVEPOINT a", Ends::Not),
+            ("ROLLBACK; BEGIN", Ends::Not),
+            ("CREATE TEMPORARY TABLE t (id INT)", Ends::Not),
+            ("DROP TEMPORARY TABLE t", Ends::Not),
+            ("UPDATE t SET a = 'COMMIT'", Ends::Not),
+            ("SELECT 1", Ends::Not),
+            ("CALL p()", Ends::Not),
         ] {
-            assert_eq!(control_of(text.as_bytes()), Control::Commits, "{text}");
+            assert_eq!(control_of(text.as_bytes()).ends, ends, "{text}");
         }
-        for text in [
-            "CREATE TEMPORARY TABLE t (id INT)",
-            "DROP TEMPORARY TABLE t",
-            "UPDATE t SET a = 'COMMIT'",
-            "ROLLBACK; CREATE TABLE t (id INT)",
-            "SELECT 1",
-            "CALL p()",
-        ] {
-            assert_eq!(control_of(text.as_bytes()), Control::None, "{text}");
-        }
-        assert_eq!(control_of(b"BEGIN; COMMIT"), Control::Begins);
-        assert_eq!(control_of(b"ROLLBACK"), Control::RollsBack);
     }
 
     #[test]
@@ -175,25 +213,6 @@ mod tests {
             "'SET'",
         ] {
             assert!(!only_sets(text.as_bytes()), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_rollback_to_a_savepoint_is_none() {
-        for text in [
-            "ROLLBACK",
-            "rollback work;",
-            "/* a */ Rollback AND NO CHAIN",
-        ] {
-            assert!(is_rollback(text.as_bytes()), "{text}");
-        }
-        for text in [
-            "ROLLBACK TO a",
-            "ROLLBACK WORK TO SAVEPOINT a",
-            "COMMIT",
-            "ROLLBACK; BEGIN",
-        ] {
-            assert!(!is_rollback(text.as_bytes()), "{text}");
         }
     }
 }

@@ -400,6 +400,45 @@ async fn a_deadlock_is_repeated_if_asked_for() {
 }
 
 #[tokio::test]
+async fn a_closure_may_end_what_the_server_rolled_back() {
+    let server = server_with_counters(&[]).await;
+    server
+        .execute(
+            "CREATE PROCEDURE test.lose() BEGIN ROLLBACK; \
+             SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'a deadlock'; END",
+        )
+        .await;
+    let pool = pool_of(&server, 1).await;
+    for way in 0..4 {
+        let tries = AtomicU32::new(0);
+        let options = TransactionOptions::new().retries(2);
+        let outcome: Result<(), AppError> = pool
+            .transaction_with(options, async |mut transaction| {
+                tries.fetch_add(1, Ordering::SeqCst);
+                add(&mut transaction, 1).await?;
+                let lost = transaction.query_drop("CALL lose()").await;
+                assert!(lost.expect_err("a deadlock").is_deadlock());
+                match way {
+                    0 => transaction.rollback().await?,
+                    1 => transaction.commit().await?,
+                    2 => drop(transaction),
+                    _ => {
+                        transaction.rollback().await?;
+                        return Ok(());
+                    }
+                }
+                Err(AppError::Refused)
+            })
+            .await;
+        assert_eq!(outcome.is_ok(), way == 3, "{outcome:?}");
+        let expected = if way == 3 { 1 } else { 3 };
+        assert_eq!(tries.into_inner(), expected, "{way}");
+    }
+    assert_eq!(values(&server).await, [0, 0, 0]);
+    assert_eq!(pool.metrics().opened, 1);
+}
+
+#[tokio::test]
 async fn a_lock_timeout_is_repeated_if_it_rolled_back() {
     for rolls_back in [false, true] {
         let option = if rolls_back {

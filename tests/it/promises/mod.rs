@@ -5,6 +5,7 @@ mod batches;
 mod cleaning;
 mod closing;
 mod closures;
+mod commits;
 mod deadlines;
 mod getting;
 mod in_step;
