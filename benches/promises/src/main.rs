@@ -1,23 +1,20 @@
 //! Measures what the crate promises and prints it beside the bounds.
 //!
-//! `scripts/with-database scripts/bench promises [--exact] [GROUP...]`
+//! `scripts/with-database scripts/bench promises [GROUP...]`
 //!
 //! Times are medians over several rounds. Ratios are the median of the ratios within each round,
 //! whose sides take turns. Other load on the machine shifts them, so a run reports them and does
-//! not fail. Counts repeat exactly: with `--exact` the program measures only these and fails if one
-//! is off. `service-promises` measures the example service, `compare-peers` the promises that
-//! compare the pool with others.
+//! not fail. `exact` measures what repeats exactly, `service-promises` the example service, and
+//! `compare-peers` the promises that compare the pool with others.
 //!
 //! | file | job |
 //! |---|---|
 //! | `pools.rs` | pools on the server |
-//! | `exact.rs` | figures that repeat exactly: instructions, connections, round trips |
 //! | the others | one group of promises each |
 
 mod cleaning;
 mod deadlines;
 mod elsewhere;
-mod exact;
 mod killing;
 mod memory;
 mod outage;
@@ -35,14 +32,11 @@ use mysql_warm_pool::mysql_async::Opts;
 use tokio::runtime::Runtime;
 
 const USAGE: &str = "\
-usage: promises [--exact] [GROUP...]
---exact  measure only what repeats exactly, and end with status 1 unless every bound is met
-groups:  exact scale memory spike warming upkeep deadlines killing cleaning outage
-         elsewhere statements
-         (all of them, unless some are named)";
+usage: promises [GROUP...]
+groups: scale memory spike warming upkeep deadlines killing cleaning outage elsewhere statements
+        (all of them, unless some are named)";
 
-const GROUPS: [&str; 12] = [
-    "exact",
+const GROUPS: [&str; 11] = [
     "scale",
     "memory",
     "spike",
@@ -57,20 +51,14 @@ const GROUPS: [&str; 12] = [
 ];
 
 fn main() -> Result<ExitCode> {
-    let mut exact = false;
     let mut names = Vec::new();
     for argument in env::args().skip(1) {
-        if argument == "--exact" {
-            exact = true;
-        } else if GROUPS.contains(&argument.as_str()) {
+        if GROUPS.contains(&argument.as_str()) {
             names.push(argument);
         } else {
             eprintln!("{USAGE}");
             return Ok(ExitCode::from(2));
         }
-    }
-    if exact {
-        names = vec!["exact".to_owned()];
     }
     let opts = harness::database()?;
     let mut table = Table::begin();
@@ -85,15 +73,11 @@ fn main() -> Result<ExitCode> {
             runtime.block_on(measure(name, &mut table, &opts))?;
         }
     }
-    if exact && !table.is_met() {
-        return Ok(ExitCode::FAILURE);
-    }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn measure(group: &str, table: &mut Table, opts: &Opts) -> Result<()> {
     match group {
-        "exact" => exact::measure(table, opts).await,
         "scale" => scale::measure(table, opts).await,
         "memory" => memory::measure(table, opts).await,
         "spike" => spike::measure(table, opts).await,

@@ -1,6 +1,9 @@
-//! Figures that repeat exactly: instructions, connections, round trips.
+//! Figures that repeat exactly: instructions, connections, round trips. Ends with status 1 unless
+//! every bound is met.
+//!
+//! `scripts/with-database scripts/bench promises --exact`
 
-use std::{ops::DerefMut, time::Duration};
+use std::{ops::DerefMut, process::ExitCode, time::Duration};
 
 use harness::{
     Result, Work,
@@ -11,18 +14,29 @@ use harness::{
     table::{Table, Unit},
 };
 use mysql_warm_pool::{
-    Pool, PooledConn,
+    Pool, PoolConfig, PooledConn,
     mysql_async::{Conn, Opts, TxOpts, prelude::Queryable},
 };
-
-use crate::pools::{settings, warm};
 
 /// With Rust 1.95 and the versions in `Cargo.lock`.
 const INSTRUCTIONS: f64 = 1_533.0;
 const CONNECTIONS: usize = 20;
 const LOOKUP: &str = "SELECT ?";
 
-pub async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
+#[tokio::main(worker_threads = 2)]
+async fn main() -> Result<ExitCode> {
+    let opts = harness::database()?;
+    let mut table = Table::begin();
+    table.group("exact");
+    measure(&mut table, &opts).await?;
+    Ok(if table.is_met() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
     // A server that caches passwords needs more round trips for the first login.
     let mut conn = Conn::new(opts.clone()).await?;
     let version: Option<String> = conn.query_first("SELECT VERSION()").await?;
@@ -190,4 +204,14 @@ fn at_most(table: &mut Table, promise: &str, counts: &Counts, bound: u64) {
 
 async fn until_idle(pool: &Pool) -> Result<()> {
     until("it is idle", async || Ok(pool.status().idle == 1)).await
+}
+
+fn settings(opts: &Opts) -> PoolConfig {
+    PoolConfig::from_opts(opts.clone())
+}
+
+async fn warm(config: PoolConfig) -> Result<Pool> {
+    let pool = Pool::new(config)?;
+    pool.warm_up().await?;
+    Ok(pool)
 }
