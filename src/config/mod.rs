@@ -17,7 +17,8 @@ pub(crate) mod password_file;
 mod secrecy_tests;
 mod spellings;
 mod table;
-mod tls;
+pub(crate) mod tls;
+pub(crate) mod tls_files;
 mod url;
 
 use std::{fmt, future::Future, path::PathBuf, pin::Pin, time::Duration};
@@ -538,9 +539,11 @@ impl PoolConfig {
         Some(if name.contains('@') { HIDDEN } else { name })
     }
 
-    /// Checks all values. The error has every fault, in the order of the fields.
+    /// Checks all values. The error has every fault, in the order of the fields, and then those of
+    /// the driver's options.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let faults = self.faults();
+        let mut faults = self.faults();
+        faults.extend(tls::faults(&self.opts));
         if faults.is_empty() {
             Ok(())
         } else {

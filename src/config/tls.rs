@@ -1,6 +1,6 @@
 //! TLS as a URL or the environment asks for it: the modes of the `mysql` client, and files.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use mysql_async::{Opts, SslOpts};
 
@@ -39,7 +39,6 @@ impl Mode {
     }
 
     /// The mode of the driver's options; `None` without TLS.
-    #[cfg(feature = "serde")]
     pub(super) fn of(opts: &Opts) -> Option<Self> {
         let tls = opts.ssl_opts()?;
         Some(if tls.accept_invalid_certs() {
@@ -60,6 +59,42 @@ impl Mode {
             Self::VerifyIdentity => "VERIFY_IDENTITY",
         }
     }
+}
+
+/// What is wrong with the driver's options: TLS that is not compiled in, or a password in the clear.
+pub(super) fn faults(opts: &Opts) -> impl Iterator<Item = ConfigFault> + use<> {
+    const NOT_COMPILED_IN: &str = "DISABLED, as no TLS is compiled in; for TLS (`ssl-mode`, \
+                                   `require_ssl`, `SslOpts`) turn on one of the features \
+                                   `rustls`, `rustls-aws-lc-rs`, `native-tls`";
+    let mode = Mode::of(opts).filter(|_| !is_compiled_in());
+    let missing = mode.map(|mode| fault("ssl-mode", mode.name(), NOT_COMPILED_IN));
+    let is_in_the_clear = opts.enable_cleartext_plugin() && !is_encrypted_or_local(opts);
+    let readable = is_in_the_clear.then(|| {
+        let allowed = "false without TLS (`ssl-mode`), except on loopback and a Unix socket: with \
+                       it, the password is sent as it is";
+        fault("enable_cleartext_plugin", true, allowed)
+    });
+    missing.into_iter().chain(readable)
+}
+
+/// Whether what is sent is encrypted, or does not leave this host.
+pub(crate) fn is_encrypted_or_local(opts: &Opts) -> bool {
+    let host = opts.ip_or_hostname();
+    let is_loopback = host
+        .trim_matches(['[', ']'])
+        .parse::<IpAddr>()
+        .map_or(host == "localhost", |address| address.is_loopback());
+    opts.ssl_opts().is_some() || opts.socket().is_some() || is_loopback
+}
+
+/// Whether the driver has TLS, by this crate's features or by its own.
+fn is_compiled_in() -> bool {
+    // Without TLS this field of its options does not exist.
+    cfg!(any(
+        feature = "rustls",
+        feature = "rustls-aws-lc-rs",
+        feature = "native-tls"
+    )) || format!("{:?}", SslOpts::default()).contains("client_identity")
 }
 
 /// The driver's options for TLS, from the mode and the files given and those that it has already.
@@ -144,4 +179,71 @@ fn with_identity(
     };
     faults.push(fault(&cert.name, "a client certificate", allowed));
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_to_this_host_need_no_encryption() {
+        for (host, expected) in [
+            ("127.0.0.1", true),
+            ("127.0.0.7", true),
+            ("[::1]", true),
+            ("localhost", true),
+            ("10.0.0.7", false),
+            ("db", false),
+            ("localhost.example.org", false),
+        ] {
+            let opts = Opts::from_url(&format!("mysql://app@{host}/shop")).expect("a URL");
+            assert_eq!(is_encrypted_or_local(&opts), expected, "{host}");
+        }
+        let opts = Opts::from_url("mysql://app@db/shop?require_ssl=true").expect("a URL");
+        assert!(is_encrypted_or_local(&opts));
+    }
+
+    /// With the driver's own feature and none of this crate's, TLS works as well.
+    #[test]
+    fn tls_is_refused_where_it_is_not_compiled_in() {
+        let is_compiled_in = cfg!(any(
+            feature = "rustls",
+            feature = "rustls-aws-lc-rs",
+            feature = "native-tls"
+        ));
+        assert_eq!(super::is_compiled_in(), is_compiled_in);
+        for query in ["require_ssl=true", "require_ssl=true&verify_ca=false"] {
+            let opts = Opts::from_url(&format!("mysql://app@db/shop?{query}")).expect("a URL");
+            let faults: Vec<_> = faults(&opts).map(|fault| fault.to_string()).collect();
+            assert_eq!(faults.len(), usize::from(!is_compiled_in), "{faults:?}");
+            let names = ["`rustls`", "`rustls-aws-lc-rs`", "`native-tls`", "ssl-mode"];
+            assert!(
+                faults
+                    .iter()
+                    .all(|fault| names.iter().all(|name| fault.contains(name)))
+            );
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_sent_in_the_clear_to_another_host() {
+        for (host_and_query, is_refused) in [
+            ("db/shop?enable_cleartext_plugin=true", true),
+            ("10.0.0.7/shop?enable_cleartext_plugin=true", true),
+            ("db/shop?enable_cleartext_plugin=false", false),
+            ("db/shop", false),
+            ("127.0.0.1/shop?enable_cleartext_plugin=true", false),
+            ("localhost/shop?enable_cleartext_plugin=true", false),
+            (
+                "db/shop?enable_cleartext_plugin=true&require_ssl=true",
+                false,
+            ),
+            ("db/shop?enable_cleartext_plugin=true&socket=/run/db", false),
+        ] {
+            let url = format!("mysql://app@{host_and_query}");
+            let opts = Opts::from_url(&url).expect("a URL");
+            let refused = faults(&opts).any(|fault| fault.field == "enable_cleartext_plugin");
+            assert_eq!(refused, is_refused, "{url}");
+        }
+    }
 }

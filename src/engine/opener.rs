@@ -3,7 +3,10 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,7 +15,7 @@ use mysql_async::{Opts, OptsBuilder, Row, prelude::Queryable};
 use tokio::time::timeout;
 
 use crate::{
-    config::{OnCancel, OnConnect, PoolConfig, password_file},
+    config::{OnCancel, OnConnect, PoolConfig, password_file, tls_files},
     engine::schedule,
     error::{ConnectError, ConnectPhase, ends_connection, is_transient},
     report::{Flavor, ServerInfo},
@@ -65,6 +68,8 @@ pub(crate) struct Opener {
     /// Setting up a session may change its default database.
     pub(crate) set_up_changes_database: bool,
     addresses: Addresses,
+    /// A login has succeeded, so the driver has read the files for TLS, and does not read them again.
+    has_logged_in: AtomicBool,
     /// No other lock is taken while this one is held.
     facts: Mutex<ServerFacts>,
 }
@@ -82,6 +87,7 @@ impl Opener {
             init,
             config,
             addresses: Addresses::default(),
+            has_logged_in: AtomicBool::new(false),
             facts: Mutex::default(),
         }
     }
@@ -194,6 +200,9 @@ impl Opener {
         login: &Login,
         new: NewConnection<'_>,
     ) -> Result<Session, NotOpened> {
+        if !self.has_logged_in.load(Ordering::Relaxed) {
+            tls_files::check(self.config.opts()).await?;
+        }
         let (opts, asks_settings) = self.options().await?;
         // If this is dropped, at the deadline or because the pool closes, the half-open socket is
         // closed before its slot is freed, and the driver does not go on reading from it.
@@ -248,6 +257,7 @@ impl Opener {
             .connect(opts, login)
             .await
             .map_err(|error| ConnectError::driver(*phase, error))?;
+        self.has_logged_in.store(true, Ordering::Relaxed);
         let opened_at = Timestamp::now();
         let expires_at = schedule::expires_at(opened_at, self.config.recycle, random());
         let origin = Origin {

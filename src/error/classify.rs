@@ -1,7 +1,7 @@
 //! Classifies the driver's errors: may a retry help, is the connection lost, may others be lost
 //! too.
 
-use std::io;
+use std::{error::Error as StdError, io};
 
 use mysql_async::{DriverError, IoError, ServerError};
 
@@ -151,8 +151,35 @@ pub fn is_transient(error: &mysql_async::Error) -> bool {
         mysql_async::Error::Other(error) => error
             .downcast_ref::<Error>()
             .is_some_and(Error::is_transient),
-        _ => false,
+        _ => is_cut_in_tls(error),
     }
+}
+
+/// Whether the connection ended while TLS was set up, and nothing was found wrong with it. rustls
+/// passes on the I/O error; OpenSSL's error has it as a source, or no more than this text.
+fn is_cut_in_tls(error: &mysql_async::Error) -> bool {
+    let mysql_async::Error::Io(error) = error else {
+        return false;
+    };
+    let text = error.to_string().to_lowercase();
+    if text.contains("unexpected eof") {
+        return true;
+    }
+    let mut source = StdError::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::TimedOut
+            );
+        }
+        source = error.source();
+    }
+    false
 }
 
 fn is_transient_answer(error: &ServerError) -> bool {

@@ -33,12 +33,35 @@ enum Cause {
     TimedOut(Duration),
     Credentials(Box<dyn StdError + Send + Sync>),
     PasswordFile(PathBuf, io::Error),
+    /// Without a path if the contents were given.
+    TlsFile(TlsFile, Option<String>, io::Error),
     OutOfStep,
     /// With the panic's message, if it had one.
     Panicked(Option<String>),
     /// The source of credentials, or the hook `on_connect`. The message is not shown, as it may
     /// contain anything.
     CodePanicked,
+}
+
+/// A file that the driver's options for TLS name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    all(
+        not(test),
+        not(all(
+            feature = "native-tls",
+            any(feature = "rustls", feature = "rustls-aws-lc-rs")
+        ))
+    ),
+    expect(dead_code, reason = "each TLS library takes other files")
+)]
+pub(crate) enum TlsFile {
+    /// Certificates to trust.
+    Authorities,
+    /// The client's certificate, its key, or both in an archive.
+    Certificate,
+    Key,
+    Archive,
 }
 
 /// A step of opening a connection.
@@ -91,6 +114,10 @@ impl ConnectError {
     pub(crate) fn password_file(path: &Path, error: io::Error) -> Self {
         let cause = Cause::PasswordFile(path.to_owned(), error);
         Self::new(ConnectPhase::Credentials, cause)
+    }
+
+    pub(crate) fn tls_file(file: TlsFile, path: Option<String>, error: io::Error) -> Self {
+        Self::new(ConnectPhase::Connect, Cause::TlsFile(file, path, error))
     }
 
     /// The answer to the validation was not the number it asked for.
@@ -181,6 +208,7 @@ impl ConnectError {
         match &self.inner.cause {
             Cause::Driver(error) => is_transient_at_login(error),
             Cause::Panicked(message) => !is_about_provider(message.as_deref()),
+            Cause::TlsFile(..) => false,
             // A file may be about to be replaced.
             Cause::PasswordFile(..)
             | Cause::TimedOut(_)
@@ -215,6 +243,7 @@ impl ConnectError {
             (_, Cause::PasswordFile(..)) => {
                 "check the file that `password_file` names, and who may read it"
             }
+            (_, Cause::TlsFile(file, ..)) => file.advice(),
             (_, Cause::OutOfStep) => "look for a proxy that mixes up connections",
             (_, Cause::Panicked(message)) if is_about_provider(message.as_deref()) => {
                 "call `rustls::crypto::CryptoProvider::install_default` when the program starts, as \
@@ -227,6 +256,37 @@ impl ConnectError {
                  driver's feature for it"
             }
             (_, Cause::Panicked(_)) => "see where it panicked, in the program's standard error",
+        }
+    }
+}
+
+impl TlsFile {
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Authorities => "trusted certificates",
+            Self::Certificate => "client certificate",
+            Self::Key => "client key",
+            Self::Archive => "client archive",
+        }
+    }
+
+    const fn advice(self) -> &'static str {
+        match self {
+            Self::Authorities => {
+                "check the file that `ssl-ca` (`SslOpts::with_root_certs`) names, and who may read \
+                 it: certificates in PEM or DER"
+            }
+            Self::Certificate => {
+                "check the file that `ssl-cert` (`ClientIdentity`) names, and who may read it: \
+                 certificates in PEM or DER"
+            }
+            Self::Key => {
+                "check the file that `ssl-key` (`ClientIdentity`) names, and who may read it: a \
+                 private key in PEM or DER, not encrypted"
+            }
+            Self::Archive => {
+                "check the file that `ClientIdentity` names, and who may read it: a PKCS #12 archive"
+            }
         }
     }
 }
@@ -258,11 +318,10 @@ fn is_about_plugin(message: Option<&str>) -> bool {
 const CHECK_HOOK: &str = "check the pool's `on_connect`";
 
 fn advice_for(error: &mysql_async::Error) -> &'static str {
+    if let Some(advice) = advice_for_tls(error) {
+        return advice;
+    }
     match error {
-        // Each TLS library has its own error for this; the word is common to all.
-        mysql_async::Error::Io(error) if error.to_string().contains("certificate") => {
-            "check the names and dates of the server's certificate, and the CAs the client trusts"
-        }
         mysql_async::Error::Io(IoError::Io(error)) => match error.kind() {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
                 "start the server, or check host and port"
@@ -280,8 +339,65 @@ fn advice_for(error: &mysql_async::Error) -> &'static str {
              knows"
         }
         mysql_async::Error::Driver(DriverError::MysqlOldPasswordDisabled) => UNKNOWN_PLUGIN,
+        mysql_async::Error::Driver(DriverError::CleartextPluginDisabled) => {
+            "the account's password is to be sent as it is: set `enable_cleartext_plugin=true`, and \
+             use TLS"
+        }
         _ => "check the server's log",
     }
+}
+
+/// Each TLS library has its own errors; these words are common to several. rustls writes
+/// `HandshakeFailure` where OpenSSL writes `handshake failure`.
+fn advice_for_tls(error: &mysql_async::Error) -> Option<&'static str> {
+    let mysql_async::Error::Io(error) = error else {
+        return None;
+    };
+    let is_of_network =
+        matches!(error, IoError::Io(error) if error.kind() != io::ErrorKind::InvalidData);
+    if is_of_network {
+        return None;
+    }
+    let text = error.to_string().to_lowercase();
+    let words: String = text.split_whitespace().collect();
+    let has = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
+    Some(
+        if has(&["alert"]) && has(&["certificate", "unknownca", "accessdenied"]) {
+            "the server refused the client's certificate: check `ssl-cert` and `ssl-key` \
+         (`ClientIdentity`), and the CAs the server trusts"
+        } else if has(&[
+            "keysmaynotbeconsistent",
+            "inconsistentkeys",
+            "keyvaluesmismatch",
+        ]) {
+            "the client's certificate and key (`ssl-cert`, `ssl-key`) do not belong together"
+        } else if has(&["trustanchors"]) {
+            "name certificates to trust with `ssl-ca` (`SslOpts::with_root_certs`), or keep the \
+         built-in ones (`built_in_roots`)"
+        } else if has(&["pkcs12", "macverify"]) {
+            "check the client's PKCS #12 archive (`ClientIdentity`) and its password"
+        } else if has(&["invaliddnsname"]) {
+            "check the host name in the URL: no certificate can be valid for it"
+        } else if has(&["certificate"]) {
+            "check the names and dates of the server's certificate, and the CAs the client trusts \
+         (`ssl-ca`)"
+        } else if has(&[
+            "protocolversion",
+            "handshakefailure",
+            "unsupportedprotocol",
+            "incompatible",
+        ]) {
+            "the server and this build share no version or cipher of TLS: check the server's \
+         `tls_version` and its certificate's key"
+        } else if has(&["contenttype", "wrongversionnumber", "corruptmessage"]) {
+            "what answered does not speak TLS: check host and port, or a proxy between"
+        } else if matches!(error, IoError::Io(_)) {
+            return None;
+        } else {
+            "check the certificates and keys for TLS (`ssl-ca`, `ssl-cert`, `ssl-key`), and the \
+         server's log"
+        },
+    )
 }
 
 const UNKNOWN_PLUGIN: &str = "give the account an authentication plugin that the driver knows";
@@ -320,7 +436,7 @@ fn advice_for_code(code: u16) -> &'static str {
         3032 | 6400 | 6401 => "end the server's offline mode, or connect to another",
         1105 | 9001..=9013 => "check the state of the proxy or cluster that answered",
         3118 | 4151 => "unlock the account",
-        3159 => "turn TLS on: the server requires it (`require_ssl=true`)",
+        3159 => "turn TLS on, with `ssl-mode=VERIFY_IDENTITY`: the server requires it",
         _ => "look the code up in the server's manual",
     }
 }
@@ -346,6 +462,13 @@ impl fmt::Display for ConnectError {
                     Brief(path.display()),
                     Brief(error)
                 )?;
+            }
+            Cause::TlsFile(file, path, error) => {
+                let what = file.what();
+                match path {
+                    Some(path) => write!(f, "{what} {}: {}", Brief(path), Brief(error))?,
+                    None => write!(f, "{what} in memory: {}", Brief(error))?,
+                }
             }
             Cause::OutOfStep => f.write_str("the answer belonged to another statement")?,
             Cause::Panicked(None) => f.write_str("the driver panicked")?,
@@ -423,6 +546,62 @@ mod tests {
             assert!(text.contains("a proxy answered"), "{text}");
             let text = advice(phase, 1064, "wrong");
             assert!(text.contains("check this statement"), "{text}");
+        }
+    }
+
+    /// The texts are those of rustls 0.23.46 and OpenSSL 3.0.
+    #[test]
+    fn each_error_of_a_tls_library_has_its_advice() {
+        for (text, part) in [
+            (
+                "invalid peer certificate: certificate not valid for name \"127.0.0.1\"; \
+                 certificate is only valid for DnsName(\"elsewhere.example\")",
+                "dates of the server's certificate",
+            ),
+            (
+                "error:0A000086:SSL routines:tls_post_process_server_certificate:certificate \
+                 verify failed:../ssl/statem/statem_clnt.c:1889: (IP address mismatch)",
+                "dates of the server's certificate",
+            ),
+            ("received fatal alert: UnknownCA", "refused the client's"),
+            (
+                "received fatal alert: CertificateRequired",
+                "refused the client's",
+            ),
+            ("tlsv1 alert unknown ca", "refused the client's"),
+            (
+                "keys may not be consistent: KeyMismatch",
+                "do not belong together",
+            ),
+            ("key values mismatch", "do not belong together"),
+            ("no trust anchors have been provided", "`ssl-ca`"),
+            (
+                "PKCS12 routines:PKCS12_parse:mac verify failure",
+                "its password",
+            ),
+            ("invalid dns name", "host name in the URL"),
+            (
+                "received fatal alert: HandshakeFailure",
+                "version or cipher",
+            ),
+            (
+                "peer is incompatible: ServerDoesNotSupportTls12Or13",
+                "version or cipher",
+            ),
+            ("sslv3 alert handshake failure", "version or cipher"),
+            (
+                "received corrupt message of type InvalidContentType",
+                "does not speak TLS",
+            ),
+            (
+                "SSL routines:ssl3_get_record:wrong version number",
+                "does not speak TLS",
+            ),
+        ] {
+            let error = io::Error::new(io::ErrorKind::InvalidData, text);
+            let error = mysql_async::Error::Io(IoError::Io(error));
+            let error = ConnectError::driver(ConnectPhase::Connect, error);
+            assert!(error.advice().contains(part), "{error}");
         }
     }
 

@@ -15,6 +15,7 @@ pub(crate) use self::{
         ends_connection, forgets_statements, is_read_only_table, is_too_large, means_loss,
         means_read_only, refuses_commit, rolls_back,
     },
+    connect::TlsFile,
 };
 pub use self::{
     classify::{is_deadlock, is_transient},

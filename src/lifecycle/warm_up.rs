@@ -2,9 +2,9 @@
 //! is one connection, which validates the settings. The attempts themselves are made by
 //! [`open`](super::open).
 
-use std::{fmt::Display, net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
-use mysql_async::{Opts, prelude::Queryable};
+use mysql_async::prelude::Queryable;
 use tokio::{
     task::JoinHandle,
     time::{Instant, timeout},
@@ -12,7 +12,7 @@ use tokio::{
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::{
-    config::OnCancel,
+    config::{OnCancel, tls},
     engine::{backoff::Mark, init_connect::InitConnect, runtime},
     error::{Error, TimeoutCause, ends_connection},
     report::{ConnectTime, DiscardReason, ServerInfo, WarmUpReport, Warning},
@@ -378,7 +378,7 @@ fn warnings(shared: &Shared, server: &ServerInfo, threads_connected: Option<u64>
     } else if server.read_only {
         warnings.push(Warning::ReadOnly);
     }
-    if !is_encrypted_or_local(config.opts()) {
+    if !tls::is_encrypted_or_local(config.opts()) {
         warnings.push(Warning::NotEncrypted);
     }
     if config.on_cancel == OnCancel::Kill
@@ -393,36 +393,4 @@ fn warnings(shared: &Shared, server: &ServerInfo, threads_connected: Option<u64>
         warnings.push(Warning::InitConnect);
     }
     warnings
-}
-
-fn is_encrypted_or_local(opts: &Opts) -> bool {
-    let host = opts.ip_or_hostname();
-    let is_loopback = host
-        .trim_matches(['[', ']'])
-        .parse::<IpAddr>()
-        .map_or(host == "localhost", |address| address.is_loopback());
-    opts.ssl_opts().is_some() || opts.socket().is_some() || is_loopback
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_to_this_host_need_no_encryption() {
-        for (host, expected) in [
-            ("127.0.0.1", true),
-            ("127.0.0.7", true),
-            ("[::1]", true),
-            ("localhost", true),
-            ("10.0.0.7", false),
-            ("db", false),
-            ("localhost.example.org", false),
-        ] {
-            let opts = Opts::from_url(&format!("mysql://app@{host}/shop")).expect("a URL");
-            assert_eq!(is_encrypted_or_local(&opts), expected, "{host}");
-        }
-        let opts = Opts::from_url("mysql://app@db/shop?require_ssl=true").expect("a URL");
-        assert!(is_encrypted_or_local(&opts));
-    }
 }

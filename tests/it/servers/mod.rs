@@ -11,6 +11,7 @@ mod group;
 mod haproxy;
 mod hostile;
 mod namespace;
+mod no_tls;
 mod outage;
 mod proxies;
 mod refusals;

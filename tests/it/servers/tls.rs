@@ -11,7 +11,9 @@ use mysql_warm_pool::{
     config::{Credentials, CredentialsSource},
     mysql_async::{Conn, Opts, OptsBuilder, prelude::*},
 };
-use test_support::{Flavor, PATIENCE, Proxy, Server, config, eventually, pool, tls, warm};
+use test_support::{
+    Flavor, PATIENCE, Proxy, Server, config, eventually, pool, scripted::Scripted, tls, warm,
+};
 
 /// A server with this certificate, which accepts clients over TLS only.
 async fn server(certificate: &str) -> Server {
@@ -314,4 +316,108 @@ async fn an_account_that_requires_tls_is_refused_without_it() {
         "{error}"
     );
     assert!(error.to_string().contains("requires TLS"), "{error}");
+}
+
+/// A file that cannot be used is a permanent fault, which names the file and ends the warm-up within
+/// one attempt. The server is not even asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_file_of_certificates_is_named_at_once() {
+    let server = server(tls::GOOD).await;
+    let folder = server.folder();
+    let good = fs::read_to_string(tls::certificate_of(tls::AUTHORITY)).expect("a certificate");
+    let key = tls::certificate_of(tls::GOOD).with_extension("key");
+    let cut = good.split_at(good.len() / 2).0;
+    let middle = good.len() / 2;
+    let damaged = format!("{}?{}", &good[..middle], &good[middle + 1..]);
+    let mut files = vec![
+        (folder.join("missing.pem"), "No such file"),
+        (folder.join("folder.pem"), "directory"),
+        (key, "holds a private key"),
+    ];
+    fs::create_dir(folder.join("folder.pem")).expect("a folder");
+    for (name, contents, part) in [
+        ("empty.pem", "", "empty"),
+        ("blank.pem", "\n\n", "empty"),
+        ("prose.pem", "hello", "neither PEM nor DER"),
+        ("cut.pem", cut, "cut off"),
+        ("damaged.pem", &damaged, "damaged"),
+    ] {
+        let file = folder.join(name);
+        fs::write(&file, contents).expect("a file");
+        files.push((file, part));
+    }
+    for (file, part) in files {
+        let by_url = format!("{}?ssl-ca={}", server.url(), file.display());
+        let by_url = PoolConfig::from_url(&by_url).expect("a URL");
+        let opts = OptsBuilder::from_opts(Opts::from_url(&server.url()).expect("a URL"));
+        let by_opts = opts.ssl_opts(tls::trusting_those_in(file.clone()));
+        for settings in [by_url, PoolConfig::from_opts(by_opts)] {
+            let before = server.status_value("Connections").await;
+            let settings = settings.size(2).overflow(0).max_connecting(1);
+            let pool = pool(settings.warm_up_timeout(PATIENCE));
+            let error = pool.warm_up().await.expect_err("no such certificates");
+            assert!(!error.is_transient(), "{error}");
+            let text = error.to_string();
+            for part in [&file.display().to_string(), part, "`ssl-ca`"] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+            assert!(!text.contains("start the server"), "{text}");
+            pool.close().await;
+            // One is the question's own.
+            let attempts = server.status_value("Connections").await - before;
+            assert!(attempts <= 2, "{attempts} attempts");
+        }
+    }
+
+    let unasked = Scripted::start().await;
+    let url = format!("{}?ssl-ca=/missing.pem", unasked.url());
+    let settings = PoolConfig::from_url(&url).expect("a URL");
+    let pool = pool(settings.size(2).overflow(0));
+    pool.warm_up().await.expect_err("no such certificates");
+    assert_eq!(unasked.accepted(), 0);
+}
+
+/// As above, for what the client identifies itself with.
+#[cfg(not(feature = "native-tls"))]
+#[tokio::test]
+async fn a_bad_certificate_or_key_of_the_client_is_named() {
+    let server = server(tls::GOOD).await;
+    let ca = tls::certificate_of(tls::AUTHORITY);
+    let cert = tls::certificate_of(tls::GOOD);
+    let key = cert.with_extension("key");
+    let missing = server.folder().join("missing.pem");
+    let other = tls::certificate_of(tls::ELSEWHERE).with_extension("key");
+    for (cert, key, parts) in [
+        (
+            &missing,
+            &key,
+            ["missing.pem", "No such file", "`ssl-cert`"],
+        ),
+        (
+            &cert,
+            &missing,
+            ["missing.pem", "No such file", "`ssl-key`"],
+        ),
+        (&key, &key, ["here.key", "no certificate", "`ssl-cert`"]),
+        (&cert, &cert, ["here.pem", "no private key", "`ssl-key`"]),
+        (
+            &cert,
+            &other,
+            ["`ssl-cert`", "`ssl-key`", "do not belong together"],
+        ),
+    ] {
+        let [ca, cert, key] = [&ca, cert, key].map(|file| file.display().to_string());
+        let url = format!("{}?ssl-ca={ca}&ssl-cert={cert}&ssl-key={key}", server.url());
+        let settings = PoolConfig::from_url(&url).expect("a URL");
+        let error = pool(settings.size(2).overflow(0).warm_up_timeout(PATIENCE))
+            .warm_up()
+            .await
+            .expect_err("not to be used");
+        let text = error.to_string();
+        assert!(!error.is_transient(), "{text}");
+        assert!(
+            parts.iter().all(|part| text.contains(part)),
+            "{parts:?}: {text}"
+        );
+    }
 }
