@@ -392,7 +392,7 @@ impl PoolConfig {
     pub fn from_opts(opts: impl Into<Opts>) -> Self {
         Self {
             opts: url::by_host_and_port(opts.into()),
-            size: 20,
+            size: DEFAULT_SIZE,
             overflow: 30,
             timeout: Duration::from_secs(60),
             recycle: Some(Duration::from_secs(30 * 60)),
@@ -582,13 +582,20 @@ impl fmt::Debug for PoolConfig {
     }
 }
 
+const DEFAULT_SIZE: usize = 20;
+
 /// Stands for a value that may hold a password.
 const HIDDEN: &str = "(hidden)";
 
 fn fault(field: &str, value: impl fmt::Display, allowed: impl Into<String>) -> ConfigFault {
+    let value = value.to_string();
     ConfigFault {
         field: field.to_owned(),
-        value: value.to_string(),
+        value: if value.is_empty() {
+            "empty".to_owned()
+        } else {
+            value
+        },
         allowed: allowed.into(),
     }
 }

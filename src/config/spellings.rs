@@ -14,9 +14,11 @@ pub(super) enum Meaning {
     Tls(Mode),
     /// Exactly this many connections.
     Limit(String),
+    /// At most this many connections.
+    Most(String),
 }
 
-use Meaning::{Driver, Given, Limit, Tls, Value};
+use Meaning::{Driver, Given, Limit, Most, Tls, Value};
 
 /// Reads a parameter of another tool. `None` if it is not known. The error is what to write
 /// instead.
@@ -112,6 +114,23 @@ pub(super) fn meaning(key: &str, value: &str) -> Option<Result<Meaning, String>>
             let always = Value("validate_after_idle", "0".to_owned());
             switch(value, always, Given)
         }
+
+        // The driver's own pool.
+        (_, "poolmin") => Ok(Value("size", text())),
+        (_, "poolmax") => Ok(Most(text())),
+        (_, "inactiveconnectionttl") => Ok(Value("overflow_linger", text())),
+        (_, "absconnttl") => Ok(Value("recycle", text())),
+        (_, "resetconnection") => {
+            let reset = |word: &str| Value("reset", word.to_owned());
+            switch(value, reset("always"), reset("never"))
+        }
+        (_, "ttlcheckinterval" | "absconnttljitter" | "connttl") => instead(
+            "to leave it out, as this pool keeps connections alive and replaces them in time",
+        ),
+        (_, "prefersocket") => match switch(value, true, false) {
+            Ok(false) => Ok(Given),
+            _ => Err("false, as always here; socket with a path to use one".to_owned()),
+        },
 
         // The driver's, by other names.
         (_, "statementcachesize" | "statementcachecapacity") => {

@@ -4,7 +4,7 @@ use mysql_async::{Opts, OptsBuilder, UrlError};
 use url::Url;
 
 use super::{
-    HIDDEN, PoolConfig, fault,
+    DEFAULT_SIZE, HIDDEN, PoolConfig, fault,
     given::{ChecksRanges, Given, Value, Values, add_unknown},
     parts,
     spellings::{self, Meaning},
@@ -133,6 +133,7 @@ pub(super) fn read(
         values: Values::default(),
         theirs: Vec::new(),
         tls: Vec::new(),
+        most: None,
         faults,
     };
     for (key, value) in url.query_pairs().into_owned().collect::<Vec<_>>() {
@@ -141,6 +142,7 @@ pub(super) fn read(
         query.add(key, value);
     }
     query.add_tls();
+    query.add_most();
     if query.values.get("user").is_some() && !url.username().is_empty() {
         let name = format!("{field} parameter user");
         query
@@ -244,6 +246,9 @@ fn parse(text: &str) -> Result<Url, Refusal> {
     // The parser's message quotes nothing.
     let mut url = Url::parse(&format!("mysql://{rest}"))
         .map_err(|error| refusal(&error.to_string(), Advice::Encode))?;
+    if url.port() == Some(0) {
+        return refused("of port 0", Advice::Form);
+    }
     if url.host_str().is_none_or(|host| parts::host(host).is_err()) {
         return refused("of a host that is no name or address", Advice::Encode);
     }
@@ -284,6 +289,8 @@ struct Query<'a> {
     theirs: Vec<(String, String)>,
     /// What the parameters say about TLS, each by its name.
     tls: Vec<(String, Mode)>,
+    /// The most connections, and the name of the parameter.
+    most: Option<(String, String)>,
     faults: &'a mut Vec<ConfigFault>,
 }
 
@@ -303,6 +310,7 @@ impl Query<'_> {
                 self.add_value("size", name.clone(), text);
                 self.add_value("overflow", name, "0".to_owned());
             }
+            Some(Ok(Meaning::Most(text))) => self.most = Some((name, text)),
             Some(Err(allowed)) => {
                 // A statement may hold a secret.
                 let is_word = value
@@ -345,6 +353,33 @@ impl Query<'_> {
             self.faults.push(fault(&name, mode.name(), allowed));
         }
         self.add_value("ssl_mode", name, mode.name().to_owned());
+    }
+
+    /// Makes `overflow` of the most connections and of `size`.
+    fn add_most(&mut self) {
+        let Some((name, text)) = self.most.take() else {
+            return;
+        };
+        let Ok(most) = text.parse::<usize>() else {
+            return self.add_value("overflow", name, text);
+        };
+        let shown = if self.is_hidden { HIDDEN } else { &text };
+        if let Some(overflow) = self.values.get("overflow") {
+            let allowed = format!("one of this and {}", overflow.name);
+            return self.faults.push(fault(&name, shown, allowed));
+        }
+        let size = match self.values.get("size") {
+            Some(value) => value.text.parse().unwrap_or(0),
+            None => {
+                let size = DEFAULT_SIZE.min(most);
+                self.add_value("size", name.clone(), size.to_string());
+                size
+            }
+        };
+        match most.checked_sub(size) {
+            Some(overflow) => self.add_value("overflow", name, overflow.to_string()),
+            None => self.faults.push(fault(&name, shown, "size or more")),
+        }
     }
 
     /// Reads the driver's options, with its parameters as the URL's query.
@@ -545,6 +580,70 @@ mod tests {
                 .expect("a good URL");
         assert_eq!(config.connect_timeout, Duration::from_secs(3));
         assert_eq!((config.recycle, config.overflow), (None, 2));
+    }
+
+    #[test]
+    fn the_drivers_own_pool_is_understood() {
+        let limit = |query: &str| {
+            let url = format!("mysql://app@db/shop?{query}");
+            let config = PoolConfig::from_url(&url).unwrap_or_else(|error| panic!("{error}"));
+            (config.size, config.overflow)
+        };
+        for (query, expected) in [
+            ("pool_min=5&pool_max=15", (5, 10)),
+            ("pool_max=15&pool_min=0", (0, 15)),
+            ("pool_max=15", (15, 0)),
+            ("pool_max=100", (20, 80)),
+            ("pool_max=15&size=4", (4, 11)),
+            ("pool_min=5", (5, 30)),
+        ] {
+            assert_eq!(limit(query), expected, "{query}");
+        }
+        let config = PoolConfig::from_url(
+            "mysql://app@db/shop?inactive_connection_ttl=60&abs_conn_ttl=3600\
+             &reset_connection=false&prefer_socket=false",
+        )
+        .expect("a good URL");
+        assert_eq!(config.overflow_linger, Duration::from_secs(60));
+        assert_eq!(config.recycle, Some(Duration::from_secs(3600)));
+        assert_eq!(config.reset, Reset::Never);
+        for (query, expected) in [
+            (
+                "pool_min=5&pool_max=4",
+                "pool_max is 4, allowed is size or more",
+            ),
+            (
+                "pool_max=many",
+                "pool_max is many, allowed is a whole number",
+            ),
+            (
+                "pool_max=5&overflow=2",
+                "pool_max is 5, allowed is one of this and overflow",
+            ),
+            ("pool_max=0", "size is 0"),
+            ("conn_ttl=5", "conn_ttl is 5, allowed is to leave it out"),
+            (
+                "prefer_socket=true",
+                "prefer_socket is true, allowed is false",
+            ),
+        ] {
+            let url = format!("mysql://app@db/shop?{query}");
+            let outcome = PoolConfig::from_url(&url);
+            let checked = outcome.and_then(|config| config.check().map_err(Into::into));
+            let text = checked.expect_err(query).to_string();
+            assert!(text.contains(expected), "{query}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_value_is_called_empty() {
+        let error = PoolConfig::from_url("mysql://app@db/shop?size=&ssl-mode=").expect_err("empty");
+        let text = error.to_string();
+        for part in ["size is empty, allowed", "ssl-mode is empty, allowed"] {
+            assert!(text.contains(part), "{text}");
+        }
+        let error = PoolConfig::from_url("mysql://app@db:0/shop").expect_err("port 0");
+        assert!(error.to_string().contains("of port 0"), "{error}");
     }
 
     /// Whether certificates and names are verified; `None` without TLS.
