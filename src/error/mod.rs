@@ -140,7 +140,7 @@ pub enum Error {
 
     /// The pool's runtime, which drives the connection's socket, has ended, or has run nothing for
     /// some 5 seconds while a statement was under way on another runtime. The statement may or may
-    /// not have been executed. Another connection may work: once its runtime has ended, the pool
+    /// not have been executed; one that was not begun before the end was not. Another connection may work: once its runtime has ended, the pool
     /// moves to one that uses it.
     #[error(
         "the pool's runtime has ended or is not driven, so that the statement got no answer; \

@@ -163,6 +163,9 @@ impl Follow {
         if self.in_flight || self.is_lost || conn.is_disconnected() {
             return Err(self.out_of_use());
         }
+        if self.activity.has_lost_runtime() {
+            return Err(Error::RuntimeStopped.into());
+        }
         self.in_flight = true;
         self.is_used = true;
         self.activity.begin();

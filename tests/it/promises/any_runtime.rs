@@ -431,6 +431,28 @@ fn connections_of_a_runtime_that_ended_fail_and_are_replaced() {
 }
 
 #[test]
+fn nothing_is_sent_once_its_runtime_has_ended() {
+    let url = url();
+    let home = Elsewhere::start();
+    let pool = home.block_on(async move { warm(config(&url).size(2).overflow(0)).await });
+    let other = runtime();
+    let owned = other.block_on(pool.begin()).expect("begun");
+    let mut conn = other.block_on(pool.get()).expect("a connection");
+    let begun = other.block_on(conn.start_transaction(TxOpts::default()));
+    let transaction = begun.expect("begun");
+    drop(home);
+    // So these are certainly not committed.
+    let error = other.block_on(owned.commit()).expect_err("it has ended");
+    assert!(matches!(error, Error::RuntimeStopped), "{error}");
+    let error = other
+        .block_on(transaction.commit())
+        .expect_err("it has ended");
+    assert!(is_stopped(&error), "{error}");
+    drop(conn);
+    other.block_on(serves_its_limit(&pool));
+}
+
+#[test]
 fn a_caller_whose_runtime_ends_loses_no_connection() {
     let url = url();
     let home = Elsewhere::start();
@@ -517,4 +539,35 @@ fn parallel_runtimes_share_a_static_pool_whichever_ends_first() {
     let status = POOL.status();
     assert!(status.open + status.connecting <= 8, "{status}");
     runtime().block_on(serves_its_limit(&POOL));
+}
+
+#[test]
+fn a_pool_on_a_runtime_of_its_own_is_not_interrupted() {
+    static URL: LazyLock<String> = LazyLock::new(url);
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+        let mut threads = Builder::new_multi_thread();
+        let runtime = threads.worker_threads(1).enable_all().build();
+        runtime.expect("a runtime")
+    });
+    static POOL: LazyLock<Pool> = LazyLock::new(|| {
+        let pool = pool(config(&URL).size(4).overflow(4));
+        let _inside = RUNTIME.enter();
+        drop(pool.try_get());
+        pool
+    });
+    LazyLock::force(&URL);
+    let interrupted = AtomicUsize::new(0);
+    for _ in 0..10 {
+        thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| {
+                    runtime().block_on(async { assert_eq!(ask(&POOL, &interrupted).await, 7) });
+                });
+            }
+        });
+    }
+    assert_eq!(interrupted.into_inner(), 0);
+    let metrics = POOL.metrics();
+    let mut discarded = metrics.discarded.iter();
+    assert!(discarded.all(|(reason, count)| reason.name() != "runtime_gone" || *count == 0));
 }
