@@ -34,11 +34,71 @@ impl fmt::Debug for Credentials {
 type CredentialsFuture =
     Pin<Box<dyn Future<Output = Result<Credentials, Box<dyn StdError + Send + Sync>>> + Send>>;
 
-/// An async source of user and password, called each time the pool opens a connection.
+/// An async source of user and password, asked each time the pool opens a connection: for tokens,
+/// or for a password that only code can fetch.
 ///
-/// It runs in a task of the pool and counts towards
-/// [`connect_timeout`](field@crate::PoolConfig::connect_timeout). A slow source delays the opening
-/// of connections, but not a caller for whom another connection becomes free.
+/// It is asked before the pool connects, in a task of the pool, and for up to
+/// [`max_connecting`](field@crate::PoolConfig::max_connecting) connections at once. Its answer is
+/// used for one login, so a source that is slow, or asks a service with a limit, should keep what it
+/// has got. A slow source delays the opening of connections, but not a caller for whom another
+/// connection becomes free.
+///
+/// A server asks for a password only at login. A connection that is open outlives a token with which
+/// it logged in; once it reaches its maximum age ([`recycle`](field@crate::PoolConfig::recycle)), or
+/// after [`refresh()`](crate::Pool::refresh), its replacement asks for another.
+///
+/// # Errors
+///
+/// If the source returns an error or panics, the attempt to open a connection has failed in the
+/// phase [`Credentials`](crate::error::ConnectPhase::Credentials). The error is
+/// [transient](crate::error::ConnectError::is_transient): the pool tries again, with back-off, until
+/// [`warm_up_timeout`](field@crate::PoolConfig::warm_up_timeout) during a warm-up. Its text is shown
+/// in errors and events, so it must not hold a secret.
+///
+/// # Cancel safety
+///
+/// Asking counts towards [`connect_timeout`](field@crate::PoolConfig::connect_timeout). At that
+/// deadline, and when the pool closes, the future is dropped; what several openings share must bear
+/// that. A caller that gives up on a [`get`](crate::Pool::get) drops nothing.
+///
+/// # Examples
+///
+/// A token that is valid for 15 minutes is kept for 10. The lock is held while one is fetched, so
+/// connections opened at once ask for one together. A whole program, for RDS, is in the
+/// [recipes](crate::guide::recipes).
+///
+/// ```no_run
+/// use std::{io, sync::Arc, time::{Duration, Instant}};
+///
+/// use mysql_warm_pool::{Pool, PoolConfig, config::{Credentials, CredentialsSource}};
+/// use tokio::sync::Mutex;
+///
+/// async fn fetch_token() -> io::Result<String> {
+///     // From the service that makes the tokens.
+/// #   Ok("token".to_owned())
+/// }
+///
+/// let kept = Arc::new(Mutex::new(None::<(String, Instant)>));
+/// let source = CredentialsSource::new(move || {
+///     let kept = Arc::clone(&kept);
+///     async move {
+///         let mut kept = kept.lock().await;
+///         let token = match &*kept {
+///             Some((token, at)) if at.elapsed() < Duration::from_secs(600) => token.clone(),
+///             _ => {
+///                 let at = Instant::now();
+///                 kept.insert((fetch_token().await?, at)).0.clone()
+///             }
+///         };
+///         Ok::<_, io::Error>(Credentials::new("app", token))
+///     }
+/// });
+/// let config = PoolConfig::from_url("mysql://db.example.com/shop?ssl-mode=VERIFY_IDENTITY")?;
+/// // The server checks a token, not a hash of it, so it is sent as it is, over TLS.
+/// let config = config.map_opts(|opts| opts.enable_cleartext_plugin(true));
+/// let pool = Pool::new(config.credentials(source))?;
+/// # Ok::<(), mysql_warm_pool::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct CredentialsSource {
     ask: Arc<dyn Fn() -> CredentialsFuture + Send + Sync>,

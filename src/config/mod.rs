@@ -243,10 +243,15 @@ pub struct PoolConfig {
     /// open, so nothing it began reaches a caller.
     pub on_connect: Option<OnConnect>,
 
-    /// The source of user and password, called each time a connection is opened. `None` means
-    /// those of the URL.
+    /// The source of user and password, asked each time a connection is opened, before it connects.
+    /// `None` means those of the URL.
     ///
-    /// Default `None`. Not together with [`password_file`](Self::password_file).
+    /// Default `None`. Not together with [`password_file`](Self::password_file). It counts towards
+    /// [`connect_timeout`](Self::connect_timeout).
+    ///
+    /// An error or a panic of the source is transient, and the attempt is repeated with back-off.
+    /// Connections that are open stay so when a token or password ends. See [`CredentialsSource`]
+    /// for how to keep a token.
     pub credentials: Option<CredentialsSource>,
 
     /// A file with the password, read each time a connection is opened, so that a changed password

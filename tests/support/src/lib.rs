@@ -21,6 +21,7 @@
 //! | `skips.rs` | skipped tests, reported where people see it |
 //! | `swap.rs` | a proxy that changes the server's session behind a living connection |
 //! | `tls.rs` | certificates, and whether everything goes over TLS |
+//! | `tls_server.rs` | TLS for `scripted.rs`; behind a feature, for the time it takes to build |
 
 #![expect(
     missing_docs,
@@ -53,6 +54,8 @@ mod skips;
 mod speaker;
 mod swap;
 pub mod tls;
+#[cfg(feature = "tls-server")]
+mod tls_server;
 mod watchdog;
 
 use std::time::{Duration, Instant};

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::background::Background;
 
@@ -91,6 +91,10 @@ impl Scripted {
         self.play(Wire::behave);
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn url(&self) -> String {
         format!("mysql://app:secret@127.0.0.1:{}/shop", self.port)
     }
@@ -126,7 +130,7 @@ async fn accept_all(listener: TcpListener, shared: Arc<Shared>) {
         shared.open.fetch_add(1, Ordering::Relaxed);
         let script = Arc::clone(&lock(&shared.script));
         let wire = Wire {
-            stream,
+            stream: Box::new(stream),
             shared: Arc::clone(&shared),
             id: u32::try_from(shared.accepted.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
             spoil: None,
@@ -144,11 +148,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// One connection, seen from the server.
 pub struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     shared: Arc<Shared>,
     id: u32,
     spoil: Option<Box<dyn Spoil>>,
 }
+
+/// TCP, or TLS over it.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Transforms the bytes to send, and decides whether the connection stays open.
 trait Spoil: Send {
@@ -187,6 +196,22 @@ impl Wire {
             ..Greeting::default()
         };
         self.packet(0, &greeting.payload()).await?;
+        self.read_packet().await.map(drop)
+    }
+
+    /// Sends a greeting that offers TLS, sets it up with this certificate, and reads the client's
+    /// login packet. The next packet has the number 3.
+    #[cfg(feature = "tls-server")]
+    pub async fn greet_over_tls(&mut self, certificate: &str) -> io::Result<()> {
+        let greeting = Greeting {
+            id: self.id,
+            capabilities: Greeting::CAPABILITIES | Greeting::TLS,
+            ..Greeting::default()
+        };
+        self.packet(0, &greeting.payload()).await?;
+        self.read_packet().await?;
+        let plain = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
+        self.stream = Box::new(crate::tls_server::accept(plain, certificate).await?);
         self.read_packet().await.map(drop)
     }
 
@@ -246,10 +271,12 @@ impl Wire {
 
     pub async fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(spoil) = &mut self.spoil else {
-            return self.stream.write_all(bytes).await;
+            self.stream.write_all(bytes).await?;
+            return self.stream.flush().await;
         };
         let (spoiled, goes_on) = spoil.spoil(bytes);
         self.stream.write_all(&spoiled).await?;
+        self.stream.flush().await?;
         if goes_on {
             Ok(())
         } else {
@@ -435,6 +462,8 @@ impl Greeting {
         | 1 << 18
         | 1 << 19
         | 1 << 24;
+    /// `SSL`: the server offers TLS.
+    pub const TLS: u32 = 1 << 11;
 
     pub fn payload(&self) -> Vec<u8> {
         let capabilities = self.capabilities.to_le_bytes();

@@ -4,6 +4,7 @@ mod actix;
 mod axum;
 mod graceful_shutdown;
 mod http;
+mod iam_tokens;
 mod metrics;
 mod migrations;
 mod program;
