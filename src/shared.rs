@@ -109,6 +109,7 @@ impl Shared {
         let name = config.display_name();
         let changes = watch::Sender::new(());
         let attempts = watch::Sender::new(());
+        let activities = Activities::new(config.statement_timeout);
         let (sender, receiver) = mpsc::unbounded_channel();
         Arc::new(Self {
             slots: Slots::new(config.size, config.overflow, changes.clone()),
@@ -121,10 +122,10 @@ impl Shared {
                 statement_timeout: config.statement_timeout,
                 leak_after: config.leak_after,
             },
-            activities: Activities::new(config.statement_timeout),
             liveness: Liveness::default(),
             readiness: ReadinessState::new(),
-            metrics: Metrics::new(&name),
+            metrics: Metrics::new(&name, Arc::clone(&activities.cache_counts)),
+            activities,
             slow_gets: SlowGets::default(),
             unfollowed_uses: UnfollowedUses::default(),
             state: Mutex::default(),

@@ -429,7 +429,10 @@ async fn prepare<C: Target>(
         }
     };
     let statement = ended_by_error(follow, outcome)?;
-    match follow.statements.record(text, &statement, is_cached) {
+    match follow
+        .statements
+        .record_for_caller(text, &statement, is_cached)
+    {
         Ok(about) => return Ok((statement, about)),
         Err(Unsure::Collision) => return Err(follow.lose_session()),
         Err(Unsure::InDoubt) => {}
@@ -438,7 +441,7 @@ async fn prepare<C: Target>(
     ended_by_error(follow, outcome)?;
     let outcome = follow.unless_cut(conn.prep(text)).await?;
     let statement = ended_by_error(follow, outcome)?;
-    match follow.statements.record(text, &statement, false) {
+    match follow.statements.record_for_caller(text, &statement, false) {
         Ok(about) => Ok((statement, about)),
         Err(_) => Err(follow.lose_session()),
     }

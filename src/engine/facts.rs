@@ -41,6 +41,7 @@ pub(super) enum Fact {
     WaitTimeout,
     MaxConnections,
     MaxUserConnections,
+    MaxPreparedStmtCount,
     ReadOnly,
     InnodbReadOnly,
     InitConnect,
@@ -52,12 +53,13 @@ pub(super) enum Fact {
 impl Fact {
     /// All of them. If the server refuses them together, each is asked by itself in this order, so
     /// the version comes first.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Version,
         Self::MaxAllowedPacket,
         Self::WaitTimeout,
         Self::MaxConnections,
         Self::MaxUserConnections,
+        Self::MaxPreparedStmtCount,
         Self::ReadOnly,
         Self::InnodbReadOnly,
         Self::InitConnect,
@@ -75,6 +77,7 @@ impl Fact {
             Self::WaitTimeout => "@@wait_timeout",
             Self::MaxConnections => "@@max_connections",
             Self::MaxUserConnections => "@@max_user_connections",
+            Self::MaxPreparedStmtCount => "@@max_prepared_stmt_count",
             Self::ReadOnly => "@@global.read_only",
             Self::InnodbReadOnly => "@@innodb_read_only",
             Self::InitConnect => "@@init_connect",
@@ -175,6 +178,7 @@ impl Answers {
             },
             max_connections: self.get(Fact::MaxConnections).unwrap_or_default(),
             max_user_connections: self.get(Fact::MaxUserConnections).unwrap_or_default(),
+            max_prepared_stmt_count: self.get(Fact::MaxPreparedStmtCount),
             wait_timeout: Duration::from_secs(self.get(Fact::WaitTimeout).unwrap_or_default()),
             read_only: self.is_on(Fact::ReadOnly) || self.is_on(Fact::InnodbReadOnly),
         }

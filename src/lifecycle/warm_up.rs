@@ -371,6 +371,22 @@ fn warnings(shared: &Shared, server: &ServerInfo, threads_connected: Option<u64>
             wait_timeout,
         });
     }
+    let cache_size = config.opts().stmt_cache_size();
+    let kept = u64::try_from(status.limit().saturating_mul(cache_size)).unwrap_or(u64::MAX);
+    if let Some(allowed) = server.max_prepared_stmt_count
+        && (cache_size == 0 || kept > allowed)
+    {
+        warnings.push(Warning::TooManyStatements {
+            limit: status.limit(),
+            statements_each: (cache_size > 0).then_some(cache_size),
+            allowed,
+        });
+    }
+    if cache_size > 0 && config.prepare.len() >= cache_size {
+        warnings.push(Warning::CacheFull {
+            stmt_cache_size: cache_size,
+        });
+    }
     if server.behind_proxy {
         warnings.push(Warning::Proxy {
             reader_answered: server.read_only,

@@ -20,6 +20,9 @@ pub struct ServerInfo {
     /// Connections the server allows this account (`@@max_user_connections`); 0 if the account has
     /// no limit of its own.
     pub max_user_connections: u64,
+    /// Statements that all clients of the server together may keep prepared
+    /// (`@@max_prepared_stmt_count`); `None` if it did not say.
+    pub max_prepared_stmt_count: Option<u64>,
     /// How long a connection may idle before the server closes it (`@@wait_timeout`).
     pub wait_timeout: Duration,
     /// Whether the server refuses writes (`@@global.read_only` or `@@innodb_read_only`).

@@ -122,6 +122,24 @@ pub enum Warning {
         /// The server's `wait_timeout`.
         wait_timeout: Duration,
     },
+    /// The pool's connections may together keep more statements prepared than the server allows all
+    /// its clients: then preparing a statement fails with error 1461. Counted are
+    /// `limit * statements_each`, so other clients and other replicas of the service come on top.
+    TooManyStatements {
+        /// The pool's limit, `size + overflow`.
+        limit: usize,
+        /// Statements that each connection may keep prepared: the driver's `stmt_cache_size`, 32
+        /// unless set; `None` if that is 0, which has no bound.
+        statements_each: Option<usize>,
+        /// The server's `max_prepared_stmt_count`.
+        allowed: u64,
+    },
+    /// [`prepare`](field@crate::PoolConfig::prepare) takes the whole cache of each connection, so
+    /// every other text that is executed evicts one of the list, which is prepared again later.
+    CacheFull {
+        /// The driver's `stmt_cache_size`, as many as are listed.
+        stmt_cache_size: usize,
+    },
     /// The server is read-only: every write will fail.
     ReadOnly,
     /// A proxy that speaks the protocol stands in between
@@ -170,6 +188,33 @@ impl fmt::Display for Warning {
                 keepalive,
                 wait_timeout,
             } => not_below_wait_timeout(f, "keepalive", *keepalive, *wait_timeout),
+            Self::TooManyStatements {
+                limit,
+                statements_each: Some(each),
+                allowed,
+            } => {
+                let sum = limit.saturating_mul(*each);
+                write!(
+                    f,
+                    "the pool may keep {sum} statements prepared ({limit} connections, {each} \
+                     each), but the server's max_prepared_stmt_count is {allowed}: lower \
+                     stmt_cache_size, or raise that"
+                )
+            }
+            Self::TooManyStatements {
+                statements_each: None,
+                allowed,
+                ..
+            } => write!(
+                f,
+                "with a stmt_cache_size of 0 the driver never closes a statement, so the server's \
+                 max_prepared_stmt_count ({allowed}) will be reached: set one of 1 or more"
+            ),
+            Self::CacheFull { stmt_cache_size } => write!(
+                f,
+                "the statements in prepare take all {stmt_cache_size} places of each connection's \
+                 cache: raise stmt_cache_size"
+            ),
             Self::ReadOnly => f.write_str("the server is read-only"),
             Self::Proxy { reader_answered } => {
                 f.write_str("a proxy stands in between")?;

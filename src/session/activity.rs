@@ -16,12 +16,17 @@ use futures_util::task::AtomicWaker;
 
 use crate::time::Timestamp;
 
-use super::runtime::{Silence, SocketRuntime};
+use super::{
+    runtime::{Silence, SocketRuntime},
+    statements::CacheCounts,
+};
 
 /// The activity on one connection.
 #[derive(Debug)]
 pub(crate) struct Activity {
     runtime: Arc<SocketRuntime>,
+    /// Of all connections together.
+    cache_counts: Arc<CacheCounts>,
     /// Counts the beginning and the end of each statement: odd while one is under way. Only the
     /// holder of the connection writes it.
     steps: AtomicU64,
@@ -70,6 +75,10 @@ impl Activity {
     /// Whether a statement was cut off because it was under way for too long.
     pub(crate) fn has_timed_out(&self) -> bool {
         self.has_timed_out.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn cache_counts(&self) -> Arc<CacheCounts> {
+        Arc::clone(&self.cache_counts)
     }
 
     /// Whether the runtime of the socket has ended, so that nothing more is read from it.
@@ -175,6 +184,7 @@ impl Drop for Waiting<'_> {
 pub(crate) struct Activities {
     /// `statement_timeout`
     limit: Option<Duration>,
+    pub(crate) cache_counts: Arc<CacheCounts>,
     /// No other lock is taken while this one is held.
     all: Mutex<Vec<Watched>>,
 }
@@ -220,6 +230,7 @@ impl Activities {
     pub(crate) fn new(statement_timeout: Option<Duration>) -> Self {
         Self {
             limit: statement_timeout,
+            cache_counts: Arc::default(),
             all: Mutex::default(),
         }
     }
@@ -228,6 +239,7 @@ impl Activities {
     pub(crate) fn add(&self, runtime: &Arc<SocketRuntime>) -> Arc<Activity> {
         let activity = Arc::new(Activity {
             runtime: Arc::clone(runtime),
+            cache_counts: Arc::clone(&self.cache_counts),
             steps: AtomicU64::new(0),
             is_cut: AtomicBool::new(false),
             limit: self.limit,

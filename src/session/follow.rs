@@ -126,6 +126,7 @@ impl Follow {
         let now = Timestamp::now();
         Self {
             in_flight: false,
+            statements: Statements::new(cache_size, activity.cache_counts()),
             activity,
             is_lost: false,
             is_misused: false,
@@ -147,7 +148,6 @@ impl Follow {
             used_at: now,
             met_read_only: false,
             met_read_only_table: false,
-            statements: Statements::new(cache_size),
         }
     }
 

@@ -12,8 +12,12 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    hash::BuildHasher,
     ptr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use mysql_async::Statement;
@@ -36,7 +40,18 @@ const UNCACHED: usize = 1024;
 /// The most texts of one statement to remember, which differ in the names of their parameters.
 const NAMINGS: usize = 16;
 
+/// How often callers found their texts prepared, in all sessions of a pool together.
+#[derive(Debug, Default)]
+pub(crate) struct CacheCounts {
+    pub(crate) hits: AtomicU64,
+    pub(crate) misses: AtomicU64,
+    pub(crate) evictions: AtomicU64,
+    /// Texts prepared again in a session that had lost them.
+    pub(crate) repeated: AtomicU64,
+}
+
 pub(crate) struct Statements {
+    counts: Arc<CacheCounts>,
     /// The size of the driver's cache.
     cache_size: usize,
     /// Counts the uses of the driver's cache. Executing a [`Statement`] is none.
@@ -56,6 +71,8 @@ pub(crate) struct Statements {
     handed_out: HashMap<u32, Vec<HandedOut>>,
     /// How many statements that is.
     handed_out_len: usize,
+    /// The hashes of texts that were prepared once, and are no more.
+    lost: HashSet<u64>,
 }
 
 /// A statement that a caller was given.
@@ -99,8 +116,9 @@ pub(crate) enum Unsure {
 }
 
 impl Statements {
-    pub(crate) fn new(cache_size: usize) -> Self {
+    pub(crate) fn new(cache_size: usize, counts: Arc<CacheCounts>) -> Self {
         Self {
+            counts,
             cache_size,
             uses: 0,
             cached: HashMap::new(),
@@ -109,6 +127,7 @@ impl Statements {
             freed_at: None,
             handed_out: HashMap::new(),
             handed_out_len: 0,
+            lost: HashSet::new(),
         }
     }
 
@@ -123,7 +142,11 @@ impl Statements {
         let others = self.uses.wrapping_sub(cached.used);
         let is_recent = usize::try_from(others)
             .is_ok_and(|others| others < self.cache_size.div_ceil(2) || self.cache_size == 0);
-        is_recent.then_some((&cached.statement, cached.about))
+        if !is_recent {
+            return None;
+        }
+        count(&self.counts.hits);
+        Some((&cached.statement, cached.about))
     }
 
     /// The text of a statement that a caller was given in this session. Its id may have been closed
@@ -139,6 +162,21 @@ impl Statements {
     /// Whether a statement may have been prepared unseen.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.doubted_at.is_some()
+    }
+
+    /// Records what the driver returned for a caller's text, perhaps from its cache.
+    pub(crate) fn record_for_caller(
+        &mut self,
+        text: &[u8],
+        statement: &Statement,
+        is_cached: bool,
+    ) -> Result<Prepared, Unsure> {
+        let cached = self.cached.get(text);
+        let is_hit = is_cached || cached.is_some_and(|at| is_same(&at.statement, statement));
+        let about = self.record(text, statement, is_cached)?;
+        let counts = &self.counts;
+        count(if is_hit { &counts.hits } else { &counts.misses });
+        Ok(about)
     }
 
     /// Records what the driver returned for a text, perhaps from its cache.
@@ -169,6 +207,9 @@ impl Statements {
         self.cached.retain(|_, cached| {
             cached.statement.id() != id || !has_too_many && is_same(&cached.statement, statement)
         });
+        if !self.lost.is_empty() && self.lost.remove(&self.hash(text)) {
+            count(&self.counts.repeated);
+        }
         let about = Prepared::of(text);
         let cached = Cached {
             statement: statement.clone(),
@@ -236,6 +277,8 @@ impl Statements {
 
     /// Forgets all: a reset has ended them, and their ids may be given again.
     pub(crate) fn forget(&mut self) {
+        let hashes: Vec<_> = self.cached.keys().map(|text| self.hash(text)).collect();
+        self.record_lost(hashes);
         self.cached.clear();
         self.unseen.clear();
         self.doubted_at = None;
@@ -277,20 +320,43 @@ impl Statements {
 
     /// Drops what the driver may have evicted from its cache, and closed.
     fn evict(&mut self) {
-        let limit = match self.cache_size {
-            0 => UNCACHED,
-            size => size,
-        };
+        let limit = self.limit();
         while self.places(limit) > limit {
             let oldest = self.cached.values().min_by_key(|cached| cached.used);
             let oldest = oldest.map(|cached| (cached.statement.id(), cached.used));
             match (oldest, self.unseen.front()) {
                 (Some((id, used)), unseen) if unseen.is_none_or(|unseen| used < *unseen) => {
-                    self.cached.retain(|_, cached| cached.statement.id() != id);
+                    let evicted: Vec<_> = self
+                        .cached
+                        .extract_if(|_, cached| cached.statement.id() == id)
+                        .map(|(text, _)| text)
+                        .collect();
+                    self.record_lost(evicted.iter().map(|text| self.hash(text)).collect());
+                    count(&self.counts.evictions);
                 }
                 _ => drop(self.unseen.pop_front()),
             }
         }
+    }
+
+    /// The most statements to keep.
+    const fn limit(&self) -> usize {
+        match self.cache_size {
+            0 => UNCACHED,
+            size => size,
+        }
+    }
+
+    fn record_lost(&mut self, hashes: Vec<u64>) {
+        // Bounds the memory. A text that is forgotten here counts as never prepared.
+        if self.lost.len().saturating_add(hashes.len()) > self.limit().saturating_mul(4) {
+            self.lost.clear();
+        }
+        self.lost.extend(hashes);
+    }
+
+    fn hash(&self, text: &[u8]) -> u64 {
+        self.cached.hasher().hash_one(text)
     }
 
     /// How many places of the driver's cache are taken at most, if that is more than `limit`;
@@ -314,6 +380,10 @@ fn is_same(one: &Statement, other: &Statement) -> bool {
         || one.id() == other.id()
             && !one.params().is_empty()
             && ptr::eq(one.params(), other.params())
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 fn has_names(text: &[u8]) -> bool {

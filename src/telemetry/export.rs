@@ -118,6 +118,22 @@ pub(super) const GETS_WAITED_BELOW_SIZE: Metric = count(
     "mysql_warm_pool.gets.waited_below_size",
     "gets that waited for a connection to open, with fewer than size in use",
 );
+pub(super) const CACHE_HITS: Metric = count(
+    "mysql_warm_pool.statement_cache.hits",
+    "executions that found their text prepared on their connection",
+);
+pub(super) const CACHE_MISSES: Metric = count(
+    "mysql_warm_pool.statement_cache.misses",
+    "executions that had to prepare their text first",
+);
+pub(super) const CACHE_EVICTIONS: Metric = count(
+    "mysql_warm_pool.statement_cache.evictions",
+    "prepared statements closed because a connection's cache was full",
+);
+pub(super) const PREPARED_AGAIN: Metric = count(
+    "mysql_warm_pool.statements.prepared_again",
+    "texts prepared again on a connection that had lost them",
+);
 pub(super) const READINESS: Metric = count(
     "mysql_warm_pool.readiness",
     "readiness now: 0 closed, 1 unavailable, 2 cold, 3 warming, 4 degraded, 5 ready",
@@ -151,11 +167,20 @@ impl Registry {
     pub(super) fn counter(&self, metric: Metric, label: Option<Label>) -> Counter {
         let counter = Counter::new();
         #[cfg(feature = "metrics")]
-        let counter = counter.exported_as(self.register(metric, label, |recorder, key| {
+        let counter = counter.exported_as(self.exported_counter(metric, label));
+        counter
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn exported_counter(
+        &self,
+        metric: Metric,
+        label: Option<Label>,
+    ) -> ::metrics::Counter {
+        self.register(metric, label, |recorder, key| {
             recorder.describe_counter(metric.key_name(), Some(metric.unit), metric.text());
             recorder.register_counter(key, &METADATA)
-        }));
-        counter
+        })
     }
 
     pub(super) fn recording(&self, metric: Metric) -> Recording {

@@ -1,7 +1,10 @@
 //! Counters, histograms and gauges of one pool.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -9,6 +12,7 @@ use std::{
 use crate::report::PoolStatus;
 use crate::{
     report::{DiscardReason, Readiness},
+    session::statements::CacheCounts,
     telemetry::{
         Histogram,
         export::{self, Registry},
@@ -59,6 +63,21 @@ pub struct PoolMetrics {
     /// Those of [`validations`](Self::validations) that were made because another connection had
     /// been found dead.
     pub suspects: u64,
+    /// Executions and `prep`s since creation that found their text prepared on their connection.
+    ///
+    /// This and the next three count statements whose text the pool sees: by `exec*` and `prep` on
+    /// the pool's own types and on [`Executor`](crate::Executor). Each connection has a cache of its
+    /// own, of the driver's `stmt_cache_size` texts (32 unless set).
+    pub statement_cache_hits: u64,
+    /// Executions and `prep`s since creation that had to prepare their text first, which costs a
+    /// round trip. What [`prepare`](field@crate::PoolConfig::prepare) lists is no miss.
+    pub statement_cache_misses: u64,
+    /// Prepared statements closed since creation because a connection's cache was full.
+    pub statement_cache_evictions: u64,
+    /// Texts since creation that were prepared again on a connection that had lost them, to a reset
+    /// of the session or for want of room. Includes those that
+    /// [`prepare`](field@crate::PoolConfig::prepare) lists.
+    pub statements_prepared_again: u64,
     /// Time to open each connection, from asking for credentials to validation.
     pub create_time: Histogram,
     /// Time of each successful get. It is 0, and the clock is not read, if a connection was idle
@@ -93,6 +112,7 @@ pub(crate) struct Metrics {
     pub(crate) create_time: Recording,
     pub(crate) wait_time: Recording,
     pub(crate) use_time: Recording,
+    cache: Arc<CacheCounts>,
     /// In the order of [`DiscardReason::ALL`].
     discarded: [Counter; DiscardReason::ALL.len()],
     /// Nanoseconds; 0 before the first warm-up.
@@ -113,7 +133,7 @@ const CLEANINGS: [&str; 6] = [
 
 impl Metrics {
     /// Registers with the recorder that is installed now; one installed later gets nothing.
-    pub(crate) fn new(pool_name: &str) -> Self {
+    pub(crate) fn new(pool_name: &str, cache: Arc<CacheCounts>) -> Self {
         let registry = Registry::new(pool_name);
         let counter = |metric| registry.counter(metric, None);
         let [
@@ -141,6 +161,7 @@ impl Metrics {
             create_time: registry.recording(export::CREATE_TIME),
             wait_time: registry.recording(export::WAIT_TIME),
             use_time: registry.recording(export::USE_TIME),
+            cache,
             discarded: DiscardReason::ALL
                 .map(|reason| registry.counter(export::DISCARDED, Some(("reason", reason.name())))),
             warm_up_time: AtomicU64::new(0),
@@ -200,6 +221,10 @@ impl Metrics {
             resets: self.resets.get(),
             validations: self.validations.get(),
             suspects: self.suspects.get(),
+            statement_cache_hits: read(&self.cache.hits),
+            statement_cache_misses: read(&self.cache.misses),
+            statement_cache_evictions: read(&self.cache.evictions),
+            statements_prepared_again: read(&self.cache.repeated),
             create_time,
             wait_time,
             use_time: self.use_time.read(),
@@ -208,7 +233,7 @@ impl Metrics {
         }
     }
 
-    /// Sets the exported gauges.
+    /// Sets the exported gauges, and the counters that are not exported as things happen.
     #[cfg(feature = "metrics")]
     pub(crate) fn publish(&self, status: &PoolStatus, idle_max: usize, readiness: Readiness) {
         let gauges = &self.gauges;
@@ -224,10 +249,14 @@ impl Metrics {
         gauges
             .warm_up_time
             .set_time(self.warm_up_time().unwrap_or_default());
+        gauges.cache_hits.absolute(read(&self.cache.hits));
+        gauges.cache_misses.absolute(read(&self.cache.misses));
+        gauges.cache_evictions.absolute(read(&self.cache.evictions));
+        gauges.prepared_again.absolute(read(&self.cache.repeated));
     }
 }
 
-/// The exported gauges, which show the state now. Counters are since creation.
+/// The exported gauges, which show the state now, and the counters that are set with them.
 #[cfg(feature = "metrics")]
 #[derive(Debug)]
 struct Gauges {
@@ -241,6 +270,10 @@ struct Gauges {
     connecting: export::Gauge,
     readiness: export::Gauge,
     warm_up_time: export::Gauge,
+    cache_hits: ::metrics::Counter,
+    cache_misses: ::metrics::Counter,
+    cache_evictions: ::metrics::Counter,
+    prepared_again: ::metrics::Counter,
 }
 
 #[cfg(feature = "metrics")]
@@ -258,6 +291,10 @@ impl Gauges {
             connecting: gauge(export::CONNECTING),
             readiness: gauge(export::READINESS),
             warm_up_time: gauge(export::WARM_UP_TIME),
+            cache_hits: registry.exported_counter(export::CACHE_HITS, None),
+            cache_misses: registry.exported_counter(export::CACHE_MISSES, None),
+            cache_evictions: registry.exported_counter(export::CACHE_EVICTIONS, None),
+            prepared_again: registry.exported_counter(export::PREPARED_AGAIN, None),
         }
     }
 }
@@ -296,13 +333,17 @@ impl Counter {
     }
 }
 
+fn read(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn each_discard_reason_has_its_own_counter() {
-        let metrics = Metrics::new("shop");
+        let metrics = Metrics::new("shop", Arc::default());
         for (n, reason) in (1..).zip(DiscardReason::ALL) {
             for _ in 0..n {
                 metrics.record_discard(reason);
@@ -315,7 +356,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_cleaning_has_its_own_counter() {
-        let metrics = Metrics::new("shop");
+        let metrics = Metrics::new("shop", Arc::default());
         for (n, counter) in (1..).zip([
             &metrics.drains,
             &metrics.cleaning_validations,
@@ -345,7 +386,7 @@ mod tests {
 
     #[test]
     fn gets_and_openings_are_the_counts_of_their_times() {
-        let metrics = Metrics::new("shop");
+        let metrics = Metrics::new("shop", Arc::default());
         metrics.wait_time.record_none();
         metrics.wait_time.record(Duration::from_millis(3));
         metrics.create_time.record(Duration::from_millis(1));
@@ -355,7 +396,7 @@ mod tests {
 
     #[test]
     fn the_last_warm_up_is_kept_however_short() {
-        let metrics = Metrics::new("shop");
+        let metrics = Metrics::new("shop", Arc::default());
         let read = || metrics.read(Readiness::Ready).warm_up_time;
         assert_eq!(read(), None);
         metrics.record_warm_up(Duration::from_secs(2));

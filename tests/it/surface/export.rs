@@ -166,6 +166,9 @@ async fn the_facade_gets_the_same_numbers_as_the_pools_own_metrics() {
     PooledConn::discard(three.expect("three"));
     one.query_drop("SET @name = 1").await.expect("set");
     one.query_drop("START TRANSACTION").await.expect("begun");
+    for _ in 0..2 {
+        one.exec_drop("SELECT 1", ()).await.expect("executed");
+    }
     drop(one);
     eventually("both are idle again", async || pool.status().idle == 2).await;
 
@@ -218,6 +221,19 @@ async fn the_facade_gets_the_same_numbers_as_the_pools_own_metrics() {
     assert!(waits.iter().any(|wait| *wait >= 0.01), "{waits:?}");
 
     pool.publish_metrics();
+    for (name, number) in [
+        ("statement_cache.hits", own.statement_cache_hits),
+        ("statement_cache.misses", own.statement_cache_misses),
+        ("statement_cache.evictions", own.statement_cache_evictions),
+        ("statements.prepared_again", own.statements_prepared_again),
+    ] {
+        let name = format!("mysql_warm_pool.{name}");
+        assert_eq!(recorded.counter(&name), number, "{name}");
+    }
+    assert_eq!(
+        (own.statement_cache_hits, own.statement_cache_misses),
+        (1, 1)
+    );
     assert_eq!(
         recorded.gauge("mysql_warm_pool.warm_up.time"),
         report.elapsed.as_secs_f64()

@@ -6,6 +6,7 @@ mod export;
 mod handles;
 mod metrics;
 mod readiness;
+mod statement_cache;
 mod tidy;
 mod wait_for_ready;
 

@@ -1,0 +1,128 @@
+//! The cache of prepared statements: what is counted, and what is warned of.
+
+use mysql_warm_pool::{PoolConfig, Reset, mysql_async::prelude::Queryable, report::Warning};
+use test_support::{Server, config, eventually, pool, warm};
+
+/// Hits, misses, evictions, and texts prepared again.
+async fn counts(server: &Server, settings: PoolConfig, texts: &[&str]) -> [u64; 4] {
+    let pool = warm(settings.size(1).overflow(0)).await;
+    let prepared = server.statements_prepared().await;
+    for text in texts {
+        let mut conn = pool.get().await.expect("a connection");
+        conn.exec_drop(*text, ()).await.expect("executed");
+        drop(conn);
+        eventually("it is idle", async || pool.status().idle == 1).await;
+    }
+    let metrics = pool.metrics();
+    let at_server = server.statements_prepared().await - prepared;
+    let of_callers = metrics.statement_cache_misses;
+    assert!(of_callers <= at_server, "{of_callers} of {at_server}");
+    [
+        metrics.statement_cache_hits,
+        of_callers,
+        metrics.statement_cache_evictions,
+        metrics.statements_prepared_again,
+    ]
+}
+
+#[tokio::test]
+async fn hits_misses_evictions_and_repetitions_are_counted() {
+    let server = Server::start().await;
+    let settings = || config(&server.url()).keepalive(None);
+    let small = || settings().map_opts(|opts| opts.stmt_cache_size(2));
+    let (a, b, c) = ("SELECT 1", "SELECT 2", "SELECT 3");
+    for (what, settings, texts, expected) in [
+        ("one text", settings(), &[a, a, a][..], [2, 1, 0, 0]),
+        ("all fit in", small(), &[a, b, a, b], [2, 2, 0, 0]),
+        ("one too many", small(), &[a, b, c], [0, 3, 1, 0]),
+        ("taking turns", small(), &[a, b, c, a, b], [0, 5, 3, 2]),
+        ("the last stay", small(), &[a, b, a, c, a], [2, 3, 1, 0]),
+        (
+            "a reset ends them",
+            settings().reset(Reset::Always),
+            &[a, a, b],
+            [0, 3, 0, 1],
+        ),
+        (
+            "the list is prepared again after each reset",
+            settings().reset(Reset::Always).prepare([a]),
+            &[a, a, b],
+            [2, 1, 0, 3],
+        ),
+        (
+            "no cache",
+            settings().map_opts(|o| o.stmt_cache_size(0)),
+            &[a, a],
+            [1, 1, 0, 0],
+        ),
+    ] {
+        assert_eq!(counts(&server, settings, texts).await, expected, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn what_callers_prepare_themselves_counts_too() {
+    let server = Server::start().await;
+    let create = "CREATE TABLE test.numbers (n INT)";
+    server.execute(create).await;
+    let pool = warm(config(&server.url()).size(1).overflow(0)).await;
+    let text = "INSERT INTO numbers VALUES (?)";
+    let mut conn = pool.get().await.expect("a connection");
+    let statement = conn.prep(text).await.expect("prepared");
+    conn.exec_drop(&statement, (1,)).await.expect("executed");
+    conn.exec_batch(text, [(1,), (2,)]).await.expect("executed");
+    drop(conn);
+    pool.exec_drop(text, (3,)).await.expect("executed");
+    let metrics = pool.metrics();
+    assert_eq!(
+        (metrics.statement_cache_hits, metrics.statement_cache_misses),
+        (3, 1)
+    );
+    assert_eq!(metrics.statement_cache_evictions, 0);
+}
+
+#[tokio::test]
+async fn more_statements_than_the_server_allows_are_warned_of() {
+    let server = Server::start().await;
+    server
+        .execute("SET GLOBAL max_prepared_stmt_count = 63")
+        .await;
+    let settings = || config(&server.url()).size(1).overflow(1);
+    let cache = |size| settings().map_opts(move |opts| opts.stmt_cache_size(size));
+    for (settings, each) in [
+        (settings(), Some(32)),
+        (cache(100), Some(100)),
+        (cache(0), None),
+    ] {
+        let report = pool(settings).warm_up().await.expect("warm");
+        let expected = Warning::TooManyStatements {
+            limit: 2,
+            statements_each: each,
+            allowed: 63,
+        };
+        assert_eq!(report.warnings, [expected], "{report}");
+        let text = report.to_string();
+        let number = match each {
+            Some(each) => (2 * each).to_string(),
+            None => "stmt_cache_size of 0".to_owned(),
+        };
+        assert!(text.contains(&number) && text.contains("63"), "{text}");
+    }
+    let report = pool(cache(31)).warm_up().await.expect("warm");
+    assert_eq!(report.warnings, []);
+}
+
+#[tokio::test]
+async fn a_list_that_fills_the_cache_is_warned_of() {
+    let server = Server::shared().await;
+    let texts = ["SELECT 1", "SELECT 2"];
+    for (size, expected) in [
+        (2, &[Warning::CacheFull { stmt_cache_size: 2 }][..]),
+        (3, &[]),
+    ] {
+        let settings = config(&server.url()).size(1).prepare(texts);
+        let settings = settings.map_opts(|opts| opts.stmt_cache_size(size));
+        let report = pool(settings).warm_up().await.expect("warm");
+        assert_eq!(report.warnings, expected, "{report}");
+    }
+}
