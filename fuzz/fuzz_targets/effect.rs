@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 #[allow(dead_code, unreachable_pub, reason = "the crate uses the rest")]
 mod effect;
 
-use effect::{Effect, effect_of};
+use effect::{Effect, changes::Changes, effect_of};
 
 fuzz_target!(|text: &[u8]| {
     let effect = effect_of(text);
@@ -22,6 +22,25 @@ fuzz_target!(|text: &[u8]| {
     // own, the whole is unknown.
     let with_role = [text, b"\n; SET @x = 1, ROLE r"].concat();
     assert_eq!(effect_of(&with_role), Effect::UNKNOWN, "a role is missed");
+
+    let changes = |texts: &[&[u8]]| {
+        let mut changes = Changes::default();
+        for text in texts {
+            changes.record(text);
+        }
+        changes.all().map(<[_]>::to_vec)
+    };
+    assert_eq!(changes(&[&with_role]), None, "a role is not undone");
+    if let Some(named) = changes(&[text]) {
+        assert!(!effect.role && !effect.unresettable, "named, but more than that");
+        assert!(named.len() <= 8, "too many to undo");
+        if effect == Effect::NEUTRAL {
+            assert_eq!(named, [], "nothing to undo");
+        }
+        if let Some(more) = changes(&[text, b"SET @x = 1"]) {
+            assert!(more.starts_with(&named), "one is missed");
+        }
+    }
 
     let after_another = [b"DO 0;\n", text].concat();
     assert!(

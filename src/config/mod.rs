@@ -231,9 +231,9 @@ pub struct PoolConfig {
     /// # }
     /// ```
     ///
-    /// A variable that differs for each request (`SET @tenant = ?` after each
-    /// [`get`](crate::Pool::get)) costs a reset at each return. Pass the value in the statement if
-    /// you can.
+    /// With this hook, a variable that differs for each request (`SET @tenant = ?` after each
+    /// [`get`](crate::Pool::get)) costs a reset at each return, because the pool does not know what
+    /// the hook sets. With [`init`](Self::init) instead, it costs one round trip.
     ///
     /// Default `None`. It counts towards [`connect_timeout`](Self::connect_timeout).
     ///
@@ -322,12 +322,23 @@ pub struct PoolConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reset {
-    /// Resets the session if a statement may have changed it.
+    /// Resets the session if a statement may have changed it, unless all changes can be undone.
     ///
     /// To decide, the pool reads the text of each statement. Reads, writes and transactions leave
-    /// nothing behind and cause no reset. `SET`, `CREATE TEMPORARY TABLE`, `GET_LOCK()` and every
-    /// statement that the pool cannot classify cause one. So do statements whose text the pool does
-    /// not see:
+    /// nothing behind and cause no reset. If all that was changed is known, the pool undoes just
+    /// that, in one round trip which keeps the session's prepared statements:
+    ///
+    /// - user variables, the charset and the isolation level;
+    /// - the usual session variables, such as `sql_mode`, `time_zone`, `wait_timeout`,
+    ///   `foreign_key_checks` and `group_concat_max_len`, which get their global values;
+    /// - locks taken by `GET_LOCK()`, and temporary tables created by name.
+    ///
+    /// What [`init`](crate::PoolConfig::init) sets is undone as well, and `init` runs again. More
+    /// than 8 changes, and every statement that the pool cannot classify, cause a reset. So does a
+    /// change in a pool with [`on_connect`](crate::PoolConfig::on_connect), or with an `init` that
+    /// does more than to set these; and a statement prepared or executed by `exec*` after a change
+    /// that it may keep in its meaning (`sql_mode`, `time_zone`, a charset, a temporary table). So
+    /// do statements whose text the pool does not see:
     ///
     /// - those sent on the bare [`Conn`], through `DerefMut` or as a
     ///   [`ToConnection`](mysql_async::prelude::ToConnection);

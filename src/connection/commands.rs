@@ -403,7 +403,7 @@ async fn find<C: Target>(
         None => prepare(conn, follow, text).await?,
     };
     let commits = follow.record_control(conn.conn(), about.control)?;
-    follow.record_effect(about.effect);
+    follow.record_execution(text, about);
     Ok((statement, commits))
 }
 

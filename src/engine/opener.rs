@@ -20,8 +20,16 @@ use crate::{
     error::{ConnectError, ConnectPhase, ends_connection, is_transient},
     report::{Flavor, ServerInfo},
     session::{
-        Identity, Invalid, Origin, Session, activity::Activities, column, effect::effect_of,
-        random, runtime::SocketRuntime, sever::Severed,
+        Identity, Invalid, Origin, Session,
+        activity::Activities,
+        column,
+        effect::{
+            changes::{Change, changes_of_settings},
+            effect_of,
+        },
+        random,
+        runtime::SocketRuntime,
+        sever::Severed,
     },
     time::Timestamp,
 };
@@ -65,6 +73,9 @@ pub(crate) struct Opener {
     driver_hook: Option<OnConnect>,
     /// The driver's `init` and `setup`, then the pool's `init`.
     init: Vec<String>,
+    /// What `init` changes, if it is settings that are known, and no hook sets up the session before
+    /// them.
+    init_changes: Option<Vec<Change>>,
     /// Setting up a session may change its default database.
     pub(crate) set_up_changes_database: bool,
     addresses: Addresses,
@@ -83,6 +94,7 @@ impl Opener {
         Self {
             set_up_changes_database: has_hook
                 || init.iter().any(|text| effect_of(text.as_bytes()).database),
+            init_changes: changes_of_all(&init).filter(|_| driver_hook.is_none()),
             driver_hook,
             init,
             config,
@@ -143,6 +155,29 @@ impl Opener {
         })
     }
 
+    /// The `init_connect` to repeat after a reset and `init`, if both are settings that are known.
+    /// They can be sent in one text.
+    pub(crate) fn settings_to_repeat(&self) -> Option<Vec<String>> {
+        let mut settings = match self.init_connect() {
+            InitConnect::Nothing => Vec::new(),
+            InitConnect::Repeat(text) => vec![text],
+            InitConnect::Replace => return None,
+        };
+        changes_of_all(&settings)?;
+        self.init_changes.as_ref()?;
+        settings.extend(self.init.iter().cloned());
+        Some(settings)
+    }
+
+    /// What the [settings to repeat](Self::settings_to_repeat) change, if nothing else sets up a
+    /// session, so that undoing them and repeating them is as good as a reset.
+    pub(crate) fn set_up_changes(&self) -> Option<Vec<Change>> {
+        if self.config.on_connect.is_some() {
+            return None;
+        }
+        changes_of_all(&self.settings_to_repeat()?)
+    }
+
     /// Records that the server refuses to answer [`leftovers`](Self::leftovers).
     pub(crate) fn record_no_leftovers(&self) {
         self.facts().refuses_leftovers = true;
@@ -170,10 +205,15 @@ impl Opener {
     /// Whether a reset changes the charset that the handshake set. MySQL's does; MariaDB's does
     /// not.
     pub(crate) fn reset_loses_charset(&self) -> bool {
+        self.flavor() == Flavor::MySql
+    }
+
+    /// What the server is; MySQL if that is not known.
+    pub(crate) fn flavor(&self) -> Flavor {
         self.facts()
             .server
             .as_ref()
-            .is_none_or(|server| server.flavor == Flavor::MySql)
+            .map_or(Flavor::MySql, |server| server.flavor)
     }
 
     /// Makes one attempt, from credentials to validation. `phase` and `login` show its progress. A
@@ -381,6 +421,15 @@ impl Opener {
             let done = session.conn.query_drop(statement.as_str()).await;
             done.map_err(|error| ConnectError::driver(*phase, error))?;
         }
+        self.set_up_after_init(session, phase).await
+    }
+
+    /// Runs the hook, and prepares statements. Leaves no transaction open.
+    pub(crate) async fn set_up_after_init(
+        &self,
+        session: &mut Session,
+        phase: &mut ConnectPhase,
+    ) -> Result<(), ConnectError> {
         if let Some(hook) = &self.config.on_connect {
             run_hook(hook, session, phase).await?;
         }
@@ -554,6 +603,15 @@ impl Opener {
     fn facts(&self) -> MutexGuard<'_, ServerFacts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What these texts change, if all of them are settings that are known, and can be joined.
+fn changes_of_all(texts: &[String]) -> Option<Vec<Change>> {
+    let changes = texts
+        .iter()
+        .map(|text| changes_of_settings(text.as_bytes()));
+    let changes: Option<Vec<_>> = changes.collect();
+    changes.map(|changes| changes.concat())
 }
 
 /// Why a connection was not opened.

@@ -1,5 +1,5 @@
-//! Makes a returned connection as good as new: drain, validate, roll back, reset, restore. Runs in
-//! the background, never in a caller's `get()`.
+//! Makes a returned connection as good as new: drain, validate, roll back, undo or reset, restore.
+//! Runs in the background, never in a caller's `get()`.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -14,9 +14,12 @@ use crate::{
         init_connect::InitConnect,
         slots::{Cleaning, Lease},
     },
-    error::{Brief, ConnectPhase, ends_connection, means_loss, means_read_only},
+    error::{
+        Brief, ConnectError, ConnectPhase, ends_connection, is_transient, means_loss,
+        means_read_only,
+    },
     report::{DiscardReason, Warning},
-    session::{Invalid, Rights, Session, column, verdict::Needs},
+    session::{Invalid, Rights, Session, column, in_one_text, verdict::Needs},
     shared::Shared,
     time::Timestamp,
 };
@@ -24,6 +27,7 @@ use crate::{
 use super::{
     discard::discard_cleaning,
     give_back::make_idle,
+    undo::undo,
     validate::{Work, with_patience},
 };
 
@@ -31,7 +35,7 @@ use super::{
 const DRAIN_TIME: Duration = Duration::from_millis(50);
 
 /// The charset that the driver asks for in the handshake.
-const CHARSET: &str = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci";
+pub(super) const CHARSET: &str = "SET NAMES utf8mb4 COLLATE utf8mb4_general_ci";
 
 /// Cleans a connection in a new task.
 pub(super) fn clean_in_background(shared: &Arc<Shared>, lease: Lease, needs: Needs) {
@@ -92,6 +96,12 @@ async fn do_all(shared: &Shared, session: &mut Session, needs: Needs) -> Result<
         validate(shared, session, needs, &[]).await?;
     }
     let rollback = needs.rollback || needs.drain && session.is_in_transaction();
+    if needs.undo && !needs.role && !resets_for_database {
+        let needs = Needs { rollback, ..needs };
+        if Box::pin(undo(shared, session, needs)).await? {
+            return Ok(());
+        }
+    }
     // A reset rolls back as well, but does not report an XA transaction, which a `ROLLBACK` does.
     if resets && !(rollback && needs.role) {
         return reset(shared, session, needs).await;
@@ -221,22 +231,30 @@ fn columns(leftovers: Option<&str>) -> String {
 }
 
 /// Sends the statements in one round trip, if the server takes several in one text.
-async fn send_at_once(
+pub(super) async fn send_at_once(
     shared: &Shared,
     session: &mut Session,
     statements: &[String],
 ) -> Result<(), DiscardReason> {
     if statements.len() > 1 && !shared.opener.takes_one_statement_at_a_time() {
-        match session.conn.query_drop(statements.join("; ")).await {
+        match session.conn.query_drop(in_one_text(statements)).await {
             Err(error) if !ends_connection(&error) => {
                 send_all(session, statements).await?;
-                shared.opener.record_one_statement_at_a_time();
+                record_refused_text(shared, &error);
                 return Ok(());
             }
             answer => return check(answer),
         }
     }
     send_all(session, statements).await
+}
+
+/// Records that the server refused several statements in one text with this error, and took them
+/// one at a time.
+fn record_refused_text(shared: &Shared, error: &mysql_async::Error) {
+    if !is_transient(error) {
+        shared.opener.record_one_statement_at_a_time();
+    }
 }
 
 async fn send_all(session: &mut Session, statements: &[String]) -> Result<(), DiscardReason> {
@@ -246,8 +264,8 @@ async fn send_all(session: &mut Session, statements: &[String]) -> Result<(), Di
     Ok(())
 }
 
-/// Resets the session. Then restores charset and database, and validates, in one round trip if the
-/// server takes several statements in one text.
+/// Resets the session. Then restores charset and database, runs `init`, and validates, in one round
+/// trip if the server takes several statements in one text.
 ///
 /// The connection may still be out of step: then the validation finds it, because it gets the
 /// answer to the reset.
@@ -276,13 +294,25 @@ async fn reset(shared: &Shared, session: &mut Session, needs: Needs) -> Result<(
             restore.push(use_database(name));
         }
     }
+    // A change of user would undo them.
+    let may_change_user = asks && done == Done::Reset && database.is_none();
+    let settings = shared
+        .opener
+        .settings_to_repeat()
+        .filter(|_| !may_change_user && !shared.opener.takes_one_statement_at_a_time());
     if asks {
+        restore.extend(settings.iter().flatten().cloned());
         let has_database = validate(shared, session, needs, &restore).await?;
-        if done == Done::Reset && database.is_none() && has_database != Some(false) {
+        if may_change_user && has_database != Some(false) {
             change_user(session).await?;
         }
+        if settings.is_some() {
+            set_up_rest(shared, session).await?;
+        } else {
+            set_up_again(shared, session).await?;
+        }
     } else {
-        send_at_once(shared, session, &restore).await?;
+        restore_and_set_up(shared, session, restore, settings).await?;
     }
     if done == Done::InsteadOfReset {
         // Only now is it certain that the refusal was the answer to the reset.
@@ -291,8 +321,42 @@ async fn reset(shared: &Shared, session: &mut Session, needs: Needs) -> Result<(
     if needs.database {
         shared.metrics.databases.add_one();
     }
-    set_up_again(shared, session).await?;
     shared.metrics.resets.add_one();
+    Ok(())
+}
+
+/// Sends these statements and sets the session up again. If the settings to repeat are known, does
+/// both in one round trip, if the server takes several statements in one text.
+async fn restore_and_set_up(
+    shared: &Shared,
+    session: &mut Session,
+    mut restore: Vec<String>,
+    settings: Option<Vec<String>>,
+) -> Result<(), DiscardReason> {
+    let restored = restore.len();
+    let mut refusal = None;
+    if let Some(settings) = settings {
+        restore.extend(settings);
+        if restore.len() > 1 {
+            match session.conn.query_drop(in_one_text(&restore)).await {
+                Err(error) if !ends_connection(&error) => refusal = Some(error),
+                answer => {
+                    check(answer)?;
+                    return set_up_rest(shared, session).await;
+                }
+            }
+        }
+        restore.truncate(restored);
+    }
+    if refusal.is_some() {
+        send_all(session, &restore).await?;
+    } else {
+        send_at_once(shared, session, &restore).await?;
+    }
+    set_up_again(shared, session).await?;
+    if let Some(error) = refusal {
+        record_refused_text(shared, &error);
+    }
     Ok(())
 }
 
@@ -362,7 +426,7 @@ async fn restore_database(shared: &Shared, session: &mut Session) -> Result<(), 
     Ok(())
 }
 
-fn use_database(name: &str) -> String {
+pub(super) fn use_database(name: &str) -> String {
     format!("USE `{}`", name.replace('`', "``"))
 }
 
@@ -380,19 +444,28 @@ async fn set_up_again(shared: &Shared, session: &mut Session) -> Result<(), Disc
     set_up(shared, session).await
 }
 
-/// Runs `init` and `prepare` again.
+/// Runs the hooks, `init` and `prepare` again.
 async fn set_up(shared: &Shared, session: &mut Session) -> Result<(), DiscardReason> {
     let mut phase = ConnectPhase::Connect;
     let outcome = shared.opener.set_up(session, &mut phase).await;
-    outcome.map_err(|error| {
-        debug!(pool = shared.name, %error, "connection not set up again after a reset");
-        match error.driver_error() {
-            // An error that the hook made up says nothing about the connection.
-            Some(mysql_async::Error::Other(_)) => DiscardReason::CleaningFailed,
-            Some(error) => lost_or_refused(error),
-            None => DiscardReason::CleaningFailed,
-        }
-    })
+    outcome.map_err(|error| not_set_up(shared, &error))
+}
+
+/// Runs again what comes after `init`.
+async fn set_up_rest(shared: &Shared, session: &mut Session) -> Result<(), DiscardReason> {
+    let mut phase = ConnectPhase::Connect;
+    let outcome = shared.opener.set_up_after_init(session, &mut phase).await;
+    outcome.map_err(|error| not_set_up(shared, &error))
+}
+
+fn not_set_up(shared: &Shared, error: &ConnectError) -> DiscardReason {
+    debug!(pool = shared.name, %error, "connection not set up again after a reset");
+    match error.driver_error() {
+        // An error that the hook made up says nothing about the connection.
+        Some(mysql_async::Error::Other(_)) => DiscardReason::CleaningFailed,
+        Some(error) => lost_or_refused(error),
+        None => DiscardReason::CleaningFailed,
+    }
 }
 
 fn invalid(error: Invalid) -> DiscardReason {

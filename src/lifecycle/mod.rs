@@ -9,6 +9,7 @@ pub(crate) mod give_back;
 mod kill;
 pub(crate) mod maintain;
 mod open;
+mod undo;
 mod validate;
 mod wait;
 pub(crate) mod warm_up;

@@ -21,12 +21,16 @@ use super::{
     activity::{Activity, Cut},
     effect::{
         Effect,
+        changes::{Change, Changes},
         control::{Control, Ends},
         effect_of,
     },
     runtime::Silence,
-    statements::Statements,
+    statements::{Prepared, Statements},
 };
+
+/// The most user variables that a session may keep as `NULL` before it is reset.
+const KEPT_UNDONE: usize = 64;
 
 /// What was sent on a connection since its caller got it.
 pub(crate) struct Follow {
@@ -67,6 +71,11 @@ pub(crate) struct Follow {
     savepoints: Savepoints,
     /// What the statements may have left behind.
     pub(super) effect: Effect,
+    /// What they changed in the session, if `effect.session` says that they may have.
+    changes: Changes,
+    /// The user variables that are `NULL` because earlier callers' were undone. The server keeps
+    /// them until a reset.
+    undone: Vec<Box<str>>,
     /// When the connection last gave an answer that was in step.
     pub(crate) validated_at: Timestamp,
     /// When a caller's statement was last answered.
@@ -144,6 +153,8 @@ impl Follow {
             is_deadlocked: false,
             savepoints: Savepoints::default(),
             effect: Effect::NEUTRAL,
+            changes: Changes::default(),
+            undone: Vec::new(),
             validated_at: now,
             used_at: now,
             met_read_only: false,
@@ -319,7 +330,11 @@ impl Follow {
 
     /// Records the text of a statement about to be sent.
     pub(crate) fn record_text(&mut self, text: &[u8]) {
-        self.effect = self.effect.union(effect_of(text));
+        let effect = effect_of(text);
+        self.effect = self.effect.union(effect);
+        if effect.session {
+            self.changes.record(text);
+        }
     }
 
     /// Records what a statement about to be sent does to the open transaction, and returns what it
@@ -368,18 +383,39 @@ impl Follow {
     /// Records that a statement is about to be executed whose text the driver does not show.
     pub(crate) fn record_unseen(&mut self) {
         self.effect = Effect::UNKNOWN;
+        self.changes.record_unknown();
         self.ending = Ending::Unknown;
     }
 
-    /// Records the effect of a statement about to be executed.
+    /// Records a prepared statement about to be executed.
     #[inline]
-    pub(crate) fn record_effect(&mut self, effect: Effect) {
-        self.effect = self.effect.union(effect);
+    pub(crate) fn record_execution(&mut self, text: &[u8], about: Prepared) {
+        self.effect = self.effect.union(about.effect);
+        if about.effect.session || self.changes.shapes_statements {
+            self.record_changing_execution(text, about);
+        }
+    }
+
+    #[cold]
+    fn record_changing_execution(&mut self, text: &[u8], about: Prepared) {
+        if self.changes.shapes_statements {
+            self.changes.record_unknown();
+        } else if about.effect.session {
+            self.changes.record_prepared(text);
+        }
     }
 
     /// Records that a statement may be prepared: until the next answer that carries the server's
     /// status, the status that the driver keeps means nothing.
     pub(crate) fn record_prepare(&mut self, conn: &Conn) {
+        if self.changes.shapes_statements {
+            self.changes.record_unknown();
+        }
+        if self.effect.database {
+            // It keeps the database that it was prepared in. Only a reset ends it.
+            self.effect.session = true;
+            self.changes.record_unknown();
+        }
         if !self.status_is_stale {
             self.kept_status = conn.last_ok_packet().map(|ok| ok.status_flags());
             self.status_is_stale = true;
@@ -474,6 +510,40 @@ impl Follow {
     /// Forgets all prepared statements: a reset has ended them, and their ids may be reused.
     pub(crate) fn forget_statements(&mut self) {
         self.statements.forget();
+        self.undone.clear();
+    }
+
+    /// What the statements changed in the session; `None` if that is not known, or if undoing it
+    /// would leave too much behind.
+    pub(crate) fn changes(&self) -> Option<&[Change]> {
+        let changes = self.changes.all()?;
+        let is_new = |name: &&str| !self.has_undone(name);
+        let names = changes.iter().filter_map(Change::user_variable);
+        let left = self
+            .undone
+            .len()
+            .saturating_add(names.filter(is_new).count());
+        // The name of a table means another one in another database.
+        let is_lost = |change: &Change| {
+            matches!(change, Change::TemporaryTable { is_plain, .. } if *is_plain)
+                && self.effect.database
+        };
+        (left <= KEPT_UNDONE && !changes.iter().any(is_lost)).then_some(changes)
+    }
+
+    fn has_undone(&self, name: &str) -> bool {
+        self.undone.iter().any(|undone| **undone == *name)
+    }
+
+    /// Records that all changes were undone.
+    pub(crate) fn record_undone(&mut self) {
+        for change in self.changes.all().into_iter().flatten() {
+            if let Some(name) = change.user_variable()
+                && !self.has_undone(name)
+            {
+                self.undone.push(name.into());
+            }
+        }
     }
 
     pub(crate) fn record_transaction(&mut self, is_open: bool) {
@@ -484,6 +554,7 @@ impl Follow {
     /// Records that an isolation level was set for the next transaction, which was not begun.
     pub(crate) fn record_pending_level(&mut self) {
         self.effect.session = true;
+        self.changes.record_unknown();
     }
 
     pub(crate) fn record_read_only_transaction(&mut self) {
@@ -515,6 +586,7 @@ impl Follow {
         self.is_used = true;
         self.is_unfollowed = true;
         self.effect = Effect::UNKNOWN;
+        self.changes.record_unknown();
         self.statements.record_unfollowed();
     }
 
@@ -550,6 +622,7 @@ impl Follow {
         self.met_read_only = false;
         self.met_read_only_table = false;
         self.effect = Effect::NEUTRAL;
+        self.changes.clear();
         self.statements.start_over();
     }
 }

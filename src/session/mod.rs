@@ -143,12 +143,12 @@ impl Session {
         columns: &str,
     ) -> Result<Row, Invalid> {
         let nonce = random();
-        let mut text = String::new();
-        for statement in statements {
-            text.push_str(statement);
-            text.push_str("; ");
-        }
-        text.push_str(&format!("SELECT {nonce}, {columns}"));
+        let question = format!("SELECT {nonce}, {columns}");
+        let text = if statements.is_empty() {
+            question
+        } else {
+            format!("{}; {question}", in_one_text(statements))
+        };
         self.select_and_compare(nonce, text).await
     }
 
@@ -243,6 +243,23 @@ impl fmt::Debug for Session {
             .field("id", &self.conn.id())
             .finish_non_exhaustive()
     }
+}
+
+/// Joins statements, of which any may end with a semicolon or a comment.
+pub(crate) fn in_one_text(statements: &[String]) -> String {
+    let is_end = |last: char| last == ';' || last.is_ascii_whitespace();
+    let mut text = String::new();
+    for statement in statements {
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        text.push_str(statement.trim_end_matches(is_end));
+        if statement.contains("--") || statement.contains('#') {
+            // Ends a comment.
+            text.push('\n');
+        }
+    }
+    text
 }
 
 /// The value in this column, if it has that type.

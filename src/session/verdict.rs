@@ -32,6 +32,8 @@ pub(crate) struct Needs {
     pub(crate) rollback: bool,
     /// The session was or may have been changed.
     pub(crate) reset: bool,
+    /// All changes of the session are known. Undoing them is as good as a reset.
+    pub(crate) undo: bool,
     /// The default database was or may have been changed.
     pub(crate) database: bool,
     /// A role was or may have been set.
@@ -123,6 +125,7 @@ impl Session {
                 Reset::WhenChanged => effect.session,
                 Reset::Never => false,
             },
+            undo: reset == Reset::WhenChanged && effect.session && follow.changes().is_some(),
             database: effect.database,
             // `Reset::Always` also finds a role that a view or a trigger has set.
             role: effect.role || reset == Reset::Always,

@@ -52,9 +52,9 @@ pub struct PoolMetrics {
     /// Returned connections since creation that were cleaned before they became idle.
     pub cleaned: u64,
     /// What cleaning did since creation, by kind: `drain` (unread rows read), `validation`,
-    /// `rollback`, `reset` (of the session), `database` (restored). One connection may need
-    /// several; a reset also rolls back. And one cause: `unfollowed`, connections cleaned because
-    /// the driver's bare `Conn` was used.
+    /// `rollback`, `undo` (of changes of the session that are all known), `reset` (of the session),
+    /// `database` (restored). One connection may need several; a reset also rolls back. And one
+    /// cause: `unfollowed`, connections cleaned because the driver's bare `Conn` was used.
     pub cleanings: Vec<(&'static str, u64)>,
     /// Sessions reset since creation.
     pub resets: u64,
@@ -104,6 +104,7 @@ pub(crate) struct Metrics {
     pub(crate) drains: Counter,
     pub(crate) cleaning_validations: Counter,
     pub(crate) rollbacks: Counter,
+    pub(crate) undone: Counter,
     pub(crate) resets: Counter,
     pub(crate) databases: Counter,
     pub(crate) unfollowed: Counter,
@@ -122,10 +123,11 @@ pub(crate) struct Metrics {
 }
 
 /// The kinds of cleaning, as labels.
-const CLEANINGS: [&str; 6] = [
+const CLEANINGS: [&str; 7] = [
     "drain",
     "validation",
     "rollback",
+    "undo",
     "reset",
     "database",
     "unfollowed",
@@ -140,6 +142,7 @@ impl Metrics {
             drains,
             cleaning_validations,
             rollbacks,
+            undone,
             resets,
             databases,
             unfollowed,
@@ -153,6 +156,7 @@ impl Metrics {
             drains,
             cleaning_validations,
             rollbacks,
+            undone,
             resets,
             databases,
             unfollowed,
@@ -199,6 +203,7 @@ impl Metrics {
             &self.drains,
             &self.cleaning_validations,
             &self.rollbacks,
+            &self.undone,
             &self.resets,
             &self.databases,
             &self.unfollowed,
@@ -361,6 +366,7 @@ mod tests {
             &metrics.drains,
             &metrics.cleaning_validations,
             &metrics.rollbacks,
+            &metrics.undone,
             &metrics.resets,
             &metrics.databases,
             &metrics.unfollowed,
@@ -376,12 +382,13 @@ mod tests {
                 ("drain", 1),
                 ("validation", 2),
                 ("rollback", 3),
-                ("reset", 4),
-                ("database", 5),
-                ("unfollowed", 6),
+                ("undo", 4),
+                ("reset", 5),
+                ("database", 6),
+                ("unfollowed", 7),
             ]
         );
-        assert_eq!(read.resets, 4);
+        assert_eq!(read.resets, 5);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | [`Effect`], and the rules by statement |
 //! | `control.rs` | statements that begin or end a transaction by name |
+//! | `changes.rs` | what a text changes, named so that it can be undone |
 //! | `tokens.rs` | the lexer |
 //! | `names.rs` | keywords and built-in functions that a parenthesis may follow |
 //! | `unresettable.rs` | words of statements whose effect outlasts a reset |
@@ -27,6 +28,7 @@
 //! The fuzz target and the integration tests include this module by its path, so it imports
 //! nothing from the rest of the crate.
 
+pub(crate) mod changes;
 pub(crate) mod control;
 pub(super) mod names;
 #[cfg(test)]
@@ -34,6 +36,7 @@ mod tests;
 mod tokens;
 mod unresettable;
 
+use changes::{Cause, Notify};
 use names::{BUILT_IN, BUILT_IN_IF_ADJACENT, KEYWORDS, contains};
 use tokens::{Token, Tokens, is, is_any};
 use unresettable::mentions_unresettable;
@@ -130,7 +133,7 @@ pub(crate) fn effect_of(sql: &[u8]) -> Effect {
     let mut tokens = Tokens::new(sql);
     let mut effect = Effect::NEUTRAL;
     while !tokens.is_at_end() && effect != Effect::UNKNOWN {
-        effect = effect.union(effect_of_statement(&mut tokens));
+        effect = effect.union(effect_of_statement(&mut tokens, &mut ()));
     }
     if effect.session {
         effect.unresettable |= mentions_unresettable(sql);
@@ -138,8 +141,9 @@ pub(crate) fn effect_of(sql: &[u8]) -> Effect {
     effect
 }
 
-/// Returns the effect of one statement and consumes it, with the semicolon that ends it.
-fn effect_of_statement(tokens: &mut Tokens<'_>) -> Effect {
+/// Returns the effect of one statement and consumes it, with the semicolon that ends it. Notifies
+/// `causes` of what changes the session in its body.
+fn effect_of_statement(tokens: &mut Tokens<'_>, causes: &mut impl Notify) -> Effect {
     match tokens
         .by_ref()
         .find(|token| !matches!(token, Token::Open { .. }))
@@ -147,7 +151,7 @@ fn effect_of_statement(tokens: &mut Tokens<'_>) -> Effect {
         None | Some(Token::Byte(b';')) => Effect::NEUTRAL,
         Some(Token::Word(verb)) => match effect_of_verb(verb, tokens.clone()) {
             Effect::UNKNOWN => Effect::UNKNOWN,
-            known => known.union(effect_of_body(verb, tokens)),
+            known => known.union(effect_of_body(verb, tokens, causes)),
         },
         Some(_) => Effect::UNKNOWN,
     }
@@ -256,8 +260,9 @@ fn sets_a_variable(mut after: Tokens<'_>) -> bool {
     }
 }
 
-/// Returns the effect of what follows a statement's first word, and consumes it.
-fn effect_of_body<'a>(verb: &'a [u8], tokens: &mut Tokens<'a>) -> Effect {
+/// Returns the effect of what follows a statement's first word, and consumes it. Notifies `causes`
+/// of what changes the session.
+fn effect_of_body<'a>(verb: &'a [u8], tokens: &mut Tokens<'a>, causes: &mut impl Notify) -> Effect {
     let mut effect = Effect::NEUTRAL;
     let mut target = Target::None.step(Token::Byte(b';'), Token::Word(verb));
     let mut before = Token::Byte(b';');
@@ -271,20 +276,35 @@ fn effect_of_body<'a>(verb: &'a [u8], tokens: &mut Tokens<'a>) -> Effect {
             Token::Ambiguous => return Effect::UNKNOWN,
             // Reading a user variable counts too: a statement that goes to the binary log creates
             // the variables it reads.
-            Token::UserVariable | Token::Assign => Effect::SESSION,
+            Token::UserVariable => {
+                causes.notify(Cause::UserVariable(tokens.rest()));
+                Effect::SESSION
+            }
+            Token::Assign => Effect::SESSION,
             // The views of `sys` set user variables of their own.
-            Token::Byte(b'.') if last.is_name("SYS") => Effect::SESSION,
+            Token::Byte(b'.') if last.is_name("SYS") => {
+                causes.notify(Cause::Other);
+                Effect::SESSION
+            }
             // The statement may turn off the instruments of its own connection.
             Token::Byte(b'.') if is(verb, "UPDATE") && last.is_name("PERFORMANCE_SCHEMA") => {
                 Effect::UNRESETTABLE
             }
-            Token::Word(word) if changes_session(word, last, target) => Effect::SESSION,
+            Token::Word(word) if changes_session(word, last, target) => {
+                causes.notify(cause_of(word, tokens.clone()));
+                Effect::SESSION
+            }
             Token::Open { adjacent }
                 if runs_functions
                     && !matches!(target, Target::Named)
                     && !precedes_no_call(before) =>
             {
-                effect_of_call(before, last, adjacent, tokens)
+                let effect = effect_of_call(before, last, adjacent, tokens);
+                if effect.session {
+                    let locks = matches!(last, Token::Word(name) if is_any(name, LOCKS));
+                    causes.notify(if locks { Cause::Lock } else { Cause::Other });
+                }
+                effect
             }
             _ => Effect::NEUTRAL,
         };
@@ -323,6 +343,17 @@ fn changes_session(word: &[u8], last: Token<'_>, target: Target) -> bool {
         7 => is(word, "NEXTVAL"),
         19 => is(word, "SQL_CALC_FOUND_ROWS"),
         _ => false,
+    }
+}
+
+/// What a word is that [`changes_session`].
+fn cause_of<'a>(word: &[u8], mut after: Tokens<'_>) -> Cause<'a> {
+    match after.next() {
+        _ if !is(word, "INTO") => Cause::Other,
+        // Named by itself.
+        Some(Token::UserVariable) => Cause::None,
+        Some(next) if next.is_any(&["OUTFILE", "DUMPFILE"]) => Cause::None,
+        _ => Cause::Other,
     }
 }
 

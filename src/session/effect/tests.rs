@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    changes::{Change, Changes, changes_of_settings},
+    *,
+};
 
 fn all_are(effect: Effect, statements: &[&str]) {
     for statement in statements {
@@ -109,6 +112,170 @@ fn what_outlasts_a_reset_is_unresettable() {
         "SHOW PROFILES",
     ] {
         assert!(!effect_of(statement.as_bytes()).unresettable, "{statement}");
+    }
+}
+
+/// What a text changes, in short; `None` if that is not known.
+fn changes(texts: &[&str]) -> Option<String> {
+    let mut changes = Changes::default();
+    for text in texts {
+        changes.record(text.as_bytes());
+    }
+    let all = changes.all()?;
+    let short = all.iter().map(|change| match change {
+        Change::UserVariable(name) => format!("@{name}"),
+        Change::Variable(name) => (*name).to_owned(),
+        Change::TemporaryTable { name, .. } => name.to_string(),
+        Change::IsolationLevel | Change::ReadOnly | Change::Charset | Change::Locks => {
+            format!("{change:?}")
+        }
+    });
+    Some(short.collect::<Vec<_>>().join(" "))
+}
+
+#[test]
+fn changes_are_named_where_they_are_certain() {
+    for (text, expected) in [
+        ("SET @a = 1", "@a"),
+        ("set @A := 1, @`b c`=2,@'d'=3,@\"e\"=4", "@a @b c @d @e"),
+        ("SET @a.b$c = 1", "@a.b$c"),
+        ("SELECT @a := @b + 1 INTO @c", "@a @b @c"),
+        ("SELECT 1 INTO OUTFILE 'x'", ""),
+        ("INSERT INTO t VALUES (@a := 1)", "@a"),
+        (
+            "SET SESSION Time_Zone = '+00:00', @@local.sql_mode = ''",
+            "time_zone sql_mode",
+        ),
+        (
+            "SET @@wait_timeout = 1, `lock_wait_timeout` = (1), autocommit = 0",
+            "wait_timeout lock_wait_timeout autocommit",
+        ),
+        (
+            "SET @a = (SELECT CONCAT('a', ',', 'b')), sql_mode = ''",
+            "@a sql_mode",
+        ),
+        (
+            "SET NAMES utf8mb4 COLLATE utf8mb4_bin, @a = 1",
+            "@a Charset",
+        ),
+        ("SET CHARACTER SET latin1", "Charset"),
+        ("SET character_set_client = latin1", "Charset"),
+        (
+            "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY",
+            "IsolationLevel ReadOnly",
+        ),
+        (
+            "SET LOCAL TRANSACTION READ WRITE",
+            "IsolationLevel ReadOnly",
+        ),
+        (
+            "SET tx_isolation = 'SERIALIZABLE', @@session.transaction_read_only = 1",
+            "IsolationLevel ReadOnly",
+        ),
+        ("SELECT GET_LOCK('a', 1), RELEASE_LOCK(@b)", "Locks @b"),
+        ("CREATE TEMPORARY TABLE t (a ENUM('b'))", "`t`"),
+        (
+            "CREATE TEMPORARY TABLE IF NOT EXISTS `a b`.t SELECT @c := 1",
+            "@c `a b`.`t`",
+        ),
+        ("DROP TEMPORARY TABLE t", ""),
+        ("SET @a = 1; SELECT 1; SET @b = 2;", "@a @b"),
+        ("/* app */ SET @a = 1 -- end", "@a"),
+    ] {
+        assert_eq!(changes(&[text]).as_deref(), Some(expected), "{text}");
+    }
+    assert_eq!(
+        changes(&["SET @a = 1", "SELECT @A := 2"]).as_deref(),
+        Some("@a")
+    );
+}
+
+#[test]
+fn changes_that_are_not_certain_are_not_named() {
+    for text in [
+        "SET @a = stored(1)",
+        "SET @a = LAST_INSERT_ID(1)",
+        "SET @`a``b` = 1",
+        "SET @'a''b' = 1",
+        "SET @'a\\nb' = 1",
+        "SET @ a = 1",
+        "SET @ä = 1",
+        "SET timestamp = 1",
+        "SET @a = 1, insert_id = 5",
+        "SET GLOBAL sql_mode = ''",
+        "SET @@global.sql_mode = ''",
+        "SET PERSIST sql_mode = ''",
+        "SET names = 1",
+        "SET character_set_database = latin1",
+        "SET cache.key_buffer_size = 1",
+        "SET STATEMENT max_statement_time = 1 FOR SET @a = 1",
+        "SET ROLE r, @a = 1",
+        "SET PASSWORD = 'x'",
+        "SELECT SQL_CALC_FOUND_ROWS 1, @a",
+        "SELECT NEXTVAL(s)",
+        "SELECT * FROM sys.processlist",
+        "PREPARE s FROM 'SET @a = 1'",
+        "LOCK TABLES t READ",
+        "CREATE TABLE t (a INT)",
+        "CREATE TEMPORARY SEQUENCE s",
+        "CREATE OR REPLACE TEMPORARY TABLE t (a INT)",
+        "CREATE TEMPORARY TABLE `a``b` (a INT)",
+        "ALTER TABLE t RENAME TO u",
+        "DROP TABLE t",
+        "CALL p()",
+        "/*! SET @a = 1 */",
+        "SET @a = 'it\\'s'",
+        "SET @a = 1; CALL p()",
+        "SET @a=1,@b=1,@c=1,@d=1,@e=1,@f=1,@g=1,@h=1,@i=1",
+    ] {
+        assert_eq!(changes(&["SET @before = 1", text]), None, "{text}");
+    }
+}
+
+#[test]
+fn a_prepared_statement_may_keep_what_it_reads() {
+    let known = |text: &str| {
+        let mut changes = Changes::default();
+        changes.record_prepared(text.as_bytes());
+        changes.all().is_some()
+    };
+    for text in [
+        "SET @a = ?, @b = ?",
+        "SET time_zone = ?",
+        "DO GET_LOCK(?, 1)",
+    ] {
+        assert!(known(text), "{text}");
+    }
+    for text in [
+        "SET @a = @b",
+        "SELECT @a",
+        "SELECT ? INTO @a",
+        "CREATE TEMPORARY TABLE t (a INT)",
+    ] {
+        assert!(!known(text), "{text}");
+    }
+}
+
+#[test]
+fn settings_can_be_joined_with_others() {
+    for text in [
+        "SET @a = 1",
+        "SET NAMES utf8mb4; ",
+        "SET sql_mode = '' -- none",
+    ] {
+        assert!(changes_of_settings(text.as_bytes()).is_some(), "{text}");
+    }
+    for text in [
+        "",
+        ";",
+        "-- none",
+        "SELECT @a := 1",
+        "SET @a = 1; -- one",
+        "SET @a = 1;;",
+        "SET @a = 1 /* open",
+        "SET @a = stored()",
+    ] {
+        assert!(changes_of_settings(text.as_bytes()).is_none(), "{text}");
     }
 }
 

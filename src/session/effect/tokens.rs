@@ -89,6 +89,11 @@ impl<'a> Tokens<'a> {
         Self { rest: sql }
     }
 
+    /// The text that has not been read.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Whether all of the text has been read.
     pub(super) fn is_at_end(&self) -> bool {
         self.rest.is_empty()

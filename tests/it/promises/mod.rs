@@ -23,4 +23,5 @@ mod set_up;
 mod size_zero;
 mod statement_timeout;
 mod transactions;
+mod undo;
 mod warming;

@@ -467,7 +467,9 @@ async fn a_statement_from_before_a_reset_is_refused() {
     for n in 0..5 {
         kept.push(conn.prep(format!("SELECT {n}")).await.expect("prepared"));
     }
-    conn.query_drop("SET @a = 1").await.expect("set");
+    conn.query_drop("PREPARE a FROM 'DO 1'")
+        .await
+        .expect("prepared");
     drop(conn);
     let mut conn = pool.get().await.expect("a connection");
     assert_eq!(pool.metrics().resets, 1);

@@ -334,7 +334,9 @@ async fn change(refuses: Refuses, times: usize) -> (Scripted, Pool, Vec<u32>, us
     for _ in 0..times {
         let mut conn = pool.get().await.expect("a connection");
         ids.push(conn.id());
-        conn.query_drop("SET @a = 1").await.expect("set");
+        conn.query_drop("PREPARE a FROM 'DO 1'")
+            .await
+            .expect("prepared");
         drop(conn);
         eventually("it is idle", async || pool.status().idle == 1).await;
     }
@@ -402,7 +404,9 @@ async fn after_a_reset_the_database_is_chosen_again() {
     let server = Scripted::start().await;
     let pool = warm(config(&server.url()).size(1).overflow(0)).await;
     let mut conn = pool.get().await.expect("a connection");
-    conn.query_drop("SET @a = 1").await.expect("set");
+    conn.query_drop("PREPARE a FROM 'DO 1'")
+        .await
+        .expect("prepared");
     drop(conn);
     eventually("it is idle", async || pool.status().idle == 1).await;
     let asked = server.asked();

@@ -21,7 +21,9 @@ async fn gets_openings_and_cleanings_are_counted_and_timed() {
         drop(two);
     });
     let waited_at_most = begun.elapsed();
-    one.query_drop("SET @name = 1").await.expect("set");
+    one.query_drop("PREPARE name FROM 'DO 1'")
+        .await
+        .expect("prepared");
     drop(one);
     drop(three.expect("three"));
     eventually("it is cleaned", async || pool.status().idle == 2).await;

@@ -73,6 +73,7 @@ const WITH_DATABASE: [&str; 2] = [
 const OF_TRANSACTION: &str = "transaction: ";
 /// The rights of the session.
 const OF_ROLE: [&str; 2] = ["account: ", "role: "];
+const USER_VARIABLE: &str = "user variable: ";
 /// The only line that differs from one connection to the next.
 const OF_CONNECTION: &str = "variable: pseudo_thread_id=";
 
@@ -288,7 +289,8 @@ impl Fingerprint {
         Ok(Self::new(flags, lines, &listing.files(conn.id())))
     }
 
-    /// The fingerprint of a session seen through a pool; it sends only neutral statements.
+    /// The fingerprint of a session seen through a pool; it sends only neutral statements. A user
+    /// variable that is `NULL` is the same as none.
     pub(super) async fn through_pool(
         conn: &mut mysql_warm_pool::PooledConn,
         listing: &Listing,
@@ -299,7 +301,8 @@ impl Fingerprint {
         let files = listing.files(conn.id());
         let lines = lines
             .lines()
-            .filter(|line| !line.starts_with(OF_CONNECTION));
+            .filter(|line| !line.starts_with(OF_CONNECTION))
+            .filter(|line| !line.starts_with(USER_VARIABLE) || !is_null(line));
         let lines = lines.fold(String::new(), |lines, line| lines + line + "\n");
         Ok(Self::new(flags, lines, &files))
     }
@@ -319,6 +322,11 @@ impl Fingerprint {
     pub(super) fn has(&self, start: &str) -> bool {
         self.lines.lines().any(|line| line.starts_with(start))
     }
+}
+
+/// Whether the line shows a user variable that is `NULL`, or that there is none.
+fn is_null(line: &str) -> bool {
+    line.ends_with("=NULL") || line.ends_with(": Null")
 }
 
 fn flags(conn: &Conn) -> StatusFlags {

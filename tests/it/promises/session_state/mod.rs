@@ -19,11 +19,13 @@
 
 mod database;
 #[path = "../../../../src/session/effect/mod.rs"]
+#[expect(dead_code, reason = "the crate uses the rest")]
 mod effect;
 mod fingerprint;
 mod grammar;
 mod roles;
 mod statements;
+mod undone;
 mod unresettable;
 
 use std::{

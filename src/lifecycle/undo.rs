@@ -1,0 +1,116 @@
+//! Undoes what a caller changed in its session, where all of that is known: one round trip, after
+//! which the session still has its prepared statements.
+
+use crate::{
+    report::{DiscardReason, Flavor},
+    session::{Session, effect::changes::Change, verdict::Needs},
+    shared::Shared,
+};
+
+use super::clean::{CHARSET, send_at_once, use_database};
+
+/// Rolls back, whatever `completion_type` says.
+const ROLLBACK: &str = "ROLLBACK AND NO CHAIN NO RELEASE";
+
+/// Undoes all changes, rolls back, and restores the database. Returns false if the session has to be
+/// reset instead.
+pub(super) async fn undo(
+    shared: &Shared,
+    session: &mut Session,
+    needs: Needs,
+) -> Result<bool, DiscardReason> {
+    let Some(statements) = statements(shared, session, needs) else {
+        return Ok(false);
+    };
+    match send_at_once(shared, session, &statements).await {
+        Ok(()) => {}
+        Err(DiscardReason::Lost) => return Err(DiscardReason::Lost),
+        // The reset does all of it.
+        Err(_) => return Ok(false),
+    }
+    if !statements.is_empty() && session.is_in_transaction() {
+        return Ok(false);
+    }
+    session.follow.record_undone();
+    if !statements.is_empty() {
+        shared.metrics.undone.add_one();
+    }
+    if needs.rollback {
+        shared.metrics.rollbacks.add_one();
+    }
+    if needs.database {
+        shared.metrics.databases.add_one();
+    }
+    Ok(true)
+}
+
+/// The statements that leave the session as a reset and a set-up would; `None` if only these do.
+fn statements(shared: &Shared, session: &Session, needs: Needs) -> Option<Vec<String>> {
+    let mut changes = session.follow.changes()?.to_vec();
+    let mut settings = Vec::new();
+    if !changes.is_empty() {
+        // A setting that reads a variable must find what it would find after a reset.
+        changes.extend(shared.opener.set_up_changes()?);
+        settings = shared.opener.settings_to_repeat()?;
+    }
+    let has = |wanted: &Change| changes.contains(wanted);
+    let mut statements = Vec::new();
+    // To turn autocommit on is to commit.
+    if needs.rollback || has(&Change::Variable("autocommit")) {
+        statements.push(ROLLBACK.to_owned());
+    }
+    // The other statements are read in this mode, and in this charset.
+    if has(&Change::Variable("sql_mode")) {
+        statements.push("SET @@session.sql_mode = @@global.sql_mode".to_owned());
+    }
+    if has(&Change::Charset) {
+        statements.push(CHARSET.to_owned());
+    }
+    let flavor = shared.opener.flavor();
+    let assignments: Vec<_> = changes
+        .iter()
+        .filter_map(|change| assignment(change, flavor))
+        .collect();
+    if !assignments.is_empty() {
+        statements.push(format!("SET {}", assignments.join(", ")));
+    }
+    if has(&Change::Locks) {
+        statements.push("DO RELEASE_ALL_LOCKS()".to_owned());
+    }
+    let tables: Vec<_> = changes.iter().filter_map(temporary_table).collect();
+    if !tables.is_empty() {
+        let tables = tables.join(", ");
+        statements.push(format!("DROP TEMPORARY TABLE IF EXISTS {tables}"));
+    }
+    if needs.database {
+        statements.push(use_database(shared.config.opts().db_name()?));
+    }
+    statements.extend(settings);
+    Some(statements)
+}
+
+/// What assigns the value that a reset would.
+fn assignment(change: &Change, flavor: Flavor) -> Option<String> {
+    let from_global = |name: &str| Some(format!("@@session.{name} = @@global.{name}"));
+    match (change, flavor) {
+        // It is `NULL` already, but of the type that it was last assigned, which expressions take
+        // on. In these types they are as with a variable that was never assigned.
+        (Change::UserVariable(name), Flavor::MariaDb) => {
+            Some(format!("@`{name}` = x'', @`{name}` = NULL"))
+        }
+        (Change::UserVariable(name), _) => Some(format!("@`{name}` = 0, @`{name}` = NULL")),
+        (Change::Variable(name), _) => from_global(name),
+        (Change::IsolationLevel, Flavor::MariaDb) => from_global("tx_isolation"),
+        (Change::IsolationLevel, _) => from_global("transaction_isolation"),
+        (Change::ReadOnly, Flavor::MariaDb) => from_global("tx_read_only"),
+        (Change::ReadOnly, _) => from_global("transaction_read_only"),
+        (Change::Charset | Change::Locks | Change::TemporaryTable { .. }, _) => None,
+    }
+}
+
+fn temporary_table(change: &Change) -> Option<&str> {
+    match change {
+        Change::TemporaryTable { name, .. } => Some(name),
+        _ => None,
+    }
+}
