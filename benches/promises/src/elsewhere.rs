@@ -7,10 +7,7 @@ use harness::{
     measure::median_ratio,
     table::{Table, Unit},
 };
-use mysql_warm_pool::{
-    Pool,
-    mysql_async::{Opts, prelude::Queryable},
-};
+use mysql_warm_pool::{Pool, mysql_async::Opts};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::pools::{settings, warm};

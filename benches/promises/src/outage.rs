@@ -13,7 +13,7 @@ use harness::{
     measure::{median, until},
     table::{Table, Unit},
 };
-use mysql_warm_pool::{Pool, Readiness, mysql_async::prelude::Queryable};
+use mysql_warm_pool::{Pool, Readiness};
 use test_support::{Proxy, Server};
 use tokio::task::JoinSet;
 

@@ -8,10 +8,7 @@ use harness::{
     table::{Table, Unit},
     via,
 };
-use mysql_warm_pool::{
-    Pool,
-    mysql_async::{Opts, prelude::Queryable},
-};
+use mysql_warm_pool::{Pool, mysql_async::Opts};
 use test_support::Proxy;
 use tokio::task::JoinSet;
 
