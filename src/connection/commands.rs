@@ -20,7 +20,10 @@ use mysql_async::{
 };
 
 use crate::{
-    error::{Error, ends_connection, forgets_statements, is_transient, refuses_commit},
+    error::{
+        Error, ends_connection, forgets_statements, is_deadlock, is_too_large, is_transient,
+        refuses_commit, rolls_back,
+    },
     session::{
         effect::control::control_of,
         follow::{Commits, Follow},
@@ -340,8 +343,10 @@ fn error_of(commits: Commits, error: mysql_async::Error) -> mysql_async::Error {
     match commits {
         Commits::Nothing => error,
         Commits::Alone => commit_error(error),
-        Commits::Within if is_final(&error) => error,
-        Commits::Within => Error::CommitUnknown { source: error }.into(),
+        // Nothing of it is committed, wherever it came from.
+        Commits::AtEnd if rolls_back(&error) || is_deadlock(&error) => error,
+        Commits::AtEnd | Commits::Within if is_final(&error) => error,
+        Commits::AtEnd | Commits::Within => Error::CommitUnknown { source: error }.into(),
     }
 }
 
@@ -349,7 +354,12 @@ fn error_of(commits: Commits, error: mysql_async::Error) -> mysql_async::Error {
 /// that nothing was committed, but a conflict may have come after the commit.
 fn is_final(error: &mysql_async::Error) -> bool {
     match error {
-        mysql_async::Error::Server(_) => !ends_connection(error) && !is_transient(error),
+        // It was not executed.
+        _ if is_too_large(error) => true,
+        mysql_async::Error::Server(answer) => {
+            // 1180 is an error during a commit.
+            !ends_connection(error) && !is_transient(error) && answer.code != 1180
+        }
         // It was not executed.
         mysql_async::Error::Other(error) => {
             matches!(error.downcast_ref(), Some(Error::SessionLost))

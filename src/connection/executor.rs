@@ -55,7 +55,7 @@ use super::{
 /// The types have the same methods themselves, for which the trait need not be imported. Those of
 /// [`PooledConn`] and [`Transaction`] return the driver's error.
 ///
-/// Only types of this crate implement it.
+/// Only types of this crate implement it, and there is no `dyn Executor`: its methods are generic.
 ///
 /// # Errors
 ///

@@ -207,11 +207,11 @@ pub enum Error {
     /// Only what the transaction has written tells, such as a key that the caller has chosen. A
     /// commit that was certainly refused or rolled back returns the error that says so instead.
     ///
-    /// The same is returned for a text, sent or executed, that commits: `COMMIT`, and if a
-    /// transaction may be open, `CREATE TABLE` and the like, or `UPDATE ...; COMMIT`. Of those two
-    /// kinds also after a transient answer, because a lock's time-out or a deadlock may have come
-    /// after the commit. If such a text was cancelled, the connection returns this error from then
-    /// on instead of [`ConnectionLost`](Self::ConnectionLost).
+    /// The same is returned for a text, sent or executed, that commits: `COMMIT`,
+    /// `UPDATE ...; COMMIT`, and if a transaction may be open, `CREATE TABLE` and the like. These
+    /// commit before they run, so after them also a transient answer leaves it open: a lock's
+    /// time-out may have come after the commit. If such a text was cancelled, the connection returns
+    /// this error from then on instead of [`ConnectionLost`](Self::ConnectionLost).
     #[error("the transaction may or may not have been committed: {}", OnePrefix(.source))]
     CommitUnknown {
         /// What came instead of the answer.

@@ -126,6 +126,8 @@ pub(crate) enum Commits {
     Nothing,
     /// It commits, and does nothing else.
     Alone,
+    /// It commits a transaction at its end.
+    AtEnd,
     /// It commits a transaction that may be open, and does more.
     Within,
 }
@@ -249,6 +251,7 @@ impl Follow {
         match result {
             Err(error) if means_loss(error) => self.is_lost = true,
             Err(error) if is_too_large(error) => {
+                self.commits = false;
                 self.is_lost = true;
                 self.is_misused = true;
             }
@@ -349,7 +352,7 @@ impl Follow {
             return Err(self.refuse(Error::InTransaction));
         }
         self.ending = match control.ends {
-            Ends::ByCommit => Ending::ByCommit,
+            Ends::ByCommit | Ends::ByCommitAtEnd => Ending::ByCommit,
             Ends::ByCommitWithin => Ending::ByCommitWithin,
             Ends::ByRollback => Ending::ByRollback,
             Ends::Not | Ends::Either => Ending::Unknown,
@@ -357,13 +360,12 @@ impl Follow {
         let commits = match control.ends {
             Ends::Not | Ends::ByRollback => Commits::Nothing,
             Ends::ByCommit => Commits::Alone,
-            Ends::ByCommitWithin | Ends::Either => {
-                if control.begins || self.may_be_in_transaction(conn) {
-                    Commits::Within
-                } else {
-                    Commits::Nothing
-                }
+            // To begin a transaction commits an open one.
+            Ends::ByCommitAtEnd if control.begins != self.may_be_in_transaction(conn) => {
+                Commits::AtEnd
             }
+            _ if control.begins || self.may_be_in_transaction(conn) => Commits::Within,
+            _ => Commits::Nothing,
         };
         self.commits = commits != Commits::Nothing;
         Ok(commits)

@@ -16,6 +16,8 @@ pub(crate) enum Ends {
     Not,
     /// It is one statement, which commits and does nothing else.
     ByCommit,
+    /// Its last statement is `COMMIT`, and no other one commits.
+    ByCommitAtEnd,
     /// It commits, and does more: it is a statement that commits before it runs, as all do that
     /// change tables or accounts; it turns autocommit on; or one of its statements commits.
     ByCommitWithin,
@@ -31,16 +33,18 @@ pub(crate) fn control_of(sql: &[u8]) -> Control {
     let has_more = sql.contains(&b';');
     let mut begins = false;
     let mut commits = false;
+    let mut is_at_end = false;
     let mut rolls_back = false;
     while !tokens.is_at_end() {
         match tokens.next() {
             Some(Token::Word(verb)) => {
                 begins |= begins_by(verb, tokens.clone());
+                is_at_end = is(verb, "COMMIT") && !commits;
                 commits |= commits_by(verb, tokens.clone());
                 rolls_back |= is(verb, "ROLLBACK");
             }
             None | Some(Token::Byte(b';')) => continue,
-            Some(_) => {}
+            Some(_) => is_at_end = false,
         }
         if !has_more {
             break;
@@ -49,6 +53,7 @@ pub(crate) fn control_of(sql: &[u8]) -> Control {
     }
     let ends = match (commits, rolls_back) {
         (true, false) if is_alone(sql, "COMMIT") => Ends::ByCommit,
+        (true, false) if is_at_end => Ends::ByCommitAtEnd,
         (true, false) => Ends::ByCommitWithin,
         (true, true) => Ends::Either,
         (false, true) if is_alone(sql, "ROLLBACK") => Ends::ByRollback,
@@ -166,9 +171,12 @@ mod tests {
             ("CREATE TABLE t (id INT)", Ends::ByCommitWithin),
             ("/* a */ drop table t", Ends::ByCommitWithin),
             ("TRUNCATE t", Ends::ByCommitWithin),
-            ("UPDATE t SET a = 1; COMMIT", Ends::ByCommitWithin),
+            ("UPDATE t SET a = 1; COMMIT", Ends::ByCommitAtEnd),
+            ("BEGIN; UPDATE t SET a = 1; COMMIT;", Ends::ByCommitAtEnd),
             ("COMMIT; UPDATE t SET a = 1", Ends::ByCommitWithin),
-            ("BEGIN; UPDATE t SET a = 1; COMMIT", Ends::ByCommitWithin),
+            ("COMMIT; (SELECT 1)", Ends::ByCommitWithin),
+            ("COMMIT; COMMIT", Ends::ByCommitWithin),
+            ("DROP TABLE t; COMMIT", Ends::ByCommitWithin),
             ("LOCK TABLES t READ", Ends::ByCommitWithin),
             ("SET autocommit = 1", Ends::ByCommitWithin),
             (

@@ -213,6 +213,45 @@ async fn what_a_statement_commits_before_it_fails_stays() {
 }
 
 #[tokio::test]
+async fn a_conflict_before_the_commit_in_a_text_is_repeated() {
+    let server = server_with_counter().await;
+    server
+        .execute(
+            "CREATE PROCEDURE test.lose() BEGIN ROLLBACK; \
+             SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'a deadlock'; END",
+        )
+        .await;
+    let pool = pool_of(&server).await;
+    let tries = AtomicU32::new(0);
+    let outcome: Result<(), Error> = pool
+        .transaction_with(
+            TransactionOptions::new().retries(2),
+            async |mut transaction| {
+                let number = tries.fetch_add(1, Ordering::SeqCst);
+                let lose = if number < 2 { "CALL lose();" } else { "" };
+                let text = format!("{ADD}; {lose} COMMIT");
+                transaction.query_drop(text).await
+            },
+        )
+        .await;
+    outcome.expect("repeated, and committed by its text");
+    assert_eq!((tries.into_inner(), value(&server).await), (3, 1));
+    // The same on the pool itself.
+    let text = format!("BEGIN; {ADD}; CALL lose(); COMMIT");
+    let error = pool.query_drop(text).await.expect_err("a deadlock");
+    assert!(error.is_deadlock() && error.is_transient(), "{error}");
+    // What was committed before stays.
+    let mut conn = pool.get().await.expect("a connection");
+    let begun = format!("BEGIN; {ADD}");
+    conn.query_drop(begun).await.expect("added");
+    let text = format!("BEGIN; {ADD}; CALL lose(); COMMIT");
+    assert!(is_unknown(
+        conn.query_drop(text).await.expect_err("a deadlock")
+    ));
+    assert_eq!(value(&server).await, 2);
+}
+
+#[tokio::test]
 async fn a_statement_that_commits_and_is_refused_says_why() {
     let server = server_with_counter().await;
     let pool = pool_of(&server).await;
