@@ -379,7 +379,7 @@ impl Follow {
 
     fn may_be_in_transaction(&self, conn: &Conn) -> bool {
         let is_open = |status: StatusFlags| status.contains(StatusFlags::SERVER_STATUS_IN_TRANS);
-        self.effect.transaction || self.known_status(conn).is_none_or(is_open)
+        self.is_guarded || self.known_status(conn).is_none_or(is_open)
     }
 
     /// Records that a statement is about to be executed whose text the driver does not show.
