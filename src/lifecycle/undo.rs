@@ -63,10 +63,10 @@ fn statements(shared: &Shared, session: &Session, needs: Needs) -> Option<Vec<St
     if has(&Change::Variable("sql_mode")) {
         statements.push("SET @@session.sql_mode = @@global.sql_mode".to_owned());
     }
-    if has(&Change::Charset) {
-        statements.push(CHARSET.to_owned());
-    }
     let flavor = shared.opener.flavor();
+    if has(&Change::Charset) {
+        statements.push(charset(flavor).to_owned());
+    }
     let assignments: Vec<_> = changes
         .iter()
         .filter_map(|change| assignment(change, flavor))
@@ -87,6 +87,15 @@ fn statements(shared: &Shared, session: &Session, needs: Needs) -> Option<Vec<St
     }
     statements.extend(settings);
     Some(statements)
+}
+
+/// What restores the charset as a reset does, with what follows it.
+fn charset(flavor: Flavor) -> &'static str {
+    match flavor {
+        // As at the login, `character_set_collations` decides on the collation (from 11.3 on).
+        Flavor::MariaDb => "SET NAMES utf8mb4",
+        _ => CHARSET,
+    }
 }
 
 /// What assigns the value that a reset would.

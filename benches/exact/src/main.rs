@@ -147,7 +147,12 @@ async fn count_returns(
 
     let mut conn = pool.get().await?;
     conn.query_drop("SET @promises = 7").await?;
-    let what = "a user variable set (resets)";
+    let what = "a user variable set (undone)";
+    returned(table, what, conn, (&pool, proxy), 1).await?;
+
+    let mut conn = pool.get().await?;
+    conn.query_drop("PREPARE promises FROM 'DO 1'").await?;
+    let what = "a statement prepared by PREPARE (resets)";
     returned(table, what, conn, (&pool, proxy), reset).await?;
 
     let mut conn = pool.get().await?;
