@@ -23,7 +23,7 @@ use crate::{
     },
     report::CloseReport,
     session::{Identity, Session, activity::Activities},
-    telemetry::{Metrics, SlowGets, UnfollowedUses},
+    telemetry::{Exporter, Metrics, Queries, SlowGets, UnfollowedUses},
     time::Timestamp,
 };
 
@@ -42,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) liveness: Liveness,
     pub(crate) readiness: ReadinessState,
     pub(crate) metrics: Metrics,
+    pub(crate) queries: Queries,
     pub(crate) slow_gets: SlowGets,
     pub(crate) unfollowed_uses: UnfollowedUses,
     state: Mutex<State>,
@@ -104,7 +105,7 @@ pub(crate) struct Abandoned {
 }
 
 impl Shared {
-    pub(crate) fn new(config: PoolConfig) -> Arc<Self> {
+    pub(crate) fn new(config: PoolConfig, exporter: Exporter) -> Arc<Self> {
         let config = Arc::new(config);
         let name = config.display_name();
         let changes = watch::Sender::new(());
@@ -126,6 +127,7 @@ impl Shared {
             readiness: ReadinessState::new(),
             metrics: Metrics::new(&name, Arc::clone(&activities.cache_counts)),
             activities,
+            queries: Queries::new(&config, &name, exporter),
             slow_gets: SlowGets::default(),
             unfollowed_uses: UnfollowedUses::default(),
             state: Mutex::default(),

@@ -276,6 +276,18 @@ pub struct PoolConfig {
     /// At most one a second is logged at WARN, the others at DEBUG.
     pub slow_get: Option<Duration>,
 
+    /// The pool logs each statement that takes longer than this, with its text. Each literal in it
+    /// is replaced by `?`. `None` means never.
+    ///
+    /// 1 ms to 365 days; default 1 s.
+    ///
+    /// The event says how long the server took until its answer began, how long reading the answer
+    /// took, how many rows the caller got, and where it got its connection. For each text at most
+    /// one a second is logged at WARN, the others at DEBUG. Which statements are timed is
+    /// documented at [`query_time`](field@crate::metrics::PoolMetrics::query_time); a slow one that
+    /// was cancelled is logged too.
+    pub slow_query: Option<Duration>,
+
     /// The pool logs each connection that a caller holds longer than this, with the source line
     /// that got it. `None` means never.
     ///
@@ -428,6 +440,7 @@ impl PoolConfig {
             credentials: None,
             password_file: None,
             slow_get: Some(Duration::from_secs(1)),
+            slow_query: Some(Duration::from_secs(1)),
             leak_after: None,
             close_timeout: Duration::from_secs(10),
             name: None,
@@ -462,6 +475,8 @@ impl PoolConfig {
         password_file(path: impl Into<PathBuf>) => Some(path.into());
         /// Takes a `Duration`, or `None` for never.
         slow_get(duration: impl Into<Option<Duration>>) => duration.into();
+        /// Takes a `Duration`, or `None` for never.
+        slow_query(duration: impl Into<Option<Duration>>) => duration.into();
         /// Takes a `Duration`, or `None` for never.
         leak_after(duration: impl Into<Option<Duration>>) => duration.into();
         close_timeout(duration: Duration) => duration;
@@ -665,7 +680,7 @@ mod tests {
             "mysql://app:secret@[::1]:3307/shop?size=1&overflow=2&timeout=3&recycle=4\
              &warm_up_timeout=5&ready_at=1&connect_timeout=6&max_connecting=7\
              &validate_after_idle=8&keepalive=9&overflow_linger=10&reset=always&on_cancel=kill\
-             &statement_timeout=11&password_file=/p&slow_get=12&leak_after=13&close_timeout=14\
+             &statement_timeout=11&password_file=/p&slow_get=12&slow_query=15&leak_after=13&close_timeout=14\
              &name=orders&tcp_keepalive=1000&ssl-mode=REQUIRED",
         )
         .expect("a good URL")

@@ -63,6 +63,7 @@ settings! {
     init:                list,              |c| statement_faults(&c.init);
     password_file:       some_path,         password_file_faults;
     slow_get:            duration_or_never, |c| at_least(MS, c.slow_get);
+    slow_query:          duration_or_never, |c| at_least(MS, c.slow_query);
     leak_after:          duration_or_never, |c| at_least(MS, c.leak_after);
     close_timeout:       duration,          |c| at_least(Duration::ZERO, c.close_timeout);
     name:                some_text,         name_faults;

@@ -30,6 +30,7 @@ use crate::{
         statement::{Executable, Text},
         statements::{Prepared, Unsure},
     },
+    telemetry::{Caller, Timing},
 };
 
 use super::{
@@ -54,6 +55,7 @@ pub trait Command: Send {
         self,
         conn: &mut C,
         follow: &mut Follow,
+        caller: Caller<'_>,
         read: R,
     ) -> impl Future<Output = mysql_async::Result<R::Output>> + Send;
 }
@@ -76,12 +78,17 @@ impl<Q: AsQuery> Command for Query<Q> {
         self,
         conn: &mut C,
         follow: &mut Follow,
+        caller: Caller<'_>,
         read: R,
     ) -> mysql_async::Result<R::Output> {
-        let commits = begin_query(conn, follow, &self.0).await?;
-        let outcome = follow.unless_cut(conn.query_iter(self.0)).await;
-        let result = finish_query(follow, commits, outcome)?;
+        let text = self.0.as_query();
+        let mut timing = caller.timing(&text);
+        let commits = begin_query(conn, follow, &mut timing, &text).await?;
+        let outcome = follow.unless_cut(conn.query_iter(&*text)).await;
+        let result = finish_query(follow, commits, outcome);
+        let result = result.map_err(|error| timing.fail(follow.used_at, error))?;
         let outcome = follow.read(read.read(result)).await;
+        let outcome = timing.end(follow.used_at, outcome);
         outcome.map_err(|error| error_of(commits, error))
     }
 }
@@ -93,10 +100,13 @@ impl<S: Executable> Command for Exec<S> {
         self,
         conn: &mut C,
         follow: &mut Follow,
+        caller: Caller<'_>,
         read: R,
     ) -> mysql_async::Result<R::Output> {
-        let result = execute(conn, follow, self.0.text(), self.1).await?;
-        follow.read(read.read(result)).await
+        let mut timing = caller.timing_of_unseen();
+        let result = execute_timed(conn, follow, &mut timing, self.0.text(), self.1).await?;
+        let outcome = follow.read(read.read(result)).await;
+        timing.end(follow.used_at, outcome)
     }
 }
 
@@ -107,13 +117,18 @@ impl<S: StatementLike> Command for ExecUnseen<S> {
         self,
         conn: &mut C,
         follow: &mut Follow,
+        caller: Caller<'_>,
         read: R,
     ) -> mysql_async::Result<R::Output> {
         begin(conn, follow).await?;
+        let mut timing = caller.timing_of_unseen();
+        timing.start();
         follow.record_unseen_execution(conn.conn());
-        let outcome = follow.unless_cut(conn.exec_iter(self.0, self.1)).await?;
-        let result = finish(follow, outcome)?;
-        follow.read(read.read(result)).await
+        let sent = follow.unless_cut(conn.exec_iter(self.0, self.1)).await;
+        let result = sent.and_then(|outcome| finish(follow, outcome));
+        let result = result.map_err(|error| timing.fail(follow.used_at, error))?;
+        let outcome = follow.read(read.read(result)).await;
+        timing.end(follow.used_at, outcome)
     }
 }
 
@@ -121,23 +136,29 @@ impl<S: StatementLike> Command for ExecUnseen<S> {
 pub(super) async fn query<'a, C: Target, Q: AsQuery + 'a>(
     conn: &'a mut C,
     follow: &mut Follow,
+    caller: Caller<'_>,
     query: Q,
 ) -> mysql_async::Result<QueryResult<'a, 'static, TextProtocol>> {
-    let commits = begin_query(conn, follow, &query).await?;
+    let text = query.as_query();
+    let mut timing = caller.timing_of_copy(&text);
+    let commits = begin_query(conn, follow, &mut timing, &text).await?;
+    drop(text);
     let outcome = follow.unless_cut(conn.query_iter(query)).await;
-    finish_query(follow, commits, outcome)
+    let result = finish_query(follow, commits, outcome);
+    timing.end(follow.used_at, result.map(|result| (result, None)))
 }
 
 /// Begins a text, and records it.
-async fn begin_query<C: Target, Q: AsQuery>(
+async fn begin_query<C: Target>(
     conn: &mut C,
     follow: &mut Follow,
-    query: &Q,
+    timing: &mut Timing<'_>,
+    text: &[u8],
 ) -> mysql_async::Result<Commits> {
     begin(conn, follow).await?;
-    let text = query.as_query();
-    let commits = follow.record_control(conn.conn(), control_of(&text))?;
-    follow.record_text(&text);
+    let commits = follow.record_control(conn.conn(), control_of(text))?;
+    follow.record_text(text);
+    timing.start();
     Ok(commits)
 }
 
@@ -157,36 +178,55 @@ fn finish_query<T>(
 pub(super) async fn execute_unseen<'a, C: Target>(
     conn: &'a mut C,
     follow: &mut Follow,
+    caller: Caller<'_>,
     statement: impl StatementLike,
     params: Params,
 ) -> mysql_async::Result<QueryResult<'a, 'static, BinaryProtocol>> {
     begin(conn, follow).await?;
+    let mut timing = caller.timing_of_unseen();
+    timing.start();
     follow.record_unseen_execution(conn.conn());
-    let outcome = follow.unless_cut(conn.exec_iter(statement, params)).await?;
-    finish(follow, outcome)
+    let sent = follow.unless_cut(conn.exec_iter(statement, params)).await;
+    let result = sent.and_then(|outcome| finish(follow, outcome));
+    timing.end(follow.used_at, result.map(|result| (result, None)))
 }
 
 /// Executes a statement, and waits for the beginning of the answer.
 pub(super) async fn execute<'a, C: Target>(
     conn: &'a mut C,
     follow: &mut Follow,
+    caller: Caller<'_>,
     text: Text<'_>,
     params: Params,
 ) -> mysql_async::Result<QueryResult<'a, 'static, BinaryProtocol>> {
-    let (statement, commits) = find(conn, follow, text).await?;
-    let outcome = follow.unless_cut(conn.exec_iter(statement, params)).await;
-    let outcome = outcome.map_err(|error| error_of(commits, error))?;
-    finish(follow, outcome).map_err(|error| error_of(commits, error))
+    let mut timing = caller.timing_of_unseen();
+    let result = execute_timed(conn, follow, &mut timing, text, params).await?;
+    timing.end(follow.used_at, Ok((result, None)))
+}
+
+/// Like [`execute`]; if this fails, the timing has ended, and otherwise it goes on.
+async fn execute_timed<'a, 't, C: Target>(
+    conn: &'a mut C,
+    follow: &mut Follow,
+    timing: &mut Timing<'t>,
+    text: Text<'t>,
+    params: Params,
+) -> mysql_async::Result<QueryResult<'a, 'static, BinaryProtocol>> {
+    let (statement, commits) = find(conn, follow, timing, text).await?;
+    let sent = follow.unless_cut(conn.exec_iter(statement, params)).await;
+    let result = sent.and_then(|outcome| finish(follow, outcome));
+    result.map_err(|error| timing.fail(follow.used_at, error_of(commits, error)))
 }
 
 /// How the answer is read.
 pub trait Read<P>: Send {
     type Output: Send;
 
+    /// Returns also how many rows the caller gets, if they are counted.
     fn read(
         self,
         result: QueryResult<'_, 'static, P>,
-    ) -> impl Future<Output = mysql_async::Result<Self::Output>> + Send;
+    ) -> impl Future<Output = mysql_async::Result<(Self::Output, Option<u64>)>> + Send;
 }
 
 /// Collects the rows.
@@ -232,22 +272,32 @@ pub(crate) fn folded<T, U, F>(init: U, fold: F) -> Folded<T, U, F> {
 impl<T: FromRow + Send + 'static, P: Protocol> Read<P> for All<T> {
     type Output = Vec<T>;
 
-    async fn read(self, result: QueryResult<'_, 'static, P>) -> mysql_async::Result<Vec<T>> {
-        result.collect_and_drop().await
+    async fn read(
+        self,
+        result: QueryResult<'_, 'static, P>,
+    ) -> mysql_async::Result<(Vec<T>, Option<u64>)> {
+        let rows = result.collect_and_drop().await?;
+        let count = count(rows.len());
+        Ok((rows, count))
     }
 }
 
 impl<T: FromRow + Send + 'static, P: Protocol> Read<P> for First<T> {
     type Output = Option<T>;
 
-    async fn read(self, mut result: QueryResult<'_, 'static, P>) -> mysql_async::Result<Option<T>> {
+    async fn read(
+        self,
+        mut result: QueryResult<'_, 'static, P>,
+    ) -> mysql_async::Result<(Option<T>, Option<u64>)> {
         let row = if result.is_empty() {
             None
         } else {
             result.next().await?
         };
         result.drop_result().await?;
-        Ok(row.map(mysql_async::from_row))
+        let row = row.map(mysql_async::from_row);
+        let count = row.is_some().into();
+        Ok((row, Some(count)))
     }
 }
 
@@ -260,13 +310,18 @@ where
 {
     type Output = Vec<U>;
 
-    async fn read(self, result: QueryResult<'_, 'static, P>) -> mysql_async::Result<Vec<U>> {
+    async fn read(
+        self,
+        result: QueryResult<'_, 'static, P>,
+    ) -> mysql_async::Result<(Vec<U>, Option<u64>)> {
         let mut map = self.0;
         let collect = |mut all: Vec<U>, row: T| {
             all.push(map(row));
             all
         };
-        result.reduce_and_drop(Vec::new(), collect).await
+        let rows = result.reduce_and_drop(Vec::new(), collect).await?;
+        let count = count(rows.len());
+        Ok((rows, count))
     }
 }
 
@@ -279,27 +334,46 @@ where
 {
     type Output = U;
 
-    async fn read(self, result: QueryResult<'_, 'static, P>) -> mysql_async::Result<U> {
-        result.reduce_and_drop(self.0, self.1).await
+    async fn read(
+        self,
+        result: QueryResult<'_, 'static, P>,
+    ) -> mysql_async::Result<(U, Option<u64>)> {
+        let (mut fold, mut rows) = (self.1, 0_u64);
+        let fold = |folded: U, row: T| {
+            rows = rows.saturating_add(1);
+            fold(folded, row)
+        };
+        let folded = result.reduce_and_drop(self.0, fold).await?;
+        Ok((folded, Some(rows)))
     }
 }
 
 impl<P: Protocol> Read<P> for Nothing {
     type Output = ();
 
-    async fn read(self, result: QueryResult<'_, 'static, P>) -> mysql_async::Result<()> {
-        result.drop_result().await
+    async fn read(
+        self,
+        result: QueryResult<'_, 'static, P>,
+    ) -> mysql_async::Result<((), Option<u64>)> {
+        result.drop_result().await?;
+        Ok(((), None))
     }
+}
+
+fn count(rows: usize) -> Option<u64> {
+    u64::try_from(rows).ok()
 }
 
 /// Executes a statement for each row of parameters.
 pub(super) async fn execute_batch<C: Target, P: Into<Params>>(
     conn: &mut C,
     follow: &mut Follow,
+    caller: Caller<'_>,
     text: Text<'_>,
     rows: impl Iterator<Item = P> + Send,
 ) -> mysql_async::Result<()> {
-    let (statement, commits) = find(conn, follow, text).await?;
+    let mut timing = caller.timing_of_unseen();
+    let (statement, commits) = find(conn, follow, &mut timing, text).await?;
     let max_packet = conn.conn().opts().max_allowed_packet();
     let mut rows = Rows::new(rows, statement.num_params(), max_packet);
     let outcome = loop {
@@ -309,8 +383,10 @@ pub(super) async fn execute_batch<C: Target, P: Into<Params>>(
             Err(error) => break Err(error.into()),
         };
         let sending = conn.exec_batch(&statement, run);
-        let outcome = follow.unless_cut(sending).await;
-        let outcome = outcome.map_err(|error| error_of(commits, error))?;
+        let outcome = match follow.unless_cut(sending).await {
+            Ok(outcome) => outcome,
+            Err(error) => return Err(timing.fail(follow.used_at, error_of(commits, error))),
+        };
         if outcome.is_err() {
             break outcome;
         }
@@ -318,9 +394,11 @@ pub(super) async fn execute_batch<C: Target, P: Into<Params>>(
     if rows.taken() == 0 {
         // Nothing was executed, so there is no answer with a status.
         follow.end(&outcome);
+        timing.withdraw();
         return outcome;
     }
-    finish(follow, outcome).map_err(|error| error_of(commits, error))
+    let outcome = finish(follow, outcome).map_err(|error| error_of(commits, error));
+    timing.end(follow.used_at, outcome.map(|()| ((), None)))
 }
 
 /// Marks an execution as followed to its end.
@@ -381,19 +459,28 @@ pub(super) fn commit_error(error: mysql_async::Error) -> mysql_async::Error {
 ///
 /// A statement that a caller was given stands for its text: the driver may have closed it, and its
 /// id may belong to another by now.
-async fn find<C: Target>(
+///
+/// Starts the timing. If this fails, that has ended too.
+async fn find<'t, C: Target>(
     conn: &mut C,
     follow: &mut Follow,
-    text: Text<'_>,
+    timing: &mut Timing<'t>,
+    text: Text<'t>,
 ) -> mysql_async::Result<(Statement, Commits)> {
     let given;
     let text = match text {
-        Text::Sql(text) => text,
+        Text::Sql(text) => {
+            timing.set_text(text);
+            text
+        }
         Text::Prepared(statement) => {
             let is_foreign = statement.connection_id() != conn.conn().id();
             given = follow.statements.text_of(statement);
             match &given {
-                Some(text) if !is_foreign => &**text,
+                Some(text) if !is_foreign => {
+                    timing.set_shared_text(text);
+                    &**text
+                }
                 // Perhaps it was prepared on the bare `Conn`.
                 None if !is_foreign && follow.is_unfollowed() => {
                     begin(conn, follow).await?;
@@ -401,6 +488,7 @@ async fn find<C: Target>(
                         return Err(follow.lose_session());
                     }
                     follow.record_unseen();
+                    timing.start();
                     return Ok((statement.clone(), Commits::Nothing));
                 }
                 _ => return Err(Error::ForeignStatement.into()),
@@ -408,11 +496,21 @@ async fn find<C: Target>(
         }
     };
     begin(conn, follow).await?;
+    timing.start();
     let (statement, about) = match follow.statements.ready(text) {
         Some((statement, about)) => (statement.clone(), about),
-        None => prepare(conn, follow, text).await?,
+        None => match prepare(conn, follow, text).await {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(timing.fail(follow.used_at, error)),
+        },
     };
-    let commits = follow.record_control(conn.conn(), about.control)?;
+    let commits = match follow.record_control(conn.conn(), about.control) {
+        Ok(commits) => commits,
+        Err(refused) => {
+            timing.withdraw();
+            return Err(refused);
+        }
+    };
     follow.record_execution(text, about);
     Ok((statement, commits))
 }

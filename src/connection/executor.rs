@@ -400,8 +400,8 @@ macro_rules! run_on_connection {
                 K: Command,
                 R: Read<K::Protocol>,
             {
-                let (conn, follow) = self.parts();
-                Ok(command.run(conn, follow, read).await?)
+                let (conn, follow, caller) = self.parts();
+                Ok(command.run(conn, follow, caller, read).await?)
             }
 
             async fn run_batch<S, P, I>(&mut self, statement: S, rows: I) -> Result<(), Error>
@@ -410,8 +410,8 @@ macro_rules! run_on_connection {
                 P: Into<Params> + Send,
                 I: Iterator<Item = P> + Send,
             {
-                let (conn, follow) = self.parts();
-                Ok(execute_batch(conn, follow, statement.text(), rows).await?)
+                let (conn, follow, caller) = self.parts();
+                Ok(execute_batch(conn, follow, caller, statement.text(), rows).await?)
             }
         }
     )*};

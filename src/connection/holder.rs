@@ -8,7 +8,7 @@
 
 use mysql_async::Conn;
 
-use crate::session::follow::Follow;
+use crate::{session::follow::Follow, telemetry::Caller};
 
 use super::{OwnedTransaction, PooledConn, Savepoint, Transaction, target::Target};
 
@@ -16,14 +16,14 @@ use super::{OwnedTransaction, PooledConn, Savepoint, Transaction, target::Target
 pub trait Holder: Send {
     type Target: Target;
 
-    /// What commands are sent on, and what follows them.
-    fn parts(&mut self) -> (&mut Self::Target, &mut Follow);
+    /// What commands are sent on, what follows them, and what times them.
+    fn parts(&mut self) -> (&mut Self::Target, &mut Follow, Caller<'_>);
 }
 
 impl Holder for PooledConn {
     type Target = Conn;
 
-    fn parts(&mut self) -> (&mut Conn, &mut Follow) {
+    fn parts(&mut self) -> (&mut Conn, &mut Follow, Caller<'_>) {
         Self::parts(self)
     }
 }
@@ -31,7 +31,7 @@ impl Holder for PooledConn {
 impl<'a> Holder for Transaction<'a> {
     type Target = mysql_async::Transaction<'a>;
 
-    fn parts(&mut self) -> (&mut mysql_async::Transaction<'a>, &mut Follow) {
+    fn parts(&mut self) -> (&mut mysql_async::Transaction<'a>, &mut Follow, Caller<'_>) {
         Self::parts(self)
     }
 }
@@ -39,7 +39,7 @@ impl<'a> Holder for Transaction<'a> {
 impl Holder for OwnedTransaction {
     type Target = Conn;
 
-    fn parts(&mut self) -> (&mut Conn, &mut Follow) {
+    fn parts(&mut self) -> (&mut Conn, &mut Follow, Caller<'_>) {
         Self::parts(self)
     }
 }
@@ -47,7 +47,7 @@ impl Holder for OwnedTransaction {
 impl<T: Holder> Holder for Savepoint<'_, T> {
     type Target = T::Target;
 
-    fn parts(&mut self) -> (&mut T::Target, &mut Follow) {
+    fn parts(&mut self) -> (&mut T::Target, &mut Follow, Caller<'_>) {
         Self::parts(self)
     }
 }

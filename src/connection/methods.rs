@@ -55,8 +55,8 @@ macro_rules! statements {
                 P: Into<Params>,
             {
                 let params = params.into();
-                let (conn, follow) = self.parts();
-                execute(conn, follow, statement.text(), params).await.map_err(<$error>::from)
+                let (conn, follow, caller) = self.parts();
+                execute(conn, follow, caller, statement.text(), params).await.map_err(<$error>::from)
             }
 
             /// Executes a statement once for each set of parameters, in order. Their types may
@@ -78,9 +78,9 @@ macro_rules! statements {
                 I::IntoIter: Send,
                 P: Into<Params> + Send,
             {
-                let (conn, follow) = self.parts();
+                let (conn, follow, caller) = self.parts();
                 let rows = params_iter.into_iter();
-                execute_batch(conn, follow, statement.text(), rows).await.map_err(<$error>::from)
+                execute_batch(conn, follow, caller, statement.text(), rows).await.map_err(<$error>::from)
             }
 
             /// Executes a statement, and collects the rows of its first result set.
@@ -103,8 +103,8 @@ macro_rules! statements {
                 T: FromRow + Send + 'static,
             {
                 let command = Exec(statement, params.into());
-                let (conn, follow) = self.parts();
-                command.run(conn, follow, all()).await.map_err(<$error>::from)
+                let (conn, follow, caller) = self.parts();
+                command.run(conn, follow, caller, all()).await.map_err(<$error>::from)
             }
 
             /// Executes a statement, and returns the first row of its first result set, if any.
@@ -127,8 +127,8 @@ macro_rules! statements {
                 T: FromRow + Send + 'static,
             {
                 let command = Exec(statement, params.into());
-                let (conn, follow) = self.parts();
-                command.run(conn, follow, first()).await.map_err(<$error>::from)
+                let (conn, follow, caller) = self.parts();
+                command.run(conn, follow, caller, first()).await.map_err(<$error>::from)
             }
 
             /// Executes a statement, and maps each row of its first result set.
@@ -158,8 +158,8 @@ macro_rules! statements {
                 U: Send,
             {
                 let command = Exec(statement, params.into());
-                let (conn, follow) = self.parts();
-                command.run(conn, follow, mapped(map)).await.map_err(<$error>::from)
+                let (conn, follow, caller) = self.parts();
+                command.run(conn, follow, caller, mapped(map)).await.map_err(<$error>::from)
             }
 
             /// Executes a statement, and folds the rows of its first result set into one value.
@@ -190,8 +190,8 @@ macro_rules! statements {
                 U: Send,
             {
                 let command = Exec(statement, params.into());
-                let (conn, follow) = self.parts();
-                command.run(conn, follow, folded(init, fold)).await.map_err(<$error>::from)
+                let (conn, follow, caller) = self.parts();
+                command.run(conn, follow, caller, folded(init, fold)).await.map_err(<$error>::from)
             }
 
             /// Executes a statement whose result is not needed.
@@ -209,8 +209,8 @@ macro_rules! statements {
                 P: Into<Params> + Send,
             {
                 let command = Exec(statement, params.into());
-                let (conn, follow) = self.parts();
-                command.run(conn, follow, Nothing).await.map_err(<$error>::from)
+                let (conn, follow, caller) = self.parts();
+                command.run(conn, follow, caller, Nothing).await.map_err(<$error>::from)
             }
 
             /// Executes a statement, and streams the rows of its first result set.
@@ -240,8 +240,8 @@ macro_rules! statements {
                 P: Into<Params> + Send,
             {
                 let params = params.into();
-                let (conn, follow) = self.parts();
-                let result = execute(conn, follow, statement.text(), params).await?;
+                let (conn, follow, caller) = self.parts();
+                let result = execute(conn, follow, caller, statement.text(), params).await?;
                 stream(result, follow).await.map_err(<$error>::from)
             }
 
@@ -270,8 +270,8 @@ macro_rules! statements {
                 T: Unpin + FromRow + Send + 'static,
                 Q: AsQuery + 's,
             {
-                let (conn, follow) = self.parts();
-                let result = query_text(conn, follow, query).await?;
+                let (conn, follow, caller) = self.parts();
+                let result = query_text(conn, follow, caller, query).await?;
                 stream(result, follow).await.map_err(<$error>::from)
             }
 
@@ -296,8 +296,8 @@ macro_rules! statements {
                 Q: AsQuery + 's,
                 T: FromRow + Send + 'static,
             {
-                let (conn, follow) = self.parts();
-                Box::pin(async move { Query(query).run(conn, follow, all()).await.map_err(<$error>::from) })
+                let (conn, follow, caller) = self.parts();
+                Box::pin(async move { Query(query).run(conn, follow, caller, all()).await.map_err(<$error>::from) })
             }
 
             /// Sends a text, and returns the first row of its first result set, if any.
@@ -321,8 +321,8 @@ macro_rules! statements {
                 Q: AsQuery + 's,
                 T: FromRow + Send + 'static,
             {
-                let (conn, follow) = self.parts();
-                Box::pin(async move { Query(query).run(conn, follow, first()).await.map_err(<$error>::from) })
+                let (conn, follow, caller) = self.parts();
+                Box::pin(async move { Query(query).run(conn, follow, caller, first()).await.map_err(<$error>::from) })
             }
 
             /// Sends a text, and maps each row of its first result set.
@@ -349,8 +349,8 @@ macro_rules! statements {
                 F: FnMut(T) -> U + Send + 's,
                 U: Send + 's,
             {
-                let (conn, follow) = self.parts();
-                Box::pin(async move { Query(query).run(conn, follow, mapped(map)).await.map_err(<$error>::from) })
+                let (conn, follow, caller) = self.parts();
+                Box::pin(async move { Query(query).run(conn, follow, caller, mapped(map)).await.map_err(<$error>::from) })
             }
 
             /// Sends a text, and folds the rows of its first result set into one value.
@@ -378,8 +378,8 @@ macro_rules! statements {
                 F: FnMut(U, T) -> U + Send + 's,
                 U: Send + 's,
             {
-                let (conn, follow) = self.parts();
-                Box::pin(async move { Query(query).run(conn, follow, folded(init, fold)).await.map_err(<$error>::from) })
+                let (conn, follow, caller) = self.parts();
+                Box::pin(async move { Query(query).run(conn, follow, caller, folded(init, fold)).await.map_err(<$error>::from) })
             }
 
             /// Sends a text whose result is not needed.
@@ -398,8 +398,8 @@ macro_rules! statements {
             where
                 Q: AsQuery + 's,
             {
-                let (conn, follow) = self.parts();
-                Box::pin(async move { Query(query).run(conn, follow, Nothing).await.map_err(<$error>::from) })
+                let (conn, follow, caller) = self.parts();
+                Box::pin(async move { Query(query).run(conn, follow, caller, Nothing).await.map_err(<$error>::from) })
             }
         }
     };

@@ -28,6 +28,7 @@ use crate::{
     report::DiscardReason,
     session::follow::Follow,
     shared::Shared,
+    telemetry::Caller,
 };
 
 pub use self::{
@@ -111,8 +112,8 @@ impl PooledConn {
         &mut self,
         options: TxOpts,
     ) -> mysql_async::Result<Transaction<'_>> {
-        let (conn, follow) = self.parts();
-        Transaction::start(conn, follow, options).await
+        let (conn, follow, caller) = self.parts();
+        Transaction::start(conn, follow, caller, options).await
     }
 
     /// Takes the connection out of the pool for good. The pool opens another in its place.
@@ -140,11 +141,16 @@ impl PooledConn {
         }
     }
 
-    fn parts(&mut self) -> (&mut Conn, &mut Follow) {
+    fn parts(&mut self) -> (&mut Conn, &mut Follow, Caller<'_>) {
         match &mut self.lease {
             Some(lease) => {
                 let session = &mut **lease;
-                (&mut session.conn, &mut session.follow)
+                let caller = Caller {
+                    queries: &self.shared.queries,
+                    got_at: self.got_at,
+                    connection: session.origin.id,
+                };
+                (&mut session.conn, &mut session.follow, caller)
             }
             None => unreachable!("only consuming functions take the lease"),
         }
@@ -175,7 +181,7 @@ impl DerefMut for PooledConn {
     fn deref_mut(&mut self) -> &mut Conn {
         let used_at = Location::caller();
         self.shared.unfollowed_uses.log(&self.shared.name, used_at);
-        let (conn, follow) = self.parts();
+        let (conn, follow, _) = self.parts();
         follow.record_unfollowed(conn);
         conn
     }
@@ -187,7 +193,7 @@ impl<'a> ToConnection<'a, 'static> for &'a mut PooledConn {
         // It is the driver that calls this.
         let got_at = self.got_at;
         self.shared.unfollowed_uses.log(&self.shared.name, got_at);
-        let (conn, follow) = self.parts();
+        let (conn, follow, _) = self.parts();
         match follow.unfollow(conn) {
             Ok(()) => ToConnectionResult::Immediate(conn.into()),
             Err(error) => ToConnectionResult::Mediate(Box::pin(async { Err(error) })),

@@ -12,6 +12,7 @@ use mysql_async::{Conn, TxOpts, prelude::Queryable as _};
 use crate::{
     error::Error,
     session::follow::{Ending, Follow},
+    telemetry::Caller,
 };
 
 use super::{PooledConn, commands::commit_error, target::begin, transaction::has_ended};
@@ -60,7 +61,7 @@ pub struct OwnedTransaction {
 
 impl OwnedTransaction {
     pub(crate) async fn start(mut conn: PooledConn, options: TxOpts) -> Result<Self, Error> {
-        let (bare, follow) = conn.parts();
+        let (bare, follow, caller) = conn.parts();
         follow.begin(bare)?;
         follow.record_transaction(true);
         if options.readonly() == Some(true) {
@@ -74,12 +75,17 @@ impl OwnedTransaction {
             }
             bare.query_drop(start_text(&options)).await
         };
-        let outcome = follow.unless_cut(pin!(sending)).await?;
-        follow.end_with_status(&outcome);
-        if outcome.is_err() && level.is_some() {
-            follow.record_pending_level();
-        }
-        outcome?;
+        let mut timing = caller.timing(b"START TRANSACTION");
+        timing.start();
+        let sent = follow.unless_cut(pin!(sending)).await;
+        let outcome = sent.and_then(|outcome| {
+            follow.end_with_status(&outcome);
+            if outcome.is_err() && level.is_some() {
+                follow.record_pending_level();
+            }
+            outcome
+        });
+        timing.end(follow.used_at, outcome.map(|()| ((), None)))?;
         let status = bare.last_ok_packet().map(|ok| ok.status_flags());
         follow.guard(status);
         Ok(Self {
@@ -105,7 +111,7 @@ impl OwnedTransaction {
     /// If the future is dropped midway, the transaction may or may not be committed, and the
     /// connection is discarded.
     pub async fn commit(mut self) -> Result<(), Error> {
-        let (conn, follow) = self.parts();
+        let (conn, follow, caller) = self.parts();
         if let Err(error) = begin(conn, follow).await {
             let is_committed = has_ended(&error) && follow.ending().is_some_and(Ending::is_commit);
             let error = Error::from(error);
@@ -113,11 +119,15 @@ impl OwnedTransaction {
             return if is_committed { Ok(()) } else { Err(error) };
         }
         follow.record_commit();
+        let mut timing = caller.timing(b"COMMIT");
+        timing.start();
         let sent = follow.unless_cut(conn.query_drop("COMMIT")).await;
+        let sent = sent.map_err(|error| timing.fail(follow.used_at, error));
         let outcome = sent.map_err(commit_error)?;
         follow.end_with_status(&outcome);
         // After a refused commit the transaction may be open: then the return rolls back.
         follow.record_transaction(outcome.is_err());
+        let outcome = timing.end(follow.used_at, outcome.map(|()| ((), None)));
         let outcome = outcome.map_err(|error| Error::from(commit_error(error)));
         self.settle(outcome.as_ref().is_err_and(Error::is_deadlock));
         outcome
@@ -135,7 +145,7 @@ impl OwnedTransaction {
     ///
     /// If the future is dropped midway, the connection is discarded, which rolls back too.
     pub async fn rollback(mut self) -> Result<(), Error> {
-        let (conn, follow) = self.parts();
+        let (conn, follow, caller) = self.parts();
         follow.forget_savepoints();
         if let Err(error) = begin(conn, follow).await {
             let ending = follow.ending().filter(|_| has_ended(&error));
@@ -148,17 +158,21 @@ impl OwnedTransaction {
                 Err(error.into())
             };
         }
-        let outcome = follow.unless_cut(conn.query_drop("ROLLBACK")).await?;
+        let mut timing = caller.timing(b"ROLLBACK");
+        timing.start();
+        let sent = follow.unless_cut(conn.query_drop("ROLLBACK")).await;
+        let outcome = sent.map_err(|error| timing.fail(follow.used_at, error))?;
         follow.end_with_status(&outcome);
         follow.record_transaction(outcome.is_err());
         let is_deadlocked = follow.is_deadlocked();
+        let outcome = timing.end(follow.used_at, outcome.map(|()| ((), None)));
         self.settle(is_deadlocked);
         Ok(outcome?)
     }
 
     /// Whether the server has rolled all of it back, because of a conflict or a time-out.
     pub(crate) async fn is_rolled_back(&mut self) -> bool {
-        let (conn, follow) = self.parts();
+        let (conn, follow, _) = self.parts();
         if follow.is_deadlocked() {
             return true;
         }
@@ -191,15 +205,15 @@ impl OwnedTransaction {
     /// Returns the connection. What is open is rolled back.
     fn give_back(&mut self) {
         if let Some(mut conn) = self.conn.take() {
-            let (_, follow) = conn.parts();
+            let (_, follow, _) = conn.parts();
             follow.end_guard();
         }
     }
 
-    pub(super) fn parts(&mut self) -> (&mut Conn, &mut Follow) {
-        let (conn, follow) = self.conn_mut().parts();
+    pub(super) fn parts(&mut self) -> (&mut Conn, &mut Follow, Caller<'_>) {
+        let (conn, follow, caller) = self.conn_mut().parts();
         follow.at_savepoint(0);
-        (conn, follow)
+        (conn, follow, caller)
     }
 
     fn conn_mut(&mut self) -> &mut PooledConn {

@@ -24,7 +24,7 @@ macro_rules! follow_commands {
     ($type:ty $(, $parameter:ident: $bound:path)?) => {
         impl $(<$parameter: $bound>)? Queryable for $type {
             fn ping(&mut self) -> BoxFuture<'_, ()> {
-                let (conn, follow) = self.parts();
+                let (conn, follow, _) = self.parts();
                 Box::pin(async move {
                     begin(conn, follow).await?;
                     let outcome = follow.unless_cut(conn.ping()).await?;
@@ -40,20 +40,20 @@ macro_rules! follow_commands {
             where
                 Q: AsQuery + 'a,
             {
-                let (conn, follow) = self.parts();
-                Box::pin(query_text(conn, follow, query))
+                let (conn, follow, caller) = self.parts();
+                Box::pin(query_text(conn, follow, caller, query))
             }
 
             fn prep<'a, Q>(&'a mut self, query: Q) -> BoxFuture<'a, Statement>
             where
                 Q: AsQuery + 'a,
             {
-                let (conn, follow) = self.parts();
+                let (conn, follow, _) = self.parts();
                 Box::pin(prepare_for_caller(conn, follow, query))
             }
 
             fn close(&mut self, statement: Statement) -> BoxFuture<'_, ()> {
-                let (conn, follow) = self.parts();
+                let (conn, follow, _) = self.parts();
                 Box::pin(async move {
                     begin(conn, follow).await?;
                     follow.statements.record_closed(&statement);
@@ -72,8 +72,8 @@ macro_rules! follow_commands {
                 Q: StatementLike + 's,
                 P: Into<Params>,
             {
-                let (conn, follow) = self.parts();
-                Box::pin(execute_unseen(conn, follow, statement, params.into()))
+                let (conn, follow, caller) = self.parts();
+                Box::pin(execute_unseen(conn, follow, caller, statement, params.into()))
             }
 
             fn exec_batch<'a: 'b, 'b, S, P, I>(
@@ -87,20 +87,25 @@ macro_rules! follow_commands {
                 I::IntoIter: Send,
                 P: Into<Params> + Send,
             {
-                let (conn, follow) = self.parts();
+                let (conn, follow, caller) = self.parts();
                 Box::pin(async move {
                     begin(conn, follow).await?;
+                    let mut timing = caller.timing_of_unseen();
+                    timing.start();
                     follow.record_unseen_execution(conn.conn());
-                    let outcome = follow
+                    let sent = follow
                         .unless_cut(conn.exec_batch(statement, params_iter))
-                        .await?;
-                    if let Err(error) = &outcome
-                        && forgets_statements(error)
-                    {
-                        return Err(follow.lose_session());
-                    }
-                    follow.end(&outcome);
-                    outcome
+                        .await;
+                    let outcome = sent.and_then(|outcome| {
+                        if let Err(error) = &outcome
+                            && forgets_statements(error)
+                        {
+                            return Err(follow.lose_session());
+                        }
+                        follow.end(&outcome);
+                        outcome
+                    });
+                    timing.end(follow.used_at, outcome.map(|()| ((), None)))
                 })
             }
 
@@ -112,8 +117,8 @@ macro_rules! follow_commands {
                 Q: AsQuery + 'a,
                 T: FromRow + Send + 'static,
             {
-                let (conn, follow) = self.parts();
-                Box::pin(Query(query).run(conn, follow, all()))
+                let (conn, follow, caller) = self.parts();
+                Box::pin(Query(query).run(conn, follow, caller, all()))
             }
 
             fn query_first<'a, T, Q>(&'a mut self, query: Q) -> BoxFuture<'a, Option<T>>
@@ -121,8 +126,8 @@ macro_rules! follow_commands {
                 Q: AsQuery + 'a,
                 T: FromRow + Send + 'static,
             {
-                let (conn, follow) = self.parts();
-                Box::pin(Query(query).run(conn, follow, first()))
+                let (conn, follow, caller) = self.parts();
+                Box::pin(Query(query).run(conn, follow, caller, first()))
             }
 
             fn query_map<'a, T, F, Q, U>(&'a mut self, query: Q, map: F) -> BoxFuture<'a, Vec<U>>
@@ -132,8 +137,8 @@ macro_rules! follow_commands {
                 F: FnMut(T) -> U + Send + 'a,
                 U: Send,
             {
-                let (conn, follow) = self.parts();
-                Box::pin(Query(query).run(conn, follow, mapped(map)))
+                let (conn, follow, caller) = self.parts();
+                Box::pin(Query(query).run(conn, follow, caller, mapped(map)))
             }
 
             fn query_fold<'a, T, F, Q, U>(
@@ -148,16 +153,16 @@ macro_rules! follow_commands {
                 F: FnMut(U, T) -> U + Send + 'a,
                 U: Send + 'a,
             {
-                let (conn, follow) = self.parts();
-                Box::pin(Query(query).run(conn, follow, folded(init, fold)))
+                let (conn, follow, caller) = self.parts();
+                Box::pin(Query(query).run(conn, follow, caller, folded(init, fold)))
             }
 
             fn query_drop<'a, Q>(&'a mut self, query: Q) -> BoxFuture<'a, ()>
             where
                 Q: AsQuery + 'a,
             {
-                let (conn, follow) = self.parts();
-                Box::pin(Query(query).run(conn, follow, Nothing))
+                let (conn, follow, caller) = self.parts();
+                Box::pin(Query(query).run(conn, follow, caller, Nothing))
             }
 
             fn exec<'a: 'b, 'b, T, S, P>(
@@ -170,8 +175,8 @@ macro_rules! follow_commands {
                 P: Into<Params> + Send + 'b,
                 T: FromRow + Send + 'static,
             {
-                let (conn, follow) = self.parts();
-                Box::pin(ExecUnseen(statement, params.into()).run(conn, follow, all()))
+                let (conn, follow, caller) = self.parts();
+                Box::pin(ExecUnseen(statement, params.into()).run(conn, follow, caller, all()))
             }
 
             fn exec_first<'a: 'b, 'b, T, S, P>(
@@ -184,8 +189,8 @@ macro_rules! follow_commands {
                 P: Into<Params> + Send + 'b,
                 T: FromRow + Send + 'static,
             {
-                let (conn, follow) = self.parts();
-                Box::pin(ExecUnseen(statement, params.into()).run(conn, follow, first()))
+                let (conn, follow, caller) = self.parts();
+                Box::pin(ExecUnseen(statement, params.into()).run(conn, follow, caller, first()))
             }
 
             fn exec_map<'a: 'b, 'b, T, S, P, U, F>(
@@ -201,8 +206,8 @@ macro_rules! follow_commands {
                 F: FnMut(T) -> U + Send + 'a,
                 U: Send + 'a,
             {
-                let (conn, follow) = self.parts();
-                Box::pin(ExecUnseen(statement, params.into()).run(conn, follow, mapped(map)))
+                let (conn, follow, caller) = self.parts();
+                Box::pin(ExecUnseen(statement, params.into()).run(conn, follow, caller, mapped(map)))
             }
 
             fn exec_fold<'a: 'b, 'b, T, S, P, U, F>(
@@ -219,8 +224,8 @@ macro_rules! follow_commands {
                 F: FnMut(U, T) -> U + Send + 'a,
                 U: Send + 'a,
             {
-                let (conn, follow) = self.parts();
-                Box::pin(ExecUnseen(statement, params.into()).run(conn, follow, folded(init, fold)))
+                let (conn, follow, caller) = self.parts();
+                Box::pin(ExecUnseen(statement, params.into()).run(conn, follow, caller, folded(init, fold)))
             }
 
             fn exec_drop<'a: 'b, 'b, S, P>(
@@ -232,8 +237,8 @@ macro_rules! follow_commands {
                 S: StatementLike + 'b,
                 P: Into<Params> + Send + 'b,
             {
-                let (conn, follow) = self.parts();
-                Box::pin(ExecUnseen(statement, params.into()).run(conn, follow, Nothing))
+                let (conn, follow, caller) = self.parts();
+                Box::pin(ExecUnseen(statement, params.into()).run(conn, follow, caller, Nothing))
             }
         }
     };

@@ -4,7 +4,7 @@ use std::{fmt, ops::Deref};
 
 use mysql_async::{Conn, prelude::Queryable as _};
 
-use crate::{error::Error, session::follow::Follow};
+use crate::{error::Error, session::follow::Follow, telemetry::Caller};
 
 use super::{OwnedTransaction, Transaction, holder::Holder, target::begin};
 
@@ -134,21 +134,26 @@ impl<'t, T: Holder> Savepoint<'t, T> {
 
     /// Sends a text at this level, after which as many savepoints are open.
     async fn send_at(&mut self, level: u32, text: String, open: u32) -> Result<(), Error> {
-        let (conn, follow) = self.transaction.parts();
+        let (conn, follow, caller) = self.transaction.parts();
         follow.at_savepoint(level);
         begin(conn, follow).await?;
-        let outcome = follow.unless_cut(conn.query_drop(text)).await?;
-        follow.end_with_status(&outcome);
-        if outcome.is_ok() {
-            follow.record_savepoints(open);
-        }
-        Ok(outcome?)
+        let mut timing = caller.timing(text.as_bytes());
+        timing.start();
+        let sent = follow.unless_cut(conn.query_drop(&*text)).await;
+        let outcome = sent.and_then(|outcome| {
+            follow.end_with_status(&outcome);
+            if outcome.is_ok() {
+                follow.record_savepoints(open);
+            }
+            outcome
+        });
+        Ok(timing.end(follow.used_at, outcome.map(|()| ((), None)))?)
     }
 
-    pub(super) fn parts(&mut self) -> (&mut T::Target, &mut Follow) {
-        let (conn, follow) = self.transaction.parts();
+    pub(super) fn parts(&mut self) -> (&mut T::Target, &mut Follow, Caller<'_>) {
+        let (conn, follow, caller) = self.transaction.parts();
         follow.at_savepoint(self.level);
-        (conn, follow)
+        (conn, follow, caller)
     }
 }
 

@@ -12,6 +12,7 @@ use mysql_async::{Conn, TxOpts, consts::StatusFlags};
 use crate::{
     error::Error,
     session::follow::{Ending, Follow},
+    telemetry::{Caller, Timing},
 };
 
 use super::{
@@ -43,12 +44,14 @@ use super::{
 pub struct Transaction<'a> {
     inner: mysql_async::Transaction<'a>,
     follow: Guard<'a>,
+    caller: Caller<'a>,
 }
 
 impl<'a> Transaction<'a> {
     pub(super) async fn start(
         conn: &'a mut Conn,
         follow: &'a mut Follow,
+        caller: Caller<'a>,
         options: TxOpts,
     ) -> mysql_async::Result<Self> {
         let was_used = follow.is_used();
@@ -61,18 +64,24 @@ impl<'a> Transaction<'a> {
             follow.record_read_only_transaction();
         }
         let sets_next = options.isolation_level().is_some() || options.readonly().is_some();
-        let started = follow
+        let mut timing = caller.timing(b"START TRANSACTION");
+        timing.start();
+        let sent = follow
             .unless_cut(pin!(conn.start_transaction(options)))
-            .await?;
-        follow.end_with_status(&started);
-        if started.is_err() && sets_next {
-            follow.record_pending_level();
-        }
-        let inner = started?;
+            .await;
+        let started = sent.and_then(|started| {
+            follow.end_with_status(&started);
+            if started.is_err() && sets_next {
+                follow.record_pending_level();
+            }
+            started
+        });
+        let inner = timing.end(follow.used_at, started.map(|inner| (inner, None)))?;
         let status = inner.last_ok_packet().map(|ok| ok.status_flags());
         Ok(Self {
             inner,
             follow: Guard::new(follow, status),
+            caller,
         })
     }
 
@@ -95,10 +104,11 @@ impl<'a> Transaction<'a> {
     /// If the future is dropped midway, the transaction may or may not be committed, and the
     /// connection is discarded.
     pub async fn commit(mut self) -> mysql_async::Result<()> {
-        let (conn, follow) = self.parts();
+        let (conn, follow, _) = self.parts();
         let Err(error) = begin(conn, follow).await else {
             follow.record_commit();
-            let outcome = self.end_by(mysql_async::Transaction::commit).await;
+            let timing = self.caller.timing(b"COMMIT");
+            let outcome = self.end_by(mysql_async::Transaction::commit, timing).await;
             return outcome.map_err(commit_error);
         };
         let is_committed = has_ended(&error) && follow.ending().is_some_and(Ending::is_commit);
@@ -119,10 +129,13 @@ impl<'a> Transaction<'a> {
     ///
     /// If the future is dropped midway, the connection is discarded, which rolls back too.
     pub async fn rollback(mut self) -> mysql_async::Result<()> {
-        let (conn, follow) = self.parts();
+        let (conn, follow, _) = self.parts();
         follow.forget_savepoints();
         let Err(error) = begin(conn, follow).await else {
-            return self.end_by(mysql_async::Transaction::rollback).await;
+            let timing = self.caller.timing(b"ROLLBACK");
+            return self
+                .end_by(mysql_async::Transaction::rollback, timing)
+                .await;
         };
         if !has_ended(&error) {
             return Err(error);
@@ -137,30 +150,39 @@ impl<'a> Transaction<'a> {
 
     /// Makes sure that nothing stays open.
     async fn roll_back(mut self) -> mysql_async::Result<()> {
-        let (conn, follow) = self.parts();
+        let (conn, follow, _) = self.parts();
         follow.begin(conn)?;
-        self.end_by(mysql_async::Transaction::rollback).await
+        let timing = self.caller.timing(b"ROLLBACK");
+        self.end_by(mysql_async::Transaction::rollback, timing)
+            .await
     }
 
     /// Ends the transaction by the command that was begun.
     async fn end_by<F>(
         self,
         end: impl FnOnce(mysql_async::Transaction<'a>) -> F + Send,
+        mut timing: Timing<'a>,
     ) -> mysql_async::Result<()>
     where
         F: Future<Output = mysql_async::Result<()>> + Send,
     {
-        let Self { inner, mut follow } = self;
-        let done = follow.unless_cut(pin!(end(inner))).await?;
-        follow.end_with_status(&done);
-        // After a failed commit the driver rolls back; the server's status shows the outcome.
-        follow.record_transaction(false);
-        done
+        let Self {
+            inner, mut follow, ..
+        } = self;
+        timing.start();
+        let sent = follow.unless_cut(pin!(end(inner))).await;
+        let done = sent.and_then(|done| {
+            follow.end_with_status(&done);
+            // After a failed commit the driver rolls back; the server's status shows the outcome.
+            follow.record_transaction(false);
+            done
+        });
+        timing.end(follow.used_at, done.map(|()| ((), None)))
     }
 
-    pub(super) fn parts(&mut self) -> (&mut mysql_async::Transaction<'a>, &mut Follow) {
+    pub(super) fn parts(&mut self) -> (&mut mysql_async::Transaction<'a>, &mut Follow, Caller<'_>) {
         self.follow.at_savepoint(0);
-        (&mut self.inner, &mut self.follow)
+        (&mut self.inner, &mut self.follow, self.caller)
     }
 }
 

@@ -5,6 +5,7 @@ mod classify;
 mod config;
 mod connect;
 mod convert;
+mod kind;
 
 use std::{fmt, time::Duration};
 
@@ -16,6 +17,7 @@ pub(crate) use self::{
         means_read_only, refuses_commit, rolls_back,
     },
     connect::TlsFile,
+    kind::ErrorType,
 };
 pub use self::{
     classify::{is_deadlock, is_transient},

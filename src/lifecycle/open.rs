@@ -245,6 +245,9 @@ impl Task {
             "connection opened"
         );
         shared.metrics.create_time.record(took);
+        if let Some(server) = shared.opener.server() {
+            shared.queries.record_flavor(server.flavor);
+        }
         shared.liveness.record_answer(now);
         shared.liveness.record_opened(self.started);
         let remember = shared.slots.status().limit();

@@ -13,7 +13,7 @@ use crate::{
     lifecycle::{assess, close, get, maintain, warm_up},
     report::{CloseReport, Health, PoolStatus, Readiness, ReadinessWatch, WarmUpReport},
     shared::Shared,
-    telemetry::PoolMetrics,
+    telemetry::{Exporter, PoolMetrics},
 };
 
 /// A pool of warm connections to one MySQL or MariaDB server. Cheap to clone: all clones share the
@@ -63,8 +63,29 @@ impl Pool {
         config.check()?;
         Ok(Self {
             handle: Arc::new(LastHandle {
-                shared: Shared::new(config),
+                shared: Shared::new(config, Exporter::default()),
             }),
+        })
+    }
+
+    /// Like [`new`](Self::new), but exports its metrics to this recorder instead of the one that is
+    /// installed.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    #[cfg(feature = "metrics")]
+    pub fn with_recorder(
+        config: PoolConfig,
+        recorder: Arc<dyn metrics::Recorder + Send + Sync>,
+    ) -> Result<Self, Error> {
+        config.check()?;
+        let exporter = Exporter {
+            recorder: Some(Arc::clone(&recorder)),
+        };
+        let shared = metrics::with_local_recorder(&*recorder, || Shared::new(config, exporter));
+        Ok(Self {
+            handle: Arc::new(LastHandle { shared }),
         })
     }
 
@@ -212,7 +233,8 @@ impl Pool {
     /// What has happened since the pool was created: counters, and histograms of times.
     #[must_use]
     pub fn metrics(&self) -> PoolMetrics {
-        self.shared().metrics.read(self.readiness())
+        let shared = self.shared();
+        shared.metrics.read(self.readiness(), shared.queries.time())
     }
 
     /// Sets the gauges of the `metrics` facade to their current values. Does no I/O. Needs the

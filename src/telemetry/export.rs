@@ -11,8 +11,9 @@
     )
 )]
 
+use std::fmt;
 #[cfg(feature = "metrics")]
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 #[cfg(feature = "metrics")]
 use ::metrics::{Key, KeyName, Level, Metadata, Recorder, SharedString, Unit, with_recorder};
@@ -78,6 +79,14 @@ pub(super) const WAIT_TIME: Metric = seconds(
 );
 pub(super) const USE_TIME: Metric =
     seconds("db.client.connection.use_time", "time from get to return");
+pub(super) const OPERATION_DURATION: Metric = seconds(
+    "db.client.operation.duration",
+    "time of each statement of callers, from sending it to the end of its answer",
+);
+pub(super) const RETURNED_ROWS: Metric = count(
+    "db.client.response.returned_rows",
+    "rows that the caller of a statement got",
+);
 
 // The pool's own.
 pub(super) const CLEANING: Metric = count(
@@ -213,6 +222,43 @@ impl Registry {
         let labels: Vec<_> = [pool].into_iter().chain(label).collect();
         let key = Key::from_parts(metric.name, labels);
         with_recorder(|recorder| register(recorder, &key))
+    }
+}
+
+/// Describes a histogram that is registered later.
+#[cfg(feature = "metrics")]
+pub(super) fn describe_histogram(metric: Metric) {
+    with_recorder(|recorder| {
+        recorder.describe_histogram(metric.key_name(), Some(metric.unit), metric.text());
+    });
+}
+
+/// Where metrics are exported to: a recorder of the pool's own, or the one installed at the time.
+#[derive(Clone, Default)]
+pub(crate) struct Exporter {
+    #[cfg(feature = "metrics")]
+    pub(crate) recorder: Option<Arc<dyn Recorder + Send + Sync>>,
+}
+
+#[cfg(feature = "metrics")]
+impl Exporter {
+    /// Registers a histogram. Unlike those of the [`Registry`], at any time.
+    pub(super) fn register_histogram(
+        &self,
+        metric: Metric,
+        labels: Vec<::metrics::Label>,
+    ) -> ::metrics::Histogram {
+        let key = Key::from_parts(metric.name, labels);
+        match &self.recorder {
+            Some(recorder) => recorder.register_histogram(&key, &METADATA),
+            None => with_recorder(|recorder| recorder.register_histogram(&key, &METADATA)),
+        }
+    }
+}
+
+impl fmt::Debug for Exporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Exporter")
     }
 }
 

@@ -57,6 +57,10 @@ impl Histogram {
         5.0, 10.0, 30.0, 60.0,
     ];
 
+    /// The bounds in seconds that OpenTelemetry recommends for the exported
+    /// `db.client.operation.duration`: 1 ms to 10 s.
+    pub const OPERATION_BOUNDS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
+
     /// The number of durations recorded.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -87,6 +87,15 @@ pub struct PoolMetrics {
     /// or with [`leak_after`](field@crate::PoolConfig::leak_after) set, because it reads the clock
     /// at each return.
     pub use_time: Histogram,
+    /// Time of each statement of callers that ended, with an answer or an error: from sending it to
+    /// the end of its answer. For `*_iter` and `*_stream` methods it ends with the first rows. A
+    /// statement that is prepared first includes that.
+    ///
+    /// `BEGIN`, `COMMIT`, `ROLLBACK` and savepoints are statements too, and an `exec_batch` is one
+    /// statement. Not counted are statements whose future was dropped before they ended, those that
+    /// were refused before anything was sent, `prep` and `ping`, what is sent on the bare `Conn`,
+    /// and what the pool sends for itself.
+    pub query_time: Histogram,
     /// Duration of the last warm-up that opened connections; `None` before the first.
     pub warm_up_time: Option<Duration>,
     /// The readiness now, [as a number](Readiness::number).
@@ -197,7 +206,8 @@ impl Metrics {
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
-    pub(crate) fn read(&self, readiness: Readiness) -> PoolMetrics {
+    /// `query_time`: what [`Queries`](crate::telemetry::Queries) has recorded.
+    pub(crate) fn read(&self, readiness: Readiness, query_time: Histogram) -> PoolMetrics {
         let (create_time, wait_time) = (self.create_time.read(), self.wait_time.read());
         let cleanings = [
             &self.drains,
@@ -233,6 +243,7 @@ impl Metrics {
             create_time,
             wait_time,
             use_time: self.use_time.read(),
+            query_time,
             warm_up_time: self.warm_up_time(),
             readiness: readiness.number(),
         }
@@ -356,7 +367,12 @@ mod tests {
             assert_eq!(metrics.discarded(reason), n, "{reason}");
         }
         let expected: Vec<_> = DiscardReason::ALL.into_iter().zip(1..).collect();
-        assert_eq!(metrics.read(Readiness::Ready).discarded, expected);
+        assert_eq!(
+            metrics
+                .read(Readiness::Ready, Histogram::default())
+                .discarded,
+            expected
+        );
     }
 
     #[test]
@@ -375,7 +391,7 @@ mod tests {
                 counter.add_one();
             }
         }
-        let read = metrics.read(Readiness::Ready);
+        let read = metrics.read(Readiness::Ready, Histogram::default());
         assert_eq!(
             read.cleanings,
             [
@@ -397,14 +413,18 @@ mod tests {
         metrics.wait_time.record_none();
         metrics.wait_time.record(Duration::from_millis(3));
         metrics.create_time.record(Duration::from_millis(1));
-        let read = metrics.read(Readiness::Degraded);
+        let read = metrics.read(Readiness::Degraded, Histogram::default());
         assert_eq!((read.gets, read.opened, read.readiness), (2, 1, 4));
     }
 
     #[test]
     fn the_last_warm_up_is_kept_however_short() {
         let metrics = Metrics::new("shop", Arc::default());
-        let read = || metrics.read(Readiness::Ready).warm_up_time;
+        let read = || {
+            metrics
+                .read(Readiness::Ready, Histogram::default())
+                .warm_up_time
+        };
         assert_eq!(read(), None);
         metrics.record_warm_up(Duration::from_secs(2));
         assert_eq!(read(), Some(Duration::from_secs(2)));

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use mysql_warm_pool::{Pool, PooledConn, metrics::Histogram};
 use tokio::{sync::watch, time::Instant};
 
@@ -13,6 +13,9 @@ use crate::{
     problem::Problem,
     stage::{Deadlines, Life, Stage},
 };
+
+/// The upper limits of the buckets for the rows of a statement.
+const ROWS: [f64; 6] = [1.0, 10.0, 100.0, 1000.0, 10_000.0, 100_000.0];
 
 pub(crate) struct App {
     pub(crate) pool: Pool,
@@ -28,18 +31,26 @@ pub(crate) struct App {
 impl App {
     /// Does no I/O.
     pub(crate) fn new(config: Config) -> Result<(Self, LiveFeed), Error> {
-        // The recorder belongs to this service and not to the process. The pool registers with it
-        // when it is created.
+        // The recorder belongs to this service and not to the process.
         let recorder = PrometheusBuilder::new()
             .set_buckets(&Histogram::BOUNDS)
+            .and_then(|builder| {
+                let duration = Matcher::Full("db.client.operation.duration".to_owned());
+                builder.set_buckets_for_metric(duration, &Histogram::OPERATION_BOUNDS)
+            })
+            .and_then(|builder| {
+                let rows = Matcher::Full("db.client.response.returned_rows".to_owned());
+                builder.set_buckets_for_metric(rows, &ROWS)
+            })
             .map_err(|error| Error::Metrics(error.to_string()))?
             .build_recorder();
-        let pool = metrics::with_local_recorder(&recorder, || Pool::new(config.pool))?;
+        let metrics = recorder.handle();
+        let pool = Pool::with_recorder(config.pool, Arc::new(recorder))?;
         let (feed, live) = LiveFeed::new();
         let app = Self {
             pool,
             life: Life::new(),
-            metrics: recorder.handle(),
+            metrics,
             request_timeout: config.request_timeout,
             shutdown_delay: config.shutdown_delay,
             started: Instant::now(),

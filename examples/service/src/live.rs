@@ -16,7 +16,7 @@ use tokio::{
 use crate::{app::App, stage::Stage};
 
 const EVERY: Duration = Duration::from_millis(500);
-/// The period for the times of gets. Gets per second are those of the last second.
+/// The period for the times of gets and statements. Those per second are those of the last second.
 const WINDOW: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
 const TROUBLES: usize = 8;
@@ -67,6 +67,10 @@ struct Sample {
     get_p50: Option<f64>,
     get_p99: Option<f64>,
     gets: u64,
+    queries_per_second: f64,
+    /// In seconds; `None` if no statement ended in the window.
+    query_p50: Option<f64>,
+    query_p99: Option<f64>,
     timeouts: u64,
     opened: u64,
     failed_attempts: u64,
@@ -81,7 +85,8 @@ struct Trouble {
 
 #[derive(Default)]
 struct Past {
-    gets: Gets,
+    gets: Times,
+    queries: Times,
     last_error: Option<String>,
     troubles: VecDeque<Trouble>,
 }
@@ -95,9 +100,8 @@ impl Past {
             .unwrap_or_default()
             .as_secs_f64();
         self.note(at, health.last_error.as_ref());
-        self.gets.note(Instant::now(), metrics.wait_time.clone());
-        let lately = self.gets.within(WINDOW).1;
-        let quantile = |of| lately.quantile(of).map(|time| time.as_secs_f64());
+        self.gets.note(Instant::now(), metrics.wait_time);
+        self.queries.note(Instant::now(), metrics.query_time);
         Sample {
             at,
             pool: app.pool.name().to_owned(),
@@ -105,9 +109,12 @@ impl Past {
             ready: app.is_ready(),
             health,
             gets_per_second: self.gets.per_second(),
-            get_p50: quantile(0.5),
-            get_p99: quantile(0.99),
+            get_p50: self.gets.quantile(0.5),
+            get_p99: self.gets.quantile(0.99),
             gets: metrics.gets,
+            queries_per_second: self.queries.per_second(),
+            query_p50: self.queries.quantile(0.5),
+            query_p99: self.queries.quantile(0.99),
             timeouts: metrics.timeouts,
             opened: metrics.opened,
             failed_attempts: metrics.failed_attempts,
@@ -130,11 +137,11 @@ impl Past {
     }
 }
 
-/// The times of gets at each of the last samples.
+/// The times of gets, or of statements, at each of the last samples.
 #[derive(Default)]
-struct Gets(VecDeque<(Instant, Histogram)>);
+struct Times(VecDeque<(Instant, Histogram)>);
 
-impl Gets {
+impl Times {
     fn note(&mut self, now: Instant, times: Histogram) {
         self.0.push_back((now, times));
         let too_old = |at: Instant| now.duration_since(at) > WINDOW + EVERY;
@@ -143,7 +150,13 @@ impl Gets {
         }
     }
 
-    /// The gets within the last `window`, and the exact length of that period.
+    /// In seconds, of the last [`WINDOW`].
+    fn quantile(&self, of: f64) -> Option<f64> {
+        let lately = self.within(WINDOW).1;
+        lately.quantile(of).map(|time| time.as_secs_f64())
+    }
+
+    /// Those within the last `window`, and the exact length of that period.
     fn within(&self, window: Duration) -> (Duration, Histogram) {
         let Some((now, times)) = self.0.back() else {
             return Default::default();
@@ -196,7 +209,7 @@ mod tests {
 
     #[test]
     fn old_samples_are_let_go() {
-        let mut gets = Gets::default();
+        let mut gets = Times::default();
         let start = Instant::now();
         for n in 0..100 {
             gets.note(start + EVERY * n, Histogram::default());

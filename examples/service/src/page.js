@@ -5,6 +5,7 @@ const KEPT = 240;
 const LATE_AFTER = 5000; // ms without a sample, of which two come in each second
 const rates = [];
 const times = [];
+const queries = [];
 let last = 0;
 
 const at = (id) => document.getElementById(id);
@@ -35,8 +36,7 @@ function keep(series, value) {
   if (series.length > KEPT) series.shift();
 }
 
-function draw(id, series, label) {
-  const top = Math.max(...series, 0);
+function draw(id, series, label, top = Math.max(...series, 0)) {
   const points = series.map((value, n) => {
     const x = 240 - (series.length - 1 - n);
     const y = top > 0 ? 58 - 54 * (value / top) : 58;
@@ -51,7 +51,8 @@ function draw(id, series, label) {
     return path;
   });
   at(id).replaceChildren(...paths);
-  show(`${id}-top`, top > 0 ? `peak ${label(top)}` : "");
+  const peak = Math.max(...series, 0);
+  show(`${id}-top`, peak > 0 ? `peak ${label(peak)}` : "");
 }
 
 function trouble({ at: when, text }) {
@@ -91,12 +92,19 @@ function render(sample) {
   show("timeouts", sample.timeouts.toLocaleString("en"));
   show("p50", seconds(sample.get_p50));
   show("p99", seconds(sample.get_p99));
+  show("query-rate", rate(sample.queries_per_second));
+  show("query-p50", seconds(sample.query_p50));
+  show("query-p99", seconds(sample.query_p99));
   show("opened", sample.opened.toLocaleString("en"));
   show("failed", sample.failed_attempts ? `${sample.failed_attempts.toLocaleString("en")} failed` : "");
   keep(rates, sample.gets_per_second);
   keep(times, sample.get_p99 ?? 0);
+  keep(queries, sample.query_p99 ?? 0);
   draw("rates", rates, (top) => `${rate(top)} per second`);
-  draw("times", times, seconds);
+  // On one scale, so that it shows where the time goes.
+  const longest = Math.max(...times, ...queries, 0);
+  draw("times", times, seconds, longest);
+  draw("queries", queries, seconds, longest);
   at("troubles").replaceChildren(...sample.troubles.map(trouble));
   at("no-troubles").hidden = sample.troubles.length > 0;
 }

@@ -7,6 +7,7 @@
 //! | `changes.rs` | what a text changes, named so that it can be undone |
 //! | `tokens.rs` | the lexer |
 //! | `names.rs` | keywords and built-in functions that a parenthesis may follow |
+//! | `sanitize.rs` | what metrics, spans and logs show of a text: its verb, its table, no literals |
 //! | `unresettable.rs` | words of statements whose effect outlasts a reset |
 //!
 //! A statement is neutral only if it is known to leave nothing behind. Anything else counts as a
@@ -31,6 +32,7 @@
 pub(crate) mod changes;
 pub(crate) mod control;
 pub(super) mod names;
+pub(crate) mod sanitize;
 #[cfg(test)]
 mod tests;
 mod tokens;

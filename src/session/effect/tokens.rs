@@ -99,6 +99,17 @@ impl<'a> Tokens<'a> {
         self.rest.is_empty()
     }
 
+    /// The next token with its text, and whether white space or a comment precedes it.
+    pub(super) fn next_with_text(&mut self) -> Option<(Token<'a>, &'a [u8], bool)> {
+        let before = self.rest.len();
+        // If it fails, so does the next token.
+        let _spaced = self.skip_space();
+        let (from, spaced) = (self.rest, self.rest.len() < before);
+        let token = self.next()?;
+        let length = from.len().saturating_sub(self.rest.len());
+        Some((token, from.get(..length).unwrap_or_default(), spaced))
+    }
+
     /// The tokens up to the semicolon that ends the statement.
     pub(super) fn statement(self) -> impl Iterator<Item = Token<'a>> {
         self.take_while(|token| !matches!(token, Token::Byte(b';')))

@@ -38,18 +38,18 @@ const WARNED_EVERY: Duration = Duration::from_secs(1);
 
 /// An event, or a span when it begins.
 #[derive(Clone, Debug)]
-struct Logged {
+pub(super) struct Logged {
     at: Instant,
-    level: Level,
+    pub(super) level: Level,
     /// The event's message, or the span's name.
-    what: String,
-    fields: Fields,
+    pub(super) what: String,
+    pub(super) fields: Fields,
     /// The spans it is in, outermost first.
     within: Vec<&'static str>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Fields(BTreeMap<&'static str, String>);
+pub(super) struct Fields(pub(super) BTreeMap<&'static str, String>);
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -62,38 +62,38 @@ impl Visit for Fields {
 }
 
 impl Logged {
-    fn field(&self, name: &str) -> &str {
+    pub(super) fn field(&self, name: &str) -> &str {
         let value = self.fields.0.get(name);
         value.unwrap_or_else(|| panic!("no {name} in {self:?}"))
     }
 
-    fn seconds(&self, name: &str) -> f64 {
+    pub(super) fn seconds(&self, name: &str) -> f64 {
         self.field(name).parse().expect("a number of seconds")
     }
 }
 
 /// Keeps everything that is logged.
 #[derive(Clone, Default)]
-struct Listener {
+pub(super) struct Listener {
     events: Arc<Mutex<Vec<Logged>>>,
     spans: Arc<Mutex<Vec<Logged>>>,
 }
 
 impl Listener {
     /// Collects what this thread logs, including tasks it spawns on a single-threaded runtime.
-    fn listen(&self) -> tracing::subscriber::DefaultGuard {
+    pub(super) fn listen(&self) -> tracing::subscriber::DefaultGuard {
         tracing::subscriber::set_default(tracing_subscriber::registry().with(self.clone()))
     }
 
-    fn events(&self) -> Vec<Logged> {
+    pub(super) fn events(&self) -> Vec<Logged> {
         self.events.lock().expect("no panic").clone()
     }
 
-    fn spans(&self) -> Vec<Logged> {
+    pub(super) fn spans(&self) -> Vec<Logged> {
         self.spans.lock().expect("no panic").clone()
     }
 
-    fn of(&self, what: &str) -> Vec<Logged> {
+    pub(super) fn of(&self, what: &str) -> Vec<Logged> {
         let mut events = self.events();
         events.retain(|logged| logged.what == what);
         events
@@ -286,7 +286,7 @@ async fn a_pools_life_is_logged_without_a_secret_or_a_flood() {
     let names: BTreeSet<_> = listener.spans().into_iter().map(|span| span.what).collect();
     assert_eq!(
         names,
-        ["close", "connect", "get", "warm_up"]
+        ["close", "connect", "get", "query", "warm_up"]
             .map(String::from)
             .into()
     );
@@ -387,6 +387,7 @@ async fn spans_and_events_are_as_the_docs_list_them() {
         .name("events")
         .recycle(Duration::from_secs(1_000_000))
         .slow_get(Duration::from_millis(5))
+        .slow_query(Duration::from_millis(5))
         .leak_after(Duration::from_millis(20));
     let pool = warm(settings).await;
     let held = (
@@ -398,8 +399,22 @@ async fn spans_and_events_are_as_the_docs_list_them() {
             .await
             .expect_err("exhausted"),
     );
-    PooledConn::discard(held.0);
-    drop(held.1);
+    let (one, mut two) = held;
+    PooledConn::discard(one);
+    let rows: Vec<u8> = two
+        .exec(
+            "SELECT SLEEP(?) FROM information_schema.SCHEMATA LIMIT 1",
+            (0.02,),
+        )
+        .await
+        .expect("rows");
+    assert_eq!(rows, [0]);
+    drop(
+        two.query_drop("SELECT 'secret' FROM none.none")
+            .await
+            .expect_err("none"),
+    );
+    drop(two);
     eventually("two are idle", async || pool.status().idle == 2).await;
     pool.refresh();
     pool.close().await;

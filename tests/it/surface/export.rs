@@ -12,7 +12,7 @@ use metrics::{
     with_local_recorder,
 };
 use mysql_warm_pool::{Pool, PoolConfig, PooledConn, Readiness};
-use test_support::{PATIENCE, Server, config, eventually};
+use test_support::{PATIENCE, Server, config, eventually, warm};
 
 /// Keeps what is recorded, by metric name and labels.
 #[derive(Default)]
@@ -332,4 +332,63 @@ async fn without_overflow_linger_the_idle_maximum_is_size() {
     let pool = recorded.pool(settings.overflow_linger(Duration::ZERO));
     pool.publish_metrics();
     assert_eq!(recorded.gauge("db.client.connection.idle.max"), 3.0);
+}
+
+#[tokio::test]
+async fn statements_are_exported_by_verb_and_error() {
+    let recorded = Recorded::default();
+    let _recording = metrics::set_default_local_recorder(&recorded);
+    let server = Server::shared().await;
+    let pool = warm(config(&server.url()).size(1).overflow(0)).await;
+    let mut conn = pool.get().await.expect("a connection");
+    for _ in 0..3 {
+        let rows: Vec<u8> = conn.query("SELECT 1 UNION SELECT 2").await.expect("rows");
+        assert_eq!(rows, [1, 2]);
+    }
+    conn.exec_drop("DO ?", (1,)).await.expect("an answer");
+    for _ in 0..2 {
+        drop(conn.query_drop("SELEC 1").await.expect_err("1064"));
+        drop(conn.query_drop("SELECT none").await.expect_err("1054"));
+    }
+    drop(conn);
+    pool.begin()
+        .await
+        .expect("begun")
+        .commit()
+        .await
+        .expect("committed");
+
+    let kind = format!("{:?}", server.flavor()).to_lowercase();
+    let place = format!("server.address=127.0.0.1,server.port={}", server.port());
+    let database = server
+        .opts()
+        .db_name()
+        .map(str::to_owned)
+        .expect("a database");
+    let of = |metric: &str, rest: &str| {
+        let common = format!("{place},db.namespace={database},db.system.name={kind}");
+        format!("db.client.{metric}{{{common},{rest}}}")
+    };
+    let mut all = 0;
+    for (labels, count) in [
+        ("db.operation.name=SELECT", 3),
+        ("db.operation.name=DO", 1),
+        (
+            "db.operation.name=OTHER,error.type=1064,db.response.status_code=1064",
+            2,
+        ),
+        (
+            "db.operation.name=SELECT,error.type=1054,db.response.status_code=1054",
+            2,
+        ),
+        ("db.operation.name=BEGIN", 1),
+        ("db.operation.name=COMMIT", 1),
+    ] {
+        let times = recorded.times(&of("operation.duration", labels));
+        assert_eq!(times.len(), count, "{labels}");
+        all += count as u64;
+    }
+    assert_eq!(pool.metrics().query_time.count(), all);
+    let rows = recorded.times(&of("response.returned_rows", "db.operation.name=SELECT"));
+    assert_eq!(rows, [2.0; 3]);
 }

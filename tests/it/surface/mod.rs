@@ -5,6 +5,7 @@ mod events;
 mod export;
 mod handles;
 mod metrics;
+mod queries;
 mod readiness;
 mod statement_cache;
 mod tidy;

@@ -52,6 +52,8 @@ async fn the_page_follows_what_happens_in_the_pool() {
     is(&tab, "in-use", "0").await;
     is(&tab, "rate", "0.0").await;
     is(&tab, "p50", "–").await;
+    is(&tab, "query-p50", "–").await;
+    is(&tab, "query-rate", "0.0").await;
 
     // Connections in use, and waiting callers.
     let mut held = Vec::new();
@@ -91,6 +93,23 @@ async fn the_page_follows_what_happens_in_the_pool() {
     until(&tab, "gets", "more", |said| said != gets).await;
     until(&tab, "p50", "a time", |said| said.ends_with("ms")).await;
     until(&tab, "p99", "a time", |said| said.ends_with("ms")).await;
+    // Query time beside it, as a number and as a picture over time.
+    until(&tab, "query-p50", "a time", |said| said.ends_with("ms")).await;
+    until(&tab, "query-p99", "a time", |said| said.ends_with("ms")).await;
+    until(&tab, "query-rate", "above 0", |said| said != "0.0").await;
+    for id in ["times", "queries"] {
+        until(&tab, &format!("{id}-top"), "a peak", |said| {
+            said.starts_with("peak")
+        })
+        .await;
+        let line = format!("document.querySelector('#{id} path.line').getAttribute('d')");
+        let points = tab.text(&line).await.matches('L').count();
+        assert!(points > 3, "{points} points over time");
+    }
+    // The last point of the picture is above its ground.
+    let height = "document.querySelector('#queries path.line').getBBox().height";
+    let height: f64 = tab.text(height).await.parse().expect("a number");
+    assert!(height > 0.0, "{height}");
     load.abort();
     is(&tab, "rate", "0.0").await;
 
