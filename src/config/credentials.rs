@@ -38,33 +38,32 @@ type CredentialsFuture =
 /// or for a password that only code can fetch.
 ///
 /// It is asked before the pool connects, in a task of the pool, and for up to
-/// [`max_connecting`](field@crate::PoolConfig::max_connecting) connections at once. Its answer is
-/// used for one login, so a source that is slow, or asks a service with a limit, should keep what it
-/// has got. A slow source delays the opening of connections, but not a caller for whom another
-/// connection becomes free.
+/// [`max_connecting`](field@crate::PoolConfig::max_connecting) connections at once. Each answer is
+/// used for one login, so a source that is slow, or asks a service with a limit, should cache its
+/// answer. A slow source delays the opening of connections, but not a caller for whom another
+/// connection becomes idle.
 ///
-/// A server asks for a password only at login. A connection that is open outlives a token with which
-/// it logged in; once it reaches its maximum age ([`recycle`](field@crate::PoolConfig::recycle)), or
+/// A server asks for a password only at login. An open connection outlives the token with which it
+/// logged in; once it reaches its maximum age ([`recycle`](field@crate::PoolConfig::recycle)), or
 /// after [`refresh()`](crate::Pool::refresh), its replacement asks for another.
 ///
 /// # Errors
 ///
 /// If the source returns an error or panics, the attempt to open a connection has failed in the
 /// phase [`Credentials`](crate::error::ConnectPhase::Credentials). The error is
-/// [transient](crate::error::ConnectError::is_transient): the pool tries again, with back-off, until
-/// [`warm_up_timeout`](field@crate::PoolConfig::warm_up_timeout) during a warm-up. Its text is shown
-/// in errors and events, so it must not hold a secret.
+/// [transient](crate::error::ConnectError::is_transient): the pool tries again, with back-off. Its
+/// text is shown in errors and log events, so it must not hold a secret.
 ///
 /// # Cancel safety
 ///
 /// Asking counts towards [`connect_timeout`](field@crate::PoolConfig::connect_timeout). At that
-/// deadline, and when the pool closes, the future is dropped; what several openings share must bear
-/// that. A caller that gives up on a [`get`](crate::Pool::get) drops nothing.
+/// deadline, and when the pool closes, the future is dropped, so whatever several openings share
+/// must be cancel safe. A caller that gives up on a [`get`](crate::Pool::get) drops nothing.
 ///
 /// # Examples
 ///
-/// A token that is valid for 15 minutes is kept for 10. The lock is held while one is fetched, so
-/// connections opened at once ask for one together. A whole program, for RDS, is in the
+/// A token that is valid for 15 minutes is cached for 10. The lock is held while a token is
+/// fetched, so connections that are opened together share it. A whole program, for RDS, is in the
 /// [recipes](crate::guide::recipes).
 ///
 /// ```no_run
@@ -74,7 +73,7 @@ type CredentialsFuture =
 /// use tokio::sync::Mutex;
 ///
 /// async fn fetch_token() -> io::Result<String> {
-///     // From the service that makes the tokens.
+///     // From the service that issues tokens.
 /// #   Ok("token".to_owned())
 /// }
 ///

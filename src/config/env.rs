@@ -19,7 +19,7 @@ impl PoolConfig {
     /// |---|---|
     /// | `DATABASE_URL` | a URL as in [`from_url`](Self::from_url) |
     /// | `DATABASE_HOST`, `_PORT`, `_NAME` | the server, and the database on it |
-    /// | `DATABASE_USER`, `DATABASE_PASSWORD` | the account, as it is: nothing is encoded |
+    /// | `DATABASE_USER`, `DATABASE_PASSWORD` | the account, not percent-encoded |
     /// | `DATABASE_PASSWORD_FILE` | [`password_file`](field@Self::password_file) |
     /// | `DATABASE_SSL_MODE` | `DISABLED`, `REQUIRED`, `VERIFY_CA` or `VERIFY_IDENTITY` |
     /// | `DATABASE_SSL_CA`, `_SSL_CERT`, `_SSL_KEY` | PEM files: the authority to trust; the client's certificate and its key |
@@ -31,7 +31,7 @@ impl PoolConfig {
     /// setting in the URL. Durations are seconds (`1800`, `1.5`) or have units (`30m`, `1h30m`,
     /// `500ms`). For a duration that may be `None` (never), `-1` and `never` are accepted.
     ///
-    /// An empty variable counts as not set. White space and quotes around a value do not count,
+    /// An empty variable counts as not set. White space and quotes around a value are removed,
     /// except in `DATABASE_PASSWORD`, of which only line breaks at the end are removed. Variables
     /// that Kubernetes sets for a service called `database` or `database-pool`
     /// (`DATABASE_PORT=tcp://10.0.0.1:3306`, `DATABASE_POOL_SERVICE_HOST`) are ignored.
@@ -116,7 +116,7 @@ enum Meaning {
     Url,
     Part(&'static Part),
     Setting(&'static Setting),
-    /// It has the prefix of the pool's settings, but is none.
+    /// It has the prefix of the pool's settings, but is not one of them.
     Unknown,
 }
 

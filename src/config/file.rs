@@ -1,4 +1,4 @@
-//! Settings from a file, by serde.
+//! Settings from a file, read by serde.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
@@ -17,14 +17,15 @@ use super::{
 };
 use crate::error::Error;
 
-/// Reads a map of `url`, as in [`from_url`](PoolConfig::from_url), or its parts `host`, `port`,
-/// `database`, `user`, `password`, `ssl_mode`, `ssl_ca`, `ssl_cert` and `ssl_key`, and the fields of
-/// [`PoolConfig`] except `on_connect` and `credentials`.
+/// Reads a map with the keys `url`, as in [`from_url`](PoolConfig::from_url), or its parts `host`,
+/// `port`, `database`, `user`, `password`, `ssl_mode`, `ssl_ca`, `ssl_cert` and `ssl_key`, and the
+/// fields of [`PoolConfig`] except `on_connect` and `credentials`.
 ///
-/// `prepare` and `init` are lists of statements, `user` and `password` are text and not encoded, the
-/// other values are text or numbers. Durations are seconds (`1800`, `1.5`) or text with units
-/// (`"30m"`, `"1h30m"`, `"500ms"`). For a duration that may be `None` (never), `-1` and `"never"`
-/// are accepted. A value wins over the same setting in the URL. A null counts as not set.
+/// `prepare` and `init` are lists of statements, `user` and `password` are text and not
+/// percent-encoded, the other values are text or numbers. Durations are seconds (`1800`, `1.5`) or
+/// text with units (`"30m"`, `"1h30m"`, `"500ms"`). For a duration that may be `None` (never), `-1`
+/// and `"never"` are accepted. A value wins over the same setting in the URL. A null counts as not
+/// set.
 ///
 /// The error names every unknown key and every value that cannot be read.
 /// [`Pool::new`](crate::Pool::new) checks the ranges.
@@ -39,12 +40,12 @@ impl<'de> Deserialize<'de> for PoolConfig {
     }
 }
 
-/// Writes a map that can be read again: `host`, `port`, `database`, `user`, how far TLS verifies the
-/// server (`ssl_mode`), and the settings. Durations are seconds, or `"never"`.
+/// Writes a map that can be read again: `host`, `port`, `database`, `user`, how far TLS verifies
+/// the server (`ssl_mode`), and the settings. Durations are seconds, or `"never"`.
 ///
-/// Leaves out the password and what may hold a secret or is code: `prepare`, `init`, `credentials`,
-/// `on_connect`. Also leaves out certificates, the driver's other options, and what is not set. Give
-/// these again after reading.
+/// Leaves out the password and what may hold a secret or is code: `prepare`, `init`,
+/// `credentials`, `on_connect`. Also leaves out certificates, the driver's other options, and what
+/// is not set. Set these again after reading.
 impl Serialize for PoolConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -154,7 +155,7 @@ fn read(values: BTreeMap<String, Value>) -> Result<PoolConfig, Error> {
         match (key.as_str(), value) {
             (name, Value::Null) if name == "url" || setting.is_some() || part.is_some() => {}
             ("url", Value::Text(text)) => given.url = Some(text),
-            // Not text: read as an empty URL, which is reported as one that cannot be read.
+            // Not text: taken as an empty URL, which is reported as one that cannot be read.
             ("url", _) => given.url = Some(String::new()),
             // As a number it may have lost zeros at its start or end.
             ("user" | "password", Value::Plain(_)) => {

@@ -1,4 +1,4 @@
-//! Settings as a source gives them, as text: a URL, and what is given apart from it.
+//! Settings as a source gives them, as text: a URL, and values apart from it.
 
 use std::{collections::BTreeMap, mem};
 
@@ -47,7 +47,7 @@ impl Values {
         self.texts.get(key)
     }
 
-    /// Adds a value. The error is a fault: it was given before, by this or another name.
+    /// Adds a value. The error: it was given before, by this or another name.
     pub(super) fn add(&mut self, key: &'static str, value: Value) -> Result<(), ConfigFault> {
         let (name, shown) = (value.name.clone(), value.shown().to_owned());
         match self.texts.insert(key, value) {
@@ -61,7 +61,7 @@ impl Values {
         }
     }
 
-    /// Takes over all of the others, which win.
+    /// Adds all of the others, which win over those here.
     fn override_with(&mut self, others: Self) {
         // A password from one place wins over a file named in the other, and the other way round.
         for (this, other) in [("password", "password_file"), ("password_file", "password")] {
@@ -105,7 +105,7 @@ impl Given {
         self.faults.extend(self.apart.add(part.key, value).err());
     }
 
-    /// Records that a name is not known. Only the first such fault lists those that are.
+    /// See [`add_unknown`].
     pub(super) fn add_unknown(&mut self, name: &str, known: impl FnOnce() -> String) {
         add_unknown(&mut self.faults, name, known);
     }
@@ -113,7 +113,7 @@ impl Given {
     /// Reads the URL and the settings into a config, and records those that cannot be parsed.
     ///
     /// Reads the settings even if there is no server, so that their faults are reported too.
-    /// `further` sets what has no text.
+    /// `further` sets what is not one text, such as a list.
     pub(super) fn finish(
         mut self,
         further: impl FnOnce(&mut PoolConfig),
@@ -162,15 +162,15 @@ impl Given {
     }
 }
 
-/// Whether values out of range are reported although all can be read. `Pool::new` checks them in
-/// any case.
+/// Whether values out of range are reported even if all values can be read. `Pool::new` checks
+/// ranges in any case.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChecksRanges {
     Always,
     WithOtherFaults,
 }
 
-/// Records that a name is not known. Only the first such fault lists those that are.
+/// Records that a name is unknown. Only the first such fault lists the known ones.
 pub(super) fn add_unknown(
     faults: &mut Vec<ConfigFault>,
     name: &str,

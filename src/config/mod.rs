@@ -1,9 +1,9 @@
 //! The pool's settings: what they mean, which values are allowed, and where they come from.
 //!
-//! `table` has a row for each setting. `url`, `env` and `file` collect what a source gives, as text,
-//! in `given`, which reads it through the table; `parts` and `tls` make the driver's options of the
-//! rest, and `spellings` knows the parameters of other tools. A new setting needs a row, a field of
-//! [`PoolConfig`], a default in [`PoolConfig::from_opts`] and a setter.
+//! `table` has a row for each setting. `url`, `env` and `file` collect what a source gives, as
+//! text, in `given`, which reads it through the table; `parts` and `tls` turn the rest into the
+//! driver's options, and `spellings` knows the parameters of other tools. A new setting needs a
+//! row, a field of [`PoolConfig`], a default in [`PoolConfig::from_opts`] and a setter.
 
 mod credentials;
 mod env;
@@ -62,9 +62,9 @@ pub struct PoolConfig {
     /// 0 to 100,000, and at least 1 if [`overflow`](Self::overflow) is 0; default 20.
     ///
     /// With 0 no connection is kept, so that a serverless database can sleep.
-    /// [`warm_up()`](crate::Pool::warm_up) opens one to validate the settings; it is closed after
-    /// [`overflow_linger`](Self::overflow_linger), as every other one. While nobody uses the pool,
-    /// the server sees nothing of it. Readiness follows the last attempt to open a connection: the
+    /// [`warm_up()`](crate::Pool::warm_up) opens one to validate the settings, which is closed
+    /// after [`overflow_linger`](Self::overflow_linger) like any other. While nobody uses the pool,
+    /// it sends the server nothing. Readiness follows the last attempt to open a connection: the
     /// pool is [`Ready`](crate::Readiness::Ready) after a success; after a failure it tries again,
     /// with back-off, until an attempt succeeds.
     pub size: usize,
@@ -100,11 +100,11 @@ pub struct PoolConfig {
     /// The number of validated connections that make the pool
     /// [`Ready`](crate::Readiness::Ready). `None` means all of [`size`](Self::size).
     ///
-    /// 1 to `size`; default `None`. Only `None` if `size` is 0.
+    /// 1 to `size`; default `None`. If `size` is 0, `None` is the only value.
     ///
-    /// With fewer the pool is [`Degraded`](crate::Readiness::Degraded), and still serves. Set it
-    /// below `size` if connections are often lost and replaced, so that not every loss changes
-    /// the readiness.
+    /// With fewer connections the pool is [`Degraded`](crate::Readiness::Degraded), and still
+    /// serves. Set it below `size` if connections are often lost and replaced, so that not every
+    /// loss changes the readiness.
     pub ready_at: Option<usize>,
 
     /// The longest that one attempt to open a connection may take, including
@@ -113,19 +113,19 @@ pub struct PoolConfig {
     ///
     /// 1 ms to 365 days; default 10 s.
     ///
-    /// The attempt then counts as failed, and is closed, unless the server has accepted the
-    /// connection and not finished the login. A server that is frozen counts each login that was
-    /// given up, and refuses this host after `max_connect_errors` of them. So such a login goes on
-    /// in its slot, beside later attempts, and is used if it ends after all. Only if all the room
-    /// is taken by such logins, one is given up for another attempt: after `connect_timeout`, and
-    /// then after pauses that double, up to 5 minutes.
+    /// An attempt that takes longer has failed, and its connection is closed, unless the server has
+    /// accepted the connection and not finished the login. A frozen server counts each login that
+    /// is given up, and refuses this host after `max_connect_errors` of them. So such a login goes
+    /// on beside later attempts, counts towards the limit, and is used if it succeeds after all.
+    /// Only if such logins take up the whole limit is one given up for another attempt: after
+    /// `connect_timeout`, and then after pauses that double, up to 5 minutes.
     ///
-    /// If the name has several addresses, each has 300 ms to accept the connection, and three times
-    /// as long each next time around. The one that accepts it has the rest of the time. Addresses
-    /// that failed in the last minute are tried last.
+    /// If the host's name has several addresses, each has 300 ms to accept the connection, and
+    /// three times as long in each further round. The one that accepts it has the rest of the time.
+    /// Addresses that failed in the last minute are tried last.
     ///
     /// Each validation and each cleaning of an open connection has the same limit. It ends earlier
-    /// if the connection is certainly dead, or if callers wait and there is no room to open another.
+    /// if the connection is certainly dead, or if callers wait and the limit allows no other.
     pub connect_timeout: Duration,
 
     /// The number of attempts to open a connection that may run at once. More make a pool ready
@@ -141,7 +141,7 @@ pub struct PoolConfig {
     /// 0 (always validate) to 365 days; default 1 s.
     ///
     /// If a connection dies and is handed out within this time, its caller's first statement
-    /// fails. With 0 that does not happen.
+    /// fails. With 0 that happens only if it dies after its validation.
     pub validate_after_idle: Duration,
 
     /// How often the pool validates idle connections in the background, so that neither the server
@@ -169,30 +169,32 @@ pub struct PoolConfig {
 
     /// The longest that a statement may be under way: from when it is sent until its answer begins,
     /// and again for each time its caller waits for more of the answer. A longer one is ended: its
-    /// caller gets [`Error::StatementTimeout`](crate::Error::StatementTimeout), inside a
-    /// [`mysql_async::Error::Other`], and the connection is discarded. `None` means no limit.
+    /// caller gets [`Error::StatementTimeout`](crate::Error::StatementTimeout) (from methods that
+    /// return the driver's error, inside a [`mysql_async::Error::Other`]), and the connection is
+    /// discarded. `None` means no limit.
     ///
     /// 1 ms to 365 days; default `None`.
     ///
-    /// Maintenance ends it, so a statement costs no more than without. It is ended between this
-    /// time and a tenth more (at least 10 ms more, at most 1 s more). With [`OnCancel::Kill`] the
-    /// statement is also killed on the server; otherwise it goes on there, and may still change
-    /// data: the server's own limits (`max_execution_time`, `max_statement_time`) end it. The limit
-    /// holds for `commit` and `rollback` too, after which a transaction may or may not be
-    /// committed. It does not hold for what is sent on the bare [`Conn`].
+    /// Maintenance enforces the limit, so it makes no statement slower. A statement is ended
+    /// between this time and a tenth more (at least 10 ms more, at most 1 s more). With
+    /// [`OnCancel::Kill`] it is also killed on the server; otherwise it goes on there, and may
+    /// still change data, until the server's own limits (`max_execution_time`,
+    /// `max_statement_time`) end it. The limit holds for `commit` too, which then returns
+    /// [`Error::CommitUnknown`](crate::Error::CommitUnknown), and for `rollback`. It does not hold
+    /// for what is sent on the bare [`Conn`].
     ///
     /// Without it, a statement whose connection the network has silently dropped waits for the
     /// kernel to give the connection up, which takes about 15 minutes.
     pub statement_timeout: Option<Duration>,
 
     /// Statements to prepare on every connection before it is handed out, and again after each
-    /// reset, so that each takes one round trip to execute from the first time on.
+    /// reset, so that even the first execution takes one round trip.
     ///
     /// None of them empty, and at most as many as the driver's `stmt_cache_size` (32 unless set);
     /// default none.
     ///
     /// They are kept in the driver's cache of prepared statements. If other statements fill that
-    /// cache, the least recently used are prepared again when they are next executed.
+    /// cache, those least recently used are evicted, and prepared again when next executed.
     pub prepare: Vec<String>,
 
     /// Statements to run on every new connection, and again after each reset, in this order.
@@ -206,8 +208,8 @@ pub struct PoolConfig {
     /// An async hook that runs on every new connection after [`init`](Self::init), and again after
     /// each reset. `None` means none.
     ///
-    /// For what fixed statements cannot say: variables that row-level security reads, roles, and
-    /// attributes of the client.
+    /// For what fixed statements cannot do, such as values that are known only at run time:
+    /// variables that row-level security reads, roles, attributes of the client.
     ///
     /// ```no_run
     /// use mysql_warm_pool::{PoolConfig, mysql_async::prelude::*};
@@ -238,9 +240,9 @@ pub struct PoolConfig {
     /// Default `None`. It counts towards [`connect_timeout`](Self::connect_timeout).
     ///
     /// If it returns an error or panics, the connection is closed, and the attempt to open one has
-    /// failed in the phase [`OnConnect`](crate::error::ConnectPhase::OnConnect). After it the pool
-    /// validates the connection, discards pending rows and rolls back a transaction that it left
-    /// open, so nothing it began reaches a caller.
+    /// failed in the phase [`OnConnect`](crate::error::ConnectPhase::OnConnect). After the hook the
+    /// pool validates the connection, drains pending rows and rolls back a transaction that is
+    /// still open, so nothing that the hook began reaches a caller.
     pub on_connect: Option<OnConnect>,
 
     /// The source of user and password, asked each time a connection is opened, before it connects.
@@ -250,8 +252,8 @@ pub struct PoolConfig {
     /// [`connect_timeout`](Self::connect_timeout).
     ///
     /// An error or a panic of the source is transient, and the attempt is repeated with back-off.
-    /// Connections that are open stay so when a token or password ends. See [`CredentialsSource`]
-    /// for how to keep a token.
+    /// Open connections stay open when a token or password expires. See [`CredentialsSource`] for
+    /// how to cache a token.
     pub credentials: Option<CredentialsSource>,
 
     /// A file with the password, read each time a connection is opened, so that a changed password
@@ -262,10 +264,10 @@ pub struct PoolConfig {
     ///
     /// [`Pool::new`](crate::Pool::new) does not read it. If it cannot be read, or is empty, the
     /// attempt to open a connection has failed in the phase
-    /// [`Credentials`](crate::error::ConnectPhase::Credentials), and is repeated as after a
-    /// [transient](crate::error::ConnectError::is_transient) error: the file may be about to be
-    /// replaced. Connections that are open stay so; [`refresh()`](crate::Pool::refresh) replaces
-    /// them at once, [`recycle`](Self::recycle) in time.
+    /// [`Credentials`](crate::error::ConnectPhase::Credentials). The error is
+    /// [transient](crate::error::ConnectError::is_transient), because the file may be about to be
+    /// replaced. Open connections stay open; [`refresh()`](crate::Pool::refresh) replaces them at
+    /// once, [`recycle`](Self::recycle) in time.
     pub password_file: Option<PathBuf>,
 
     /// The pool logs each `get()` that takes longer than this, with what it spent its time on.
@@ -273,7 +275,7 @@ pub struct PoolConfig {
     ///
     /// 1 ms to 365 days; default 1 s.
     ///
-    /// At most one a second is logged at WARN, the others at DEBUG.
+    /// At most one a second is logged at WARN; the others are logged at DEBUG.
     pub slow_get: Option<Duration>,
 
     /// The pool logs each statement that takes longer than this, with its text. Each literal in it
@@ -513,8 +515,8 @@ impl PoolConfig {
 
     /// Changes the driver's options, and no other setting.
     ///
-    /// For what a URL cannot say, such as certificates in memory, and for an account and password
-    /// as they are, without encoding:
+    /// For options that a URL does not have, such as certificates in memory, and for a user and
+    /// password that need no encoding:
     ///
     /// ```
     /// use mysql_warm_pool::PoolConfig;
@@ -535,8 +537,8 @@ impl PoolConfig {
         self
     }
 
-    /// The driver's options: host, account, TLS and the like. Do not print them: their `Debug`
-    /// shows the password.
+    /// The driver's options: host, account, TLS and so on. Do not print them: their `Debug` shows
+    /// the password.
     #[must_use]
     pub const fn opts(&self) -> &Opts {
         &self.opts
@@ -563,8 +565,8 @@ impl PoolConfig {
         })
     }
 
-    /// The database's name, unless it may hold a part of a password: given options that the driver
-    /// made of a URL, it takes what follows a `/` for it, to the end of `@host`.
+    /// The database's name, unless it may hold a part of a password: in a URL whose password has an
+    /// unencoded `/`, the driver takes all that follows for the name.
     fn shown_database(&self) -> Option<&str> {
         let name = self.opts.db_name()?;
         Some(if name.contains('@') { HIDDEN } else { name })
@@ -582,7 +584,7 @@ impl PoolConfig {
         }
     }
 
-    /// Checks a limit given to `resize()`.
+    /// Checks the values given to `resize()`.
     pub(crate) fn check_limit(size: usize, overflow: usize) -> Vec<ConfigFault> {
         // The other settings have their defaults, which have no faults.
         let config = Self::from_opts(OptsBuilder::default());

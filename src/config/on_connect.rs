@@ -1,4 +1,4 @@
-//! The hook that sets up each new connection by code.
+//! The hook that runs code on each new connection.
 
 use std::{fmt, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 

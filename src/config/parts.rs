@@ -1,4 +1,4 @@
-//! The parts of a server's address and account that may be given apart from a URL.
+//! The parts of a server's address and account that may be given without a URL or beside one.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -12,7 +12,7 @@ pub(super) struct Part {
     pub(super) key: &'static str,
     /// Follows the prefix and an underscore.
     pub(super) variable: &'static str,
-    /// No error quotes it: it holds a password, or perhaps one that was put in the wrong place.
+    /// Whether errors must not quote it: it may hold a password, perhaps by mistake.
     pub(super) is_hidden: bool,
 }
 
@@ -80,7 +80,7 @@ pub(super) fn apply(values: &Values, opts: Opts, faults: &mut Vec<ConfigFault>) 
     builder.into()
 }
 
-/// Reads a host name or an IP address, which may stand in brackets. The error is what is allowed.
+/// Reads a host name or an IP address, which may be in brackets. The error says what is allowed.
 pub(super) fn host(text: &str) -> Result<String, String> {
     let text = text.trim();
     if let Some(bare) = text

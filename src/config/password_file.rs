@@ -8,7 +8,7 @@ use std::{
 
 use tokio::task::spawn_blocking;
 
-/// No password is longer.
+/// Larger files are refused: they hold no password.
 const MAX_BYTES: u64 = 64 << 10;
 
 /// Reads the password, without line breaks at its end. An error quotes nothing of the file.

@@ -4,7 +4,7 @@ use super::tls::Mode;
 
 /// What a parameter means.
 pub(super) enum Meaning {
-    /// Nothing to do: it holds in any case.
+    /// Nothing to do: it is so in any case.
     Given,
     /// The setting or part of this name.
     Value(&'static str, String),
@@ -20,7 +20,7 @@ pub(super) enum Meaning {
 
 use Meaning::{Driver, Given, Limit, Most, Tls, Value};
 
-/// Reads a parameter of another tool. `None` if it is not known. The error is what to write
+/// Reads a parameter of another tool. `None` if it is not known. The error says what to write
 /// instead.
 ///
 /// Words may be joined by hyphens, underscores or capitals: `ssl-mode`, `ssl_mode`, `sslMode`.
@@ -176,7 +176,7 @@ fn switch<T>(value: &str, on: T, off: T) -> Result<T, String> {
     }
 }
 
-/// Reads the object that Node's clients take, which verify unless it says otherwise.
+/// Reads the object that Node's clients take. They verify the server unless it says otherwise.
 fn node_tls(value: &str) -> Result<Mode, String> {
     let bare: String = value.chars().filter(|c| !c.is_whitespace()).collect();
     let inside = bare
@@ -191,7 +191,7 @@ fn node_tls(value: &str) -> Result<Mode, String> {
         match entry.replace(['"', '\''], "").split_once(':') {
             Some(("rejectUnauthorized", "true")) => {}
             Some(("rejectUnauthorized", "false")) => mode = Mode::Required,
-            // rustls and current systems know no older one.
+            // rustls and current systems support no older version.
             Some(("minVersion", "TLSv1.2")) => {}
             _ => {
                 return Err(

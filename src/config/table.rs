@@ -14,7 +14,8 @@ const MS: Duration = Duration::from_millis(1);
 
 macro_rules! settings {
     ($($name:ident: $form:ident, $faults:expr;)*) => {
-        /// All settings but `on_connect` and `credentials`, in the order of the fields of [`PoolConfig`].
+        /// All settings but `on_connect` and `credentials`, in the order of the fields of
+        /// [`PoolConfig`].
         pub(super) static SETTINGS: &[Setting] = &[$(Setting {
             name: stringify!($name),
             form: settings!(@form $name $form),
@@ -106,7 +107,7 @@ impl Setting {
         }
     }
 
-    /// Sets the field from text. The error is what is allowed.
+    /// Sets the field from text. The error says what is allowed.
     pub(super) fn set(&self, config: &mut PoolConfig, text: &str) -> Result<(), String> {
         match self.form {
             Form::OneValue(set) => set(config, text),

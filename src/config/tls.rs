@@ -1,4 +1,4 @@
-//! TLS as a URL or the environment asks for it: the modes of the `mysql` client, and files.
+//! TLS as settings ask for it: the modes of the `mysql` client, and files.
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -22,8 +22,8 @@ pub(super) enum Mode {
 const MODES: &str = "DISABLED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY";
 
 impl Mode {
-    /// Reads a mode by its name in the `mysql` client, libpq or MariaDB's connectors. The error is
-    /// what is allowed.
+    /// Reads a mode by its name in the `mysql` client, libpq or MariaDB's connectors. The error
+    /// says what is allowed.
     pub(super) fn read(text: &str) -> Result<Self, String> {
         let word = text.trim().to_lowercase().replace('_', "-");
         match word.as_str() {
@@ -61,7 +61,8 @@ impl Mode {
     }
 }
 
-/// What is wrong with the driver's options: TLS that is not compiled in, or a password in the clear.
+/// What is wrong with the driver's options: TLS that is not compiled in, or a password sent in the
+/// clear.
 pub(super) fn faults(opts: &Opts) -> impl Iterator<Item = ConfigFault> + use<> {
     const NOT_COMPILED_IN: &str = "DISABLED, as no TLS is compiled in; for TLS (`ssl-mode`, \
                                    `require_ssl`, `SslOpts`) turn on one of the features \
@@ -89,7 +90,7 @@ pub(crate) fn is_encrypted_or_local(opts: &Opts) -> bool {
 
 /// Whether the driver has TLS, by this crate's features or by its own.
 fn is_compiled_in() -> bool {
-    // Without TLS this field of its options does not exist.
+    // The driver's options have this field only with TLS.
     cfg!(any(
         feature = "rustls",
         feature = "rustls-aws-lc-rs",

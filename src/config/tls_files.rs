@@ -1,5 +1,4 @@
-//! The files for TLS that the driver's options name, checked before the driver reads them: its own
-//! errors name no file.
+//! Checks the files for TLS before the driver reads them: the driver's own errors name no file.
 
 use std::io::{self, ErrorKind};
 
@@ -7,8 +6,8 @@ use mysql_async::Opts;
 
 use crate::error::{ConnectError, TlsFile};
 
-/// Checks that each file can be read and holds what it should, as far as its outer form shows. An
-/// error quotes nothing of the file.
+/// Checks that each file that the driver's options name can be read and holds what it should, as
+/// far as its outer form shows. An error quotes nothing of the file.
 pub(crate) async fn check(opts: &Opts) -> Result<(), ConnectError> {
     let Some(tls) = opts.ssl_opts() else {
         return Ok(());
@@ -99,7 +98,7 @@ fn damage(text: &str, kind: &str) -> Option<&'static str> {
                 Some(line) => inside.push(line),
             }
         }
-        // A key of the old format may have headers, as `DEK-Info: ...`.
+        // A key in the old format may have headers, such as `DEK-Info: ...`.
         if inside.iter().any(|line| line.contains(':')) {
             continue;
         }
@@ -151,7 +150,7 @@ fn der_fault(bytes: &[u8]) -> Option<&'static str> {
             let more = |length: usize, byte: &u8| length << 8 | usize::from(*byte);
             (length.iter().fold(0, more), contents)
         }
-        // Archives may have a length that is not given.
+        // An archive may leave its length open (BER's indefinite form).
         0x80 => (0, rest),
         _ => return NEITHER,
     };

@@ -1,4 +1,4 @@
-//! Settings from a URL: the pool's own, other tools' spellings, and the driver's, separated by name.
+//! Settings from a URL: the pool's own, other tools' spellings of them, and the driver's.
 
 use mysql_async::{Opts, OptsBuilder, UrlError};
 use url::Url;
@@ -106,7 +106,7 @@ impl PoolConfig {
     }
 }
 
-/// Reads a URL: the driver's options, and what else it gives. Faults of the URL as a whole are
+/// Reads a URL: the driver's options, and the other values in it. Faults of the URL as a whole are
 /// reported under the name `field`. The options are `None` if a fault leaves no server to connect
 /// to.
 pub(super) fn read(
@@ -137,7 +137,7 @@ pub(super) fn read(
         faults,
     };
     for (key, value) in url.query_pairs().into_owned().collect::<Vec<_>>() {
-        // From a file of XML.
+        // Copied from an XML file.
         let key = key.strip_prefix("amp;").unwrap_or(&key).to_owned();
         query.add(key, value);
     }
@@ -164,7 +164,7 @@ pub(super) fn read(
             let reason = format!("{HIDDEN}, not UTF-8 when decoded");
             faults.push(fault(field, reason, encoded(field)));
         }
-        // Perhaps all of `user:password` was encoded. No output shows a password as a user's name.
+        // Perhaps all of `user:password` was encoded: then the user's name would show a password.
         let user = values.get("user").map(|value| value.text.as_str());
         if user
             .or_else(|| opts.user())
@@ -177,7 +177,7 @@ pub(super) fn read(
     (opts, values)
 }
 
-/// Why a URL is refused. It quotes nothing of it but a well-known scheme.
+/// Why a URL is refused. Quotes nothing of the URL but a well-known scheme.
 struct Refusal {
     reason: String,
     advice: Advice,
@@ -217,7 +217,7 @@ fn parse(text: &str) -> Result<Url, Refusal> {
         };
         return refused(&reason, Advice::Form);
     }
-    // The parser drops some of these without a word.
+    // The parser drops some of these silently.
     if rest.chars().any(char::is_control) {
         return refused(
             "with a line break, a tab or another control character",
@@ -265,7 +265,7 @@ fn parse(text: &str) -> Result<Url, Refusal> {
     Ok(url)
 }
 
-/// Removes white space and quotes around a text, as files of variables keep them.
+/// Removes white space and quotes around a text, which env files may leave there.
 pub(super) fn unquoted(text: &str) -> &str {
     let text = text.trim();
     let inside = |quote| text.strip_prefix(quote)?.strip_suffix(quote);
@@ -336,7 +336,7 @@ impl Query<'_> {
         self.faults.extend(self.values.add(key, value).err());
     }
 
-    /// Makes one mode of all that the parameters say about TLS: the strictest.
+    /// Sets the strictest mode that any of the parameters asks for.
     fn add_tls(&mut self) {
         let Some((name, mode)) = self.tls.iter().max_by_key(|(_, mode)| *mode).cloned() else {
             return;
@@ -355,7 +355,7 @@ impl Query<'_> {
         self.add_value("ssl_mode", name, mode.name().to_owned());
     }
 
-    /// Makes `overflow` of the most connections and of `size`.
+    /// Computes `overflow` from the most connections and `size`.
     fn add_most(&mut self) {
         let Some((name, text)) = self.most.take() else {
             return;

@@ -7,6 +7,8 @@
 
 use std::future::Future;
 
+#[cfg(doc)]
+use mysql_async::prelude::Queryable;
 use mysql_async::{
     Params,
     prelude::{AsQuery, FromRow},
@@ -23,9 +25,9 @@ use super::{
 /// Everything that runs statements: a [`PooledConn`], a [`Transaction`], an [`OwnedTransaction`], a
 /// [`Savepoint`], and the [`Pool`](crate::Pool) itself.
 ///
-/// For helpers that are written once. They cost what the methods of those types cost. Helpers
-/// generic over the driver's [`Queryable`](mysql_async::prelude::Queryable) cost a reset at each
-/// return instead, because that does not show the text of a statement to execute.
+/// For helpers that are written once. They cost no more than the methods of those types. With a
+/// helper generic over the driver's [`Queryable`], each `exec*` costs a reset at the return,
+/// because that trait does not show the pool the text of a statement to execute.
 ///
 /// ```no_run
 /// use mysql_warm_pool::{Error, Executor, Pool};
@@ -52,29 +54,35 @@ use super::{
 /// With a pool, each statement runs on a connection of its own, so a helper that relies on what an
 /// earlier statement has left in the session needs a connection or a transaction.
 ///
-/// The types have the same methods themselves, for which the trait need not be imported. Those of
-/// [`PooledConn`] and [`Transaction`] return the driver's error.
+/// The types have the same methods themselves, so calling them does not need the trait in scope.
+/// Those of [`PooledConn`] and [`Transaction`] return the driver's error.
 ///
 /// Only types of this crate implement it, and there is no `dyn Executor`: its methods are generic.
 ///
 /// # Errors
 ///
 /// Every method returns the driver's errors as [`Error::Driver`], and those of this crate as they
-/// are: of a connection [`Error::ConnectionLost`], [`Error::SessionLost`] and
-/// [`Error::ForeignStatement`], of a transaction also [`Error::RolledBack`] and
-/// [`Error::TransactionEnded`], of a pool also those of [`Pool::get`](crate::Pool::get).
+/// are:
+///
+/// - nothing was sent: [`Error::ConnectionLost`], [`Error::ConnectionMisused`],
+///   [`Error::ForeignStatement`]; nothing was executed: [`Error::SessionLost`];
+/// - the answer is missing: [`Error::StatementTimeout`], [`Error::RuntimeStopped`],
+///   [`Error::Closed`] after [`Pool::close`](crate::Pool::close) has cut the connection off, and
+///   [`Error::CommitUnknown`] for a statement that commits;
+/// - in a transaction also [`Error::RolledBack`], [`Error::TransactionEnded`] and
+///   [`Error::InTransaction`]: nothing was sent;
+/// - on a pool also those of [`Pool::get`](crate::Pool::get): nothing was sent.
 ///
 /// # Cancel safety
 ///
-/// If the future of a method is dropped midway, the statement may or may not have been executed, and
-/// the connection is discarded when it is returned.
+/// If the future of a method is dropped midway, the statement may or may not have been executed,
+/// and the connection is discarded when it is returned.
 pub trait Executor: Run {
     /// Sends a text, and collects the rows of its first result set.
     ///
     /// # Errors
     ///
-    /// As [`Queryable::query`](mysql_async::prelude::Queryable::query), as [`Error::Driver`]; and
-    /// the errors of [this trait](Self#errors).
+    /// As [`Queryable::query`]; see [this trait](Self#errors).
     ///
     /// # Cancel safety
     ///
@@ -96,8 +104,7 @@ pub trait Executor: Run {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::query_first`](mysql_async::prelude::Queryable::query_first), as [`Error::Driver`]; and
-    /// the errors of [this trait](Self#errors).
+    /// As [`Queryable::query_first`]; see [this trait](Self#errors).
     ///
     /// # Cancel safety
     ///
@@ -122,8 +129,7 @@ pub trait Executor: Run {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::query_map`](mysql_async::prelude::Queryable::query_map), as [`Error::Driver`]; and
-    /// the errors of [this trait](Self#errors).
+    /// As [`Queryable::query_map`]; see [this trait](Self#errors).
     ///
     /// # Cancel safety
     ///
@@ -151,8 +157,7 @@ pub trait Executor: Run {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::query_fold`](mysql_async::prelude::Queryable::query_fold), as [`Error::Driver`]; and
-    /// the errors of [this trait](Self#errors).
+    /// As [`Queryable::query_fold`]; see [this trait](Self#errors).
     ///
     /// # Cancel safety
     ///
@@ -181,8 +186,7 @@ pub trait Executor: Run {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::query_drop`](mysql_async::prelude::Queryable::query_drop), as [`Error::Driver`]; and
-    /// the errors of [this trait](Self#errors).
+    /// As [`Queryable::query_drop`]; see [this trait](Self#errors).
     ///
     /// # Cancel safety
     ///
@@ -199,8 +203,7 @@ pub trait Executor: Run {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::exec`](mysql_async::prelude::Queryable::exec), as [`Error::Driver`]; and
-    /// the errors of [this trait](Self#errors).
+    /// As [`Queryable::exec`]; see [this trait](Self#errors).
     ///
     /// # Cancel safety
     ///
@@ -227,8 +230,7 @@ pub trait Executor: Run {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::exec_first`](mysql_async::prelude::Queryable::exec_first), as [`Error::Driver`]; and
-    /// the errors of [this trait](Self#errors).
+    /// As [`Queryable::exec_first`]; see [this trait](Self#errors).
     ///
     /// # Cancel safety
     ///
@@ -255,8 +257,7 @@ pub trait Executor: Run {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::exec_map`](mysql_async::prelude::Queryable::exec_map), as [`Error::Driver`]; and
-    /// the errors of [this trait](Self#errors).
+    /// As [`Queryable::exec_map`]; see [this trait](Self#errors).
     ///
     /// # Cancel safety
     ///
@@ -286,8 +287,7 @@ pub trait Executor: Run {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::exec_fold`](mysql_async::prelude::Queryable::exec_fold), as [`Error::Driver`]; and
-    /// the errors of [this trait](Self#errors).
+    /// As [`Queryable::exec_fold`]; see [this trait](Self#errors).
     ///
     /// # Cancel safety
     ///
@@ -318,8 +318,7 @@ pub trait Executor: Run {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::exec_drop`](mysql_async::prelude::Queryable::exec_drop), as [`Error::Driver`]; and
-    /// the errors of [this trait](Self#errors).
+    /// As [`Queryable::exec_drop`]; see [this trait](Self#errors).
     ///
     /// # Cancel safety
     ///
@@ -344,8 +343,7 @@ pub trait Executor: Run {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::exec_batch`](mysql_async::prelude::Queryable::exec_batch), as
-    /// [`Error::Driver`]; and the errors of [this trait](Self#errors).
+    /// As [`Queryable::exec_batch`]; see [this trait](Self#errors).
     ///
     /// # Cancel safety
     ///
@@ -424,7 +422,7 @@ run_on_connection! {
     impl {H: Holder} Savepoint<'_, H>;
 }
 
-/// So that a helper that takes an `impl Executor` by value is called with `&mut conn`.
+/// Lets a helper that takes an `impl Executor` by value be called with `&mut conn`.
 impl<T: Executor> Executor for &mut T {}
 
 impl<T: Executor> Run for &mut T {

@@ -1,4 +1,4 @@
-//! What all types have in common that hold a connection for a caller.
+//! What all types that hold a connection for a caller have in common.
 
 #![expect(
     private_interfaces,

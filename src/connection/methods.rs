@@ -25,9 +25,9 @@ use super::{
 macro_rules! statements {
     ($(#[$docs:meta])* impl $({$($parameters:tt)*})? $type:ty, $error:ty) => {
         /// Methods that run statements. They take precedence over the methods of the same names in
-        /// the driver's [`Queryable`] and in [`Executor`](crate::Executor). Unlike the driver's they
-        /// see the text of the statement to execute, so that the pool knows whether to reset the
-        /// session at the return ([`Reset`](crate::Reset)).
+        /// the driver's [`Queryable`] and in [`Executor`](crate::Executor). Unlike the driver's,
+        /// `exec*` see the text of the statement to execute, so the pool knows whether to reset
+        /// the session at the return ([`Reset`](crate::Reset)).
         ///
         /// If a call is cancelled, its statement may or may not have been executed. After that, and
         /// after the connection was lost, each of them returns [`Error::ConnectionLost`] and sends

@@ -19,8 +19,8 @@ use super::{PooledConn, commands::commit_error, target::begin, transaction::has_
 
 /// A transaction that holds its connection, begun by [`Pool::begin`](crate::Pool::begin).
 ///
-/// It is `'static` and [`Send`]: it may be kept in a struct, returned from a function, or moved into
-/// a task. Use it like a connection: `exec*` and `query*` are methods of its own, it is an
+/// It is `'static` and [`Send`]: it may be kept in a struct, returned from a function, or moved
+/// into a task. Use it like a connection: `exec*` and `query*` are methods of its own, it is an
 /// [`Executor`](crate::Executor), and it implements the driver's
 /// [`Queryable`](mysql_async::prelude::Queryable).
 ///
@@ -44,7 +44,7 @@ use super::{PooledConn, commands::commit_error, target::begin, transaction::has_
 ///
 /// # The bare `Conn`
 ///
-/// As in a [`PooledConn`](crate::PooledConn#the-bare-conn). After it was used, every command first
+/// As in a [`PooledConn`](crate::PooledConn#the-bare-conn). Once it was used, every command first
 /// asks the server whether the transaction is still open.
 ///
 /// # Dropping
@@ -55,7 +55,7 @@ use super::{PooledConn, commands::commit_error, target::begin, transaction::has_
 pub struct OwnedTransaction {
     /// `None` once it has ended.
     conn: Option<PooledConn>,
-    /// Where it goes when it is dropped, if a closure was given it.
+    /// Where it goes when it is dropped, if a closure holds it.
     used_by: Option<ClosureUse>,
 }
 
@@ -104,7 +104,9 @@ impl OwnedTransaction {
     /// - [`Error::CommitUnknown`] if the answer is lost: it may or may not have been committed;
     /// - [`Error::RolledBack`] if the server has rolled it back before; [`Error::TransactionEnded`]
     ///   if a statement has ended it before, and it is not known how;
-    /// - [`Error::Driver`] with the server's answer if that refuses to commit: nothing was committed.
+    /// - [`Error::ConnectionLost`] if an earlier statement was cancelled or the connection is lost:
+    ///   nothing was committed;
+    /// - [`Error::Driver`] with the server's answer if it refuses to commit: nothing was committed.
     ///
     /// # Cancel safety
     ///
@@ -137,9 +139,10 @@ impl OwnedTransaction {
     ///
     /// # Errors
     ///
-    /// [`Error::Driver`] if the connection is lost, which rolls back too.
-    /// [`Error::TransactionEnded`] if a statement has ended the transaction before, and may have
-    /// committed it. If the server or a statement has rolled it back, that is no error.
+    /// - [`Error::ConnectionLost`] or [`Error::Driver`] if the connection is lost, which rolls back
+    ///   too;
+    /// - [`Error::TransactionEnded`] if a statement has ended the transaction before, and may have
+    ///   committed it. If the server or a statement has rolled it back, that is no error.
     ///
     /// # Cancel safety
     ///
@@ -186,8 +189,8 @@ impl OwnedTransaction {
         }
     }
 
-    /// Prepares it for a closure, which is given it. When that drops it, it comes back to the other
-    /// value.
+    /// Splits it into the transaction for a closure, and a value that gets the transaction back
+    /// when the closure drops it.
     pub(crate) fn for_closure(mut self) -> (Self, ClosureUse) {
         let used_by = ClosureUse(Arc::new(Mutex::new(Usage::InUse)));
         self.used_by = Some(used_by.clone());
@@ -291,10 +294,10 @@ pub(crate) enum Usage {
     Dropped(OwnedTransaction),
     /// The closure has committed it or rolled it back.
     Ended {
-        /// The server had rolled it back, because of a conflict.
+        /// Whether the server had rolled it back, because of a conflict.
         by_conflict: bool,
     },
-    /// The closure has returned, and it is still in use elsewhere.
+    /// The closure has returned, and the transaction is still in use elsewhere.
     InUseElsewhere,
 }
 

@@ -26,17 +26,17 @@ use super::{OwnedTransaction, Transaction, holder::Holder, target::begin};
 /// # }
 /// ```
 ///
-/// It borrows the transaction, so statements run on it until it ends. It may have savepoints of its
-/// own. The pool chooses their names.
+/// It borrows the transaction: until the savepoint ends, run statements on it. It may have
+/// savepoints of its own. The pool chooses their names.
 ///
 /// If the server rolls the whole transaction back, after a deadlock for example, or a statement
-/// commits it, every method returns [`Error::RolledBack`] or [`Error::TransactionEnded`], as in the
-/// transaction.
+/// commits it, every method returns [`Error::RolledBack`] or [`Error::TransactionEnded`], as those
+/// of the transaction do.
 ///
 /// # Dropping
 ///
-/// Without [`release`](Self::release), what ran on it is rolled back, before the next command of the
-/// transaction. That needs no runtime and cannot fail unseen: if it fails, so does that command.
+/// Without [`release`](Self::release), what ran on it is rolled back, before the next command of
+/// the transaction. That needs no runtime and cannot fail unseen: if it fails, that command fails.
 #[must_use = "a savepoint that is not released is rolled back"]
 pub struct Savepoint<'t, T> {
     transaction: &'t mut T,
@@ -79,13 +79,13 @@ impl OwnedTransaction {
 impl<'t, T: Holder> Savepoint<'t, T> {
     async fn set(transaction: &'t mut T, level: u32) -> Result<Self, Error> {
         let mut this = Self { transaction, level };
-        // Of the savepoint around it.
+        // Sent at the level of the enclosing savepoint.
         this.send_at(level.saturating_sub(1), set(level), level)
             .await?;
         Ok(this)
     }
 
-    /// Sets a savepoint in this one.
+    /// Sets a savepoint inside this one.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl<'t, T: Holder> Savepoint<'t, T> {
         Savepoint::set(&mut *self.transaction, self.level.saturating_add(1)).await
     }
 
-    /// Keeps what ran on it, as a part of the transaction. It is committed with that.
+    /// Keeps what ran on it as part of the transaction, to be committed with it.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ impl<'t, T: Holder> Savepoint<'t, T> {
             .await
     }
 
-    /// Sends a text at this level, after which as many savepoints are open.
+    /// Sends a text at this level, after which `open` savepoints are open.
     async fn send_at(&mut self, level: u32, text: String, open: u32) -> Result<(), Error> {
         let (conn, follow, caller) = self.transaction.parts();
         follow.at_savepoint(level);
@@ -177,7 +177,7 @@ fn set(level: u32) -> String {
     format!("SAVEPOINT `{PREFIX}{level}`")
 }
 
-/// The text that rolls back to a savepoint. It stays set, and the next one of its level replaces it.
+/// The text that rolls back to a savepoint. That stays set; the next one of its level replaces it.
 pub(super) fn roll_back_to(level: u32) -> String {
     format!("ROLLBACK TO SAVEPOINT `{PREFIX}{level}`")
 }
@@ -186,5 +186,5 @@ fn release(level: u32) -> String {
     format!("RELEASE SAVEPOINT `{PREFIX}{level}`")
 }
 
-/// With it begin the names of the pool's savepoints, so that they are not the caller's.
+/// The names of the pool's savepoints begin with it, so that none is a caller's.
 const PREFIX: &str = "mysql_warm_pool_";

@@ -23,10 +23,11 @@ use super::{
 /// A transaction on a [`PooledConn`](crate::PooledConn), started by
 /// [`start_transaction`](crate::PooledConn::start_transaction).
 ///
-/// Use it like the connection: it implements [`Queryable`](mysql_async::prelude::Queryable), and
-/// `exec*` are inherent methods. It is this crate's type and not the driver's, so that its
-/// statements are followed too. It does not implement
-/// [`ToConnection`](mysql_async::prelude::ToConnection).
+/// Use it like the connection: `exec*` and `query*` are methods of its own, it is an
+/// [`Executor`](crate::Executor), and it implements the driver's
+/// [`Queryable`](mysql_async::prelude::Queryable), but not
+/// [`ToConnection`](mysql_async::prelude::ToConnection). It is this crate's type and not the
+/// driver's, so that its statements are followed too.
 ///
 /// # When it has ended
 ///
@@ -92,12 +93,14 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     ///
-    /// As [`mysql_async::Transaction::commit`], if the server refuses: nothing was committed. Inside
-    /// a [`mysql_async::Error::Other`], where [`Error::of`] finds them:
+    /// As [`mysql_async::Transaction::commit`] if the server refuses to commit: nothing was
+    /// committed. Inside a [`mysql_async::Error::Other`], where [`Error::of`] finds them:
     ///
     /// - [`Error::CommitUnknown`] if the answer is lost: it may or may not have been committed;
     /// - [`Error::RolledBack`] if the server has rolled the transaction back before;
-    ///   [`Error::TransactionEnded`] if a statement has ended it before, and it is not known how.
+    ///   [`Error::TransactionEnded`] if a statement has ended it before, and it is not known how;
+    /// - [`Error::ConnectionLost`] if an earlier statement was cancelled or the connection is lost:
+    ///   nothing was committed.
     ///
     /// # Cancel safety
     ///
@@ -202,7 +205,7 @@ impl fmt::Debug for Transaction<'_> {
     }
 }
 
-/// Whether this error says that the transaction has ended before.
+/// Whether this error says that the transaction had ended already.
 pub(super) fn has_ended(error: &mysql_async::Error) -> bool {
     match error {
         mysql_async::Error::Other(error) => matches!(
@@ -216,7 +219,7 @@ pub(super) fn has_ended(error: &mysql_async::Error) -> bool {
 /// Marks the session for as long as the driver's own `Transaction` lives.
 ///
 /// If that is leaked (`mem::forget`), the driver considers the transaction open for ever and
-/// refuses to start another. The mark then stays too, so that the connection is discarded.
+/// refuses to start another. The mark then stays too, so the connection is discarded.
 struct Guard<'a>(&'a mut Follow);
 
 impl<'a> Guard<'a> {

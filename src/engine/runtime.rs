@@ -30,12 +30,12 @@ pub(crate) struct PoolRuntime {
 ///
 /// `NoRuntime` outside of a runtime, or on one without timers, where tokio panics.
 pub(crate) fn within<F: Future>(limit: Duration, work: F) -> Result<Timeout<F>, Error> {
-    // If it panics, neither is used any more.
+    // After a panic neither `limit` nor `work` is used any more.
     let limited = catch_unwind(AssertUnwindSafe(|| timeout(limit, work)));
     limited.map_err(|_panic| Error::NoRuntime)
 }
 
-/// Held by the maintenance task while it runs. Its drop shows that the runtime has ended.
+/// Held by the maintenance task while it runs. Dropping it records that the runtime has ended.
 #[derive(Debug)]
 pub(crate) struct Alive {
     pub(crate) runtime: Arc<SocketRuntime>,

@@ -1,4 +1,4 @@
-//! From the driver's error to this crate's and back, and how to find it in any other error.
+//! From the driver's error to this crate's and back, and how to find this crate's in any other.
 
 use std::{error::Error as StdError, fmt, io, sync::Arc};
 
@@ -6,8 +6,8 @@ use mysql_async::{DriverError, IoError};
 
 use super::Error;
 
-/// An error of the driver is kept as [`Error::Driver`]; an error of this crate inside of it comes
-/// out as it was.
+/// An error of the driver becomes [`Error::Driver`]; an error of this crate inside it comes out as
+/// it was.
 impl From<mysql_async::Error> for Error {
     fn from(error: mysql_async::Error) -> Self {
         match error {
@@ -24,7 +24,7 @@ impl From<mysql_async::Error> for Error {
     }
 }
 
-/// [`Error::Driver`] is unwrapped, every other one is wrapped as [`mysql_async::Error::Other`].
+/// [`Error::Driver`] is unwrapped, every other error is wrapped as [`mysql_async::Error::Other`].
 impl From<Error> for mysql_async::Error {
     fn from(error: Error) -> Self {
         match error {
@@ -63,7 +63,7 @@ pub(super) fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error>
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(own) = downcast::<Error>(error) {
-            // What the driver holds is of the driver, unless it holds one of ours.
+            // The driver's error may hold one of this crate's.
             return match own {
                 Error::Driver(inner) => inside_driver(inner).and_then(find).or(Some(own)),
                 own => Some(own),

@@ -30,16 +30,17 @@ use crate::report::{Holders, HumanDuration, PoolStatus, WarmUpReport};
 ///
 /// `?` converts it into a [`mysql_async::Error`] and back: an error of the driver becomes
 /// [`Driver`](Self::Driver), and an error of this crate goes through the driver's type, as `Other`,
-/// and comes back as it was. In any other error [`Error::of`] finds it. Neither its message, its
-/// `Debug` nor its source holds a password.
+/// and comes back as it was. [`Error::of`] finds it inside any other error. Neither its message,
+/// its `Debug` nor its source holds a password.
 ///
 /// ```no_run
 /// use mysql_warm_pool::{Error, Pool, mysql_async};
 ///
 /// /// `?` on both kinds of results, in a function that returns this crate's error.
 /// async fn stock(pool: &Pool, id: u64) -> Result<Option<u32>, Error> {
-///     let mut conn = pool.get().await?; // Result<_, Error>
-///     let stock = conn.exec_first("SELECT stock FROM item WHERE id = ?", (id,)).await?; // the driver's
+///     let mut conn = pool.get().await?; // This crate's result.
+///     let select = "SELECT stock FROM item WHERE id = ?";
+///     let stock = conn.exec_first(select, (id,)).await?; // The driver's result.
 ///     Ok(stock)
 /// }
 ///
@@ -55,7 +56,7 @@ use crate::report::{Holders, HumanDuration, PoolStatus, WarmUpReport};
 /// |---|---|---|
 /// | [`Timeout`](Self::Timeout), [`Connect`](Self::Connect), [`WarmUp`](Self::WarmUp), [`Closed`](Self::Closed) | 503 | nothing was done; with `Retry-After`, except for `Closed` |
 /// | [`StatementTimeout`](Self::StatementTimeout), [`RuntimeStopped`](Self::RuntimeStopped) | 504 | it may or may not have been executed |
-/// | [`CommitUnknown`](Self::CommitUnknown) | 500 | it may or may not have been committed: let nobody repeat it unseen |
+/// | [`CommitUnknown`](Self::CommitUnknown) | 500 | it may or may not have been committed, so do not invite a retry |
 /// | [`is_deadlock`](Self::is_deadlock), after the last retry | 409 or 503 | nothing was committed |
 /// | `Driver` with the server's code 1062 (duplicate key), 1451 or 1452 (foreign key) | 409 | |
 /// | `Driver` with the server's code 1264, 1366, 1406, 3819 or 4025 (value not allowed) | 422 | |
@@ -68,9 +69,8 @@ use crate::report::{Holders, HumanDuration, PoolStatus, WarmUpReport};
 /// fn status(error: &Error) -> u16 {
 ///     match error {
 ///         Error::Driver(mysql_async::Error::Server(error)) if error.code == 1062 => 409,
-///         Error::CommitUnknown { .. } => 500,
 ///         Error::StatementTimeout { .. } | Error::RuntimeStopped => 504,
-///         Error::Closed => 503,
+///         Error::Connect(_) | Error::WarmUp { .. } | Error::Closed => 503,
 ///         error if error.is_transient() => 503,
 ///         _ => 500,
 ///     }
@@ -81,10 +81,10 @@ use crate::report::{Holders, HumanDuration, PoolStatus, WarmUpReport};
 #[non_exhaustive]
 pub enum Error {
     /// The driver's error: the server's answer to a statement
-    /// ([`mysql_async::Error::Server`]), a lost connection ([`mysql_async::Error::Io`]), or a mistake
-    /// in the use of the driver.
+    /// ([`mysql_async::Error::Server`]), a lost connection ([`mysql_async::Error::Io`]), or a
+    /// mistake in the use of the driver.
     ///
-    /// Its text is the driver's with one prefix, where the driver repeats it.
+    /// Its text is the driver's, without repeated prefixes.
     #[error("{}", OnePrefix(.0))]
     Driver(#[source] mysql_async::Error),
 
@@ -130,10 +130,10 @@ pub enum Error {
         source: Option<ConnectError>,
     },
 
-    /// The call was not made from a tokio runtime, or from one that is shutting down or has no
+    /// The call was made outside of a tokio runtime, or on one that is shutting down or has no
     /// timers (`enable_all` gives it I/O and timers).
     ///
-    /// Every other runtime is served, whichever the pool lives on; see [`Pool`](crate::Pool).
+    /// Callers on any other runtime are served; see [`Pool`](crate::Pool#runtimes).
     #[error(
         "not called from a tokio runtime, or from one that is shutting down or has no timers \
          (enable_all)"
@@ -142,8 +142,8 @@ pub enum Error {
 
     /// The pool's runtime, which drives the connection's socket, has ended, or has run nothing for
     /// some 5 seconds while a statement was under way on another runtime. The statement may or may
-    /// not have been executed; one that was not begun before the end was not. Another connection may work: once its runtime has ended, the pool
-    /// moves to one that uses it.
+    /// not have been executed; one that began after that end was not sent. Another connection may
+    /// work: once its runtime has ended, the pool moves to the next one that uses it.
     #[error(
         "the pool's runtime has ended or is not driven, so that the statement got no answer; \
          it may or may not have been executed"
@@ -171,27 +171,28 @@ pub enum Error {
     )]
     ForeignStatement,
 
-    /// The server has forgotten the session's prepared statements while the connection lived on, as
-    /// a proxy does that changes the server behind it. The statement was not executed; of an
-    /// `exec_batch`, earlier rows may have been.
+    /// The server has forgotten the session's prepared statements while the connection lived on,
+    /// for example because a proxy has switched to another server. The statement was not executed;
+    /// of an `exec_batch`, earlier rows may have been.
     ///
     /// Whatever else the session had is gone too: a transaction, variables, temporary tables. So
-    /// the connection refuses further statements with this error, and is replaced at its return.
+    /// the connection refuses further statements with this error, and is discarded when it is
+    /// returned.
     #[error(
         "the server has forgotten the session's prepared statements; the statement was not \
          executed, get another connection"
     )]
     SessionLost,
 
-    /// A transaction was to be started while one is open: one begun by `BEGIN` or another statement,
-    /// or by any statement while `autocommit` is off. Nothing was sent, because the server would
-    /// commit the open one.
+    /// A transaction was to be started while one is open: one begun by `BEGIN` or another
+    /// statement, or by any statement while `autocommit` is off. Nothing was sent, because the
+    /// server would commit the open one.
     #[error("a transaction is open on this connection, commit it or roll it back first")]
     InTransaction,
 
-    /// The server has rolled back the [`Transaction`](crate::Transaction), because of a deadlock for
-    /// example; an earlier statement of it has returned the error that says why. Nothing was sent:
-    /// a further statement would not be part of any transaction.
+    /// The server has rolled back the [`Transaction`](crate::Transaction), because of a deadlock
+    /// for example; an earlier statement in it has returned the error that says why. Nothing was
+    /// sent: a further statement would not be part of any transaction.
     #[error("the server has rolled this transaction back, start another one")]
     RolledBack,
 
@@ -203,31 +204,32 @@ pub enum Error {
     )]
     TransactionEnded,
 
-    /// The answer to `COMMIT` was lost, or says nothing of the outcome: the transaction may or may
+    /// The answer to `COMMIT` was lost, or does not show the outcome: the transaction may or may
     /// not have been committed. Never [transient](Self::is_transient).
     ///
-    /// Only what the transaction has written tells, such as a key that the caller has chosen. A
-    /// commit that was certainly refused or rolled back returns the error that says so instead.
+    /// To find out, look for what the transaction has written, such as a key that the caller has
+    /// chosen. A commit that was certainly refused or rolled back returns the error that says so
+    /// instead.
     ///
-    /// The same is returned for a text, sent or executed, that commits: `COMMIT`,
-    /// `UPDATE ...; COMMIT`, and if a transaction may be open, `CREATE TABLE` and the like. These
-    /// commit before they run, so after them also a transient answer leaves it open: a lock's
-    /// time-out may have come after the commit. If such a text was cancelled, the connection returns
-    /// this error from then on instead of [`ConnectionLost`](Self::ConnectionLost).
+    /// Other statements that commit return it too, sent or executed: `COMMIT` as text,
+    /// `UPDATE ...; COMMIT`, and, if a transaction may be open, `CREATE TABLE` and the like. The
+    /// last kind commits before it runs, so it returns this error after a transient answer too: a
+    /// lock's time-out may have come after the commit. Once such a statement was cancelled, the
+    /// connection returns this error instead of [`ConnectionLost`](Self::ConnectionLost).
     #[error("the transaction may or may not have been committed: {}", OnePrefix(.source))]
     CommitUnknown {
         /// What came instead of the answer.
         source: mysql_async::Error,
     },
 
-    /// The closure of [`Pool::transaction`](crate::Pool::transaction) has returned `Ok`, and its
-    /// [`OwnedTransaction`](crate::OwnedTransaction) is still in use elsewhere. It is not committed,
-    /// and is rolled back when it is dropped.
+    /// The closure of [`Pool::transaction`](crate::Pool::transaction) has returned `Ok`, but its
+    /// [`OwnedTransaction`](crate::OwnedTransaction) is still in use elsewhere. It was not
+    /// committed, and is rolled back when it is dropped.
     #[error("the closure has returned before it dropped its transaction, which is not committed")]
     TransactionInUse,
 
     /// An earlier statement on this connection was cancelled, or the connection was lost. Nothing
-    /// was sent: the old answer would be taken for the answer to this statement.
+    /// was sent: the answer to the earlier statement would be taken for the answer to this one.
     #[error(
         "nothing was sent: an earlier statement on this connection was cancelled or lost; get \
          another connection"
@@ -241,7 +243,7 @@ pub enum Error {
     )]
     ConnectionMisused,
 
-    /// A statement that was to be streamed returns no rows. It was executed.
+    /// A statement that was to be streamed has no result set. It was executed.
     #[error("the statement has no result set to stream")]
     NoResultSet,
 }
@@ -250,8 +252,8 @@ impl Error {
     /// Finds the error of this crate in any other error: in the driver's, in an I/O error, or among
     /// the sources.
     ///
-    /// A source is not found behind an error that shows neither itself nor its source, such as one
-    /// of `thiserror`'s `transparent` variants.
+    /// It is not found inside a `transparent` variant of `thiserror`, whose `source` skips the
+    /// error that the variant holds.
     ///
     /// ```
     /// use mysql_warm_pool::{Error, mysql_async};
@@ -268,11 +270,11 @@ impl Error {
     ///
     /// True for [`Timeout`](Self::Timeout), [`StatementTimeout`](Self::StatementTimeout),
     /// [`RuntimeStopped`](Self::RuntimeStopped), [`SessionLost`](Self::SessionLost) and
-    /// [`ConnectionLost`](Self::ConnectionLost); for
-    /// [`RolledBack`](Self::RolledBack), after which the whole transaction may be tried again; for
-    /// [`Connect`](Self::Connect) and [`WarmUp`](Self::WarmUp) if the connect error that they contain
-    /// is [transient](ConnectError::is_transient); and for [`Driver`](Self::Driver) if the driver's
-    /// error is [transient](is_transient).
+    /// [`ConnectionLost`](Self::ConnectionLost); for [`RolledBack`](Self::RolledBack), after which
+    /// the whole transaction may be tried again; for [`Connect`](Self::Connect) and
+    /// [`WarmUp`](Self::WarmUp) if the connect error in them is
+    /// [transient](ConnectError::is_transient), or if a `WarmUp` has none; and for
+    /// [`Driver`](Self::Driver) if the driver's error is [transient](is_transient).
     ///
     /// A transaction that ended with a transient error was not committed, so all of it may be
     /// repeated. A single statement outside of a transaction may have been executed.
@@ -302,10 +304,10 @@ impl Error {
     }
 
     /// Whether the server has rolled the whole transaction back, because of a deadlock or another
-    /// conflict with a transaction that was faster.
+    /// conflict. If so, repeat the whole transaction, from its start.
     ///
     /// True for [`RolledBack`](Self::RolledBack), and for [`Driver`](Self::Driver) if the driver's
-    /// error [says so](is_deadlock). Repeat the whole transaction, from its start.
+    /// error [is one](is_deadlock).
     #[must_use]
     pub fn is_deadlock(&self) -> bool {
         match self {
@@ -327,8 +329,8 @@ impl Error {
     }
 }
 
-/// Of an error of the driver, which is no [`Clone`], a clone has a copy: the server's answer is kept,
-/// and the kind of an I/O error, and of other ones the text.
+/// The driver's errors are not [`Clone`], so a clone holds a copy that keeps the server's answer,
+/// the kind of an I/O error, and of other errors the text.
 impl Clone for Error {
     fn clone(&self) -> Self {
         match self {
@@ -391,9 +393,9 @@ pub enum TimeoutCause {
     Unavailable,
     /// An idle connection was being validated, and the server had not answered yet.
     Validating,
-    /// The call was made on another runtime than the pool's, and the pool's has run nothing
-    /// meanwhile: its `block_on` has returned, or its threads are blocked. It drives all sockets of
-    /// the pool.
+    /// The call was made on another runtime than the pool's, and the pool's runtime, which drives
+    /// all its sockets, has run nothing meanwhile: its `block_on` has returned, or its threads are
+    /// blocked.
     RuntimeNotDriven,
 }
 
@@ -412,8 +414,8 @@ impl fmt::Display for TimeoutCause {
     }
 }
 
-/// Why connections could not be opened, also if no attempt has failed: the pool's runtime may not be
-/// driven.
+/// Why connections could not be opened. Even if no attempt has failed there may be a reason: the
+/// pool's runtime is not driven.
 fn last_error(report: &WarmUpReport, source: Option<&ConnectError>) -> Option<String> {
     source
         .map(ToString::to_string)

@@ -21,15 +21,16 @@ use crate::{
 ///
 /// # Runtimes
 ///
-/// It can be used from any tokio runtime, and from several at once. Its sockets and background tasks
-/// live on the runtime that first used it ([`warm_up`](Self::warm_up) or [`get`](Self::get)), the
-/// pool's runtime, which needs I/O and timers (`enable_all`). Callers on other runtimes pay a
-/// wake-up across threads for each answer. Let the runtime that lives longest use the pool first:
-/// when the pool's runtime ends, the pool moves to one that uses it, but statements under way on
-/// other runtimes end with [`Error::RuntimeStopped`].
+/// It can be used from any tokio runtime, and from several at once. Its sockets and background
+/// tasks live on the runtime that first used it ([`warm_up`](Self::warm_up) or
+/// [`get`](Self::get)), the pool's runtime, which needs I/O and timers (`enable_all`). Callers on
+/// other runtimes pay a wake-up across threads for each answer. Let the runtime that lives longest
+/// use the pool first: when the pool's runtime ends, the pool moves to the next runtime that uses
+/// it, but statements under way on other runtimes end with [`Error::RuntimeStopped`].
 ///
-/// All deadlines of a caller are kept by its own timers. If the pool's runtime is single-threaded
-/// and nothing is in its `block_on`, callers on other runtimes get errors that say so.
+/// A caller's deadlines are kept by timers of its own runtime. If the pool's runtime is
+/// single-threaded and nothing is in its `block_on`, callers on other runtimes get an error that
+/// says so.
 ///
 /// # Dropping
 ///
@@ -125,9 +126,9 @@ impl Pool {
     ///
     /// Await the future, or drop it. One that was polled once and is then left alone, such as a
     /// pinned `get()` in a `select!` whose other arm goes on to use the pool, keeps its place in
-    /// the queue. A connection that becomes idle goes to it, and no other caller gets that
-    /// connection. An [`Error::Timeout`] then says that a connection is kept by a `get()` that is
-    /// not polled.
+    /// the queue. The next connection for it stays with it, and no other caller gets that
+    /// connection. The [`Error::Timeout`] of other callers then names the connections kept by a
+    /// `get()` that is not polled.
     ///
     /// # Errors
     ///
@@ -200,8 +201,8 @@ impl Pool {
         assess::health(self.shared())
     }
 
-    /// Waits until the pool is [`Ready`](Readiness::Ready). Also resolves if the pool has become
-    /// Ready since the call but no longer is.
+    /// Waits until the pool is [`Ready`](Readiness::Ready). Also resolves if the pool became Ready
+    /// after the call and no longer is.
     ///
     /// Opens nothing by itself: a pool that is never used, by [`warm_up`](Self::warm_up) or
     /// [`get`](Self::get), never becomes Ready.
@@ -269,7 +270,7 @@ impl Pool {
     /// the pool is in use.
     ///
     /// It takes effect in the background: missing connections are opened, and surplus idle ones are
-    /// closed. If more are in use than a smaller limit allows, they are closed when they are
+    /// closed. If more are in use than a smaller limit allows, the surplus is closed when it is
     /// returned. [`status`](Self::status) shows the current values, [`config`](Self::config) those
     /// the pool was created with.
     ///

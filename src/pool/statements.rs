@@ -2,6 +2,8 @@
 
 use std::{future::Future, panic::Location};
 
+#[cfg(doc)]
+use mysql_async::prelude::Queryable;
 use mysql_async::{
     Params,
     prelude::{AsQuery, FromRow},
@@ -19,8 +21,9 @@ use crate::{
 
 use super::Pool;
 
-/// Statements on the pool itself. Each gets a connection, as [`get`](Self::get) does, and returns it
-/// once the answer is complete. What an earlier one has left in its session is not there.
+/// Statements on the pool itself. Each gets a connection, as [`get`](Self::get) does, and returns
+/// it once the answer is complete. So a statement finds nothing of what an earlier one has left in
+/// its session, such as a variable.
 ///
 /// ```no_run
 /// # use mysql_warm_pool::{Error, Pool};
@@ -33,20 +36,18 @@ use super::Pool;
 /// # }
 /// ```
 ///
-/// The number of rows changed and the last inserted id are facts of a connection: for those, and to
-/// stream rows, get one.
+/// To read the number of affected rows or the last inserted id, or to stream rows, get a
+/// connection.
 impl Pool {
     /// Sends a text, and collects the rows of its first result set.
     ///
     /// # Errors
     ///
-    /// As [`Queryable::query`](mysql_async::prelude::Queryable::query), as [`Error::Driver`]; and
-    /// the errors of [`get`](Self::get).
+    /// As [`Queryable::query`]; see [`Executor`](Executor#errors).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped midway, the statement may or may not have been executed, and its
-    /// connection is replaced.
+    /// See [`Executor`](Executor#cancel-safety).
     ///
     /// # Panics
     ///
@@ -64,13 +65,11 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::query_first`](mysql_async::prelude::Queryable::query_first), as [`Error::Driver`]; and
-    /// the errors of [`get`](Self::get).
+    /// As [`Queryable::query_first`]; see [`Executor`](Executor#errors).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped midway, the statement may or may not have been executed, and its
-    /// connection is replaced.
+    /// See [`Executor`](Executor#cancel-safety).
     ///
     /// # Panics
     ///
@@ -91,13 +90,11 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::query_map`](mysql_async::prelude::Queryable::query_map), as [`Error::Driver`]; and
-    /// the errors of [`get`](Self::get).
+    /// As [`Queryable::query_map`]; see [`Executor`](Executor#errors).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped midway, the statement may or may not have been executed, and its
-    /// connection is replaced.
+    /// See [`Executor`](Executor#cancel-safety).
     ///
     /// # Panics
     ///
@@ -121,13 +118,11 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::query_fold`](mysql_async::prelude::Queryable::query_fold), as [`Error::Driver`]; and
-    /// the errors of [`get`](Self::get).
+    /// As [`Queryable::query_fold`]; see [`Executor`](Executor#errors).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped midway, the statement may or may not have been executed, and its
-    /// connection is replaced.
+    /// See [`Executor`](Executor#cancel-safety).
     ///
     /// # Panics
     ///
@@ -152,13 +147,11 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::query_drop`](mysql_async::prelude::Queryable::query_drop), as [`Error::Driver`]; and
-    /// the errors of [`get`](Self::get).
+    /// As [`Queryable::query_drop`]; see [`Executor`](Executor#errors).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped midway, the statement may or may not have been executed, and its
-    /// connection is replaced.
+    /// See [`Executor`](Executor#cancel-safety).
     #[track_caller]
     pub fn query_drop<Q>(&self, query: Q) -> impl Future<Output = Result<(), Error>> + Send
     where
@@ -171,13 +164,11 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::exec`](mysql_async::prelude::Queryable::exec), as [`Error::Driver`]; and
-    /// the errors of [`get`](Self::get).
+    /// As [`Queryable::exec`]; see [`Executor`](Executor#errors).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped midway, the statement may or may not have been executed, and its
-    /// connection is replaced.
+    /// See [`Executor`](Executor#cancel-safety).
     ///
     /// # Panics
     ///
@@ -200,13 +191,11 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::exec_first`](mysql_async::prelude::Queryable::exec_first), as [`Error::Driver`]; and
-    /// the errors of [`get`](Self::get).
+    /// As [`Queryable::exec_first`]; see [`Executor`](Executor#errors).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped midway, the statement may or may not have been executed, and its
-    /// connection is replaced.
+    /// See [`Executor`](Executor#cancel-safety).
     ///
     /// # Panics
     ///
@@ -229,13 +218,11 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::exec_map`](mysql_async::prelude::Queryable::exec_map), as [`Error::Driver`]; and
-    /// the errors of [`get`](Self::get).
+    /// As [`Queryable::exec_map`]; see [`Executor`](Executor#errors).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped midway, the statement may or may not have been executed, and its
-    /// connection is replaced.
+    /// See [`Executor`](Executor#cancel-safety).
     ///
     /// # Panics
     ///
@@ -265,13 +252,11 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::exec_fold`](mysql_async::prelude::Queryable::exec_fold), as [`Error::Driver`]; and
-    /// the errors of [`get`](Self::get).
+    /// As [`Queryable::exec_fold`]; see [`Executor`](Executor#errors).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped midway, the statement may or may not have been executed, and its
-    /// connection is replaced.
+    /// See [`Executor`](Executor#cancel-safety).
     ///
     /// # Panics
     ///
@@ -302,13 +287,11 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::exec_drop`](mysql_async::prelude::Queryable::exec_drop), as [`Error::Driver`]; and
-    /// the errors of [`get`](Self::get).
+    /// As [`Queryable::exec_drop`]; see [`Executor`](Executor#errors).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped midway, the statement may or may not have been executed, and its
-    /// connection is replaced.
+    /// See [`Executor`](Executor#cancel-safety).
     #[track_caller]
     pub fn exec_drop<S, P>(
         &self,
@@ -329,13 +312,11 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`Queryable::exec_batch`](mysql_async::prelude::Queryable::exec_batch), as
-    /// [`Error::Driver`]; and the errors of [`get`](Self::get).
+    /// As [`Queryable::exec_batch`]; see [`Executor`](Executor#errors).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped midway, the statement may or may not have been executed, and its
-    /// connection is replaced.
+    /// See [`Executor`](Executor#cancel-safety).
     #[track_caller]
     pub fn exec_batch<S, P, I>(
         &self,

@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 ///     .retries(3);
 /// ```
 ///
-/// It is also made from the driver's [`TxOpts`].
+/// The driver's [`TxOpts`] convert into it.
 #[derive(Clone, Debug, Default)]
 pub struct TransactionOptions {
     begin: TxOpts,
@@ -50,7 +50,8 @@ impl TransactionOptions {
         self
     }
 
-    /// Whether the server refuses writes in it. Default: `false`, unless the session's is read-only.
+    /// Whether the server refuses writes in it. Default: the session's, which is `false` unless
+    /// [`init`](field@crate::PoolConfig::init) or the like sets it.
     #[must_use]
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.begin.with_readonly(read_only);
@@ -65,12 +66,12 @@ impl TransactionOptions {
         self
     }
 
-    /// The most times the closure is run again after the server has rolled its transaction back.
-    /// Default: 0.
+    /// How many times at most the closure is run again after the server has rolled its transaction
+    /// back. Default: 0.
     ///
-    /// That is after a deadlock (1213), a conflict at commit in a cluster, or a lock's time-out
-    /// (1205) with `innodb_rollback_on_timeout`. Before the first retry is a random pause of up
-    /// to 10 ms, which doubles up to 500 ms.
+    /// The server does so after a deadlock (1213), a conflict at commit in a cluster, or a lock's
+    /// time-out (1205) with `innodb_rollback_on_timeout`. A random pause precedes each retry: up to
+    /// 10 ms before the first, twice as much before each further one, at most 500 ms.
     ///
     /// Do not set it if the closure calls a procedure that commits: the pool does not see that.
     #[must_use]
@@ -141,8 +142,8 @@ impl Pool {
         OwnedTransaction::start(conn, options).await
     }
 
-    /// Runs a closure in a transaction: commits it if the closure returns `Ok`, and rolls it back if
-    /// it returns `Err`, panics, or is cancelled.
+    /// Runs a closure in a transaction: commits it if the closure returns `Ok`, and rolls it back
+    /// if the closure returns `Err`, panics, or is cancelled.
     ///
     /// ```no_run
     /// use mysql_warm_pool::{Error, Executor, Pool};
@@ -174,18 +175,20 @@ impl Pool {
     /// # }
     /// ```
     ///
-    /// The closure gets the [`OwnedTransaction`] by value, and is done with it when it returns.
-    /// It may also commit it or roll it back itself.
+    /// The closure gets the [`OwnedTransaction`] by value. It must have dropped it when it returns,
+    /// or may commit it or roll it back itself.
     ///
-    /// A deadlock that the closure does not return is not lost: the transaction refuses further
-    /// statements, and this call returns [`Error::RolledBack`].
+    /// If the closure swallows the error of a deadlock, nothing is lost unseen: the transaction
+    /// refuses further statements, and this call returns [`Error::RolledBack`].
     ///
     /// # Errors
     ///
-    /// The closure's error. As this crate's error, converted into the closure's: those of
-    /// [`begin`](Self::begin) and of [`commit`](OwnedTransaction::commit), of which
-    /// [`Error::CommitUnknown`] is the one that leaves open whether the transaction was committed;
-    /// and [`Error::TransactionInUse`] if the closure has moved the transaction elsewhere.
+    /// The closure's error, or an error of this crate converted into the closure's:
+    ///
+    /// - those of [`begin`](Self::begin) and of [`commit`](OwnedTransaction::commit), of which only
+    ///   [`Error::CommitUnknown`] leaves open whether the transaction was committed;
+    /// - [`Error::TransactionInUse`] if the closure returns `Ok` and has moved the transaction
+    ///   elsewhere.
     ///
     /// # Cancel safety
     ///
@@ -207,9 +210,9 @@ impl Pool {
         }
     }
 
-    /// Like [`transaction`](Self::transaction), with options, and repeated if the server rolls the
-    /// transaction back, after a deadlock for example, as often as the
-    /// [options](TransactionOptions::retries) say.
+    /// Like [`transaction`](Self::transaction), with options. If the server rolls the transaction
+    /// back, after a deadlock for example, it is repeated up to
+    /// [`retries`](TransactionOptions::retries) times.
     ///
     /// ```no_run
     /// use mysql_warm_pool::{Error, Pool, TransactionOptions};
@@ -229,13 +232,13 @@ impl Pool {
     /// ```
     ///
     /// Each retry is a transaction of its own, perhaps on another connection, and calls the
-    /// closure again: what that does outside of the database happens again too. The pool knows from
-    /// the server that nothing was committed, whatever error the closure makes of it. Nothing else is
-    /// repeated: after a lost connection, or a `COMMIT` whose answer is lost, the call returns the
-    /// error.
+    /// closure again: what the closure does outside of the database happens again too. The pool
+    /// retries only if the server has certainly rolled everything back, whatever error the closure
+    /// makes of that. After a lost connection, or a `COMMIT` whose answer is lost, this call
+    /// returns the error.
     ///
-    /// The closure is called several times, so it cannot give away what it captures, nor change it:
-    /// clone in it, or use a `Cell` or an atomic.
+    /// The closure may be called several times, so its future can neither move nor change what the
+    /// closure captures: clone it in the closure, or use a `Cell` or an atomic.
     ///
     /// # Errors
     ///
@@ -285,7 +288,7 @@ enum Attempt<T, E> {
     RolledBack(Result<T, E>),
 }
 
-/// Runs a closure in a transaction that was begun, and ends that.
+/// Runs a closure in a transaction that was begun, and ends the transaction.
 ///
 /// If dropped while the closure runs, the transaction is dropped with it, and rolled back.
 async fn attempt<T, E, F, W>(transaction: OwnedTransaction, work: F) -> Attempt<T, E>

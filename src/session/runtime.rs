@@ -25,8 +25,8 @@ use crate::time::Timestamp;
 const DRIVEN_FOR: Duration = Duration::from_millis(100);
 /// How long a statement may be under way before its runtime is asked for a sign of life.
 const ASK_AFTER: Duration = Duration::from_secs(1);
-/// How long it is waited for that sign, in as many steps: a process that was stopped for a while
-/// wakes with all its timers expired.
+/// The wait for that sign, divided into steps: when a process that was stopped for a while goes on,
+/// one step has expired, not the whole wait.
 const STEP: Duration = Duration::from_millis(500);
 const STEPS: u32 = 8;
 
@@ -40,11 +40,11 @@ pub(crate) struct SocketRuntime {
     handle: Handle,
     /// Set when its tasks are dropped, before its sockets fail.
     has_ended: AtomicBool,
-    /// It has only the thread that calls its `block_on`.
+    /// Whether its only thread is the one that calls its `block_on`.
     is_single_threaded: bool,
     /// When it last ran the task of [`ask`](Self::ask). Notified too when it ends.
     runs: watch::Sender<Option<Timestamp>>,
-    /// The task of [`ask`](Self::ask) was spawned, and has not run yet.
+    /// Whether the task of [`ask`](Self::ask) was spawned and has not run yet.
     is_asked: AtomicBool,
 }
 
@@ -59,7 +59,7 @@ impl SocketRuntime {
         }
     }
 
-    /// The current one, as if connections lived on it.
+    /// The current runtime, as if connections lived on it.
     #[cfg(test)]
     pub(crate) fn current() -> Arc<Self> {
         Arc::new(Self::new(Handle::current()))
@@ -83,7 +83,7 @@ impl SocketRuntime {
         self.has_ended.load(Ordering::Acquire)
     }
 
-    /// Records that it has ended, and notifies those who wait for a sign of life.
+    /// Records that it has ended, and wakes tasks that wait for a sign of life.
     pub(crate) fn record_end(&self) {
         self.has_ended.store(true, Ordering::Release);
         self.runs.send_replace(None);
@@ -109,8 +109,8 @@ impl SocketRuntime {
     /// Asks for a sign of life.
     pub(crate) fn ask(self: &Arc<Self>) -> SignOfLife {
         let mut runs = self.runs.subscribe();
-        // Set before the task is spawned and cleared before it notifies: a task that is found
-        // spawned notifies after the subscription.
+        // Set before the task is spawned, and cleared before the task notifies. So if it is already
+        // set, the task that was spawned earlier notifies after this subscription.
         if !self.is_asked.swap(true, Ordering::AcqRel) {
             let this = Arc::clone(self);
             drop(self.spawn(async move {
@@ -124,8 +124,8 @@ impl SocketRuntime {
         SignOfLife { runs }
     }
 
-    /// Waits until it has run nothing for so long that it is most likely not driven, with timers of
-    /// the current runtime.
+    /// Waits, by timers of the current runtime, until it has run nothing for so long that it is
+    /// most likely not driven.
     async fn until_silent(self: Arc<Self>, first: Sleep) {
         first.await;
         loop {
@@ -171,7 +171,8 @@ pub(crate) enum Silence {
     /// The statement has not had to wait.
     #[default]
     Unwatched,
-    /// It waits on the runtime of its socket, or on one without timers.
+    /// The socket's runtime has threads of its own, or the statement waits on that runtime, or on
+    /// one without timers.
     Impossible,
     Watched(Pin<Box<dyn Future<Output = ()> + Send + Sync>>),
 }
@@ -192,7 +193,7 @@ impl Silence {
     }
 }
 
-/// A timer of the current runtime; `None` if it has none. tokio panics then, and cannot be asked.
+/// A timer of the current runtime; `None` if that has none. tokio offers no way to ask: it panics.
 pub(crate) fn timer(after: Duration) -> Option<Sleep> {
     catch_unwind(|| sleep(after)).ok()
 }
