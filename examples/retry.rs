@@ -16,9 +16,8 @@ use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder, Retryable};
 use mysql_warm_pool::mysql_async::{self, TxOpts};
 use mysql_warm_pool::{Error, Pool, PoolConfig, TransactionOptions, error::is_transient};
 
-/// Three tries, two seconds apart. A fault that is over after a moment costs two seconds, one that
-/// lasts for five is not survived, and all callers that met it at the same moment return at the
-/// same moment.
+/// Three tries, two seconds apart. A fault of a moment costs two seconds, one of five seconds is
+/// not survived, and all callers that met it together return together.
 fn by_hand() -> ConstantBuilder {
     ConstantBuilder::default()
         .with_delay(Duration::from_secs(2))
@@ -49,7 +48,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("\npauses that grow, at random");
     report(&pool, better()).await?;
 
-    println!("\nwhat will be wrong again is not tried again");
+    println!("\na permanent error is not retried");
     let tries = AtomicU32::new(0);
     let wrong = async || {
         tries.fetch_add(1, Ordering::Relaxed);
@@ -61,8 +60,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     // A transaction that writes may be repeated as a whole, because a transient error means that it
-    // was not committed. If the answer to COMMIT is lost, the error is `Error::CommitUnknown`, which
-    // is not transient. After a deadlock `transaction_with` repeats it by itself.
+    // was not committed. If the answer to COMMIT is lost, the error is `Error::CommitUnknown`,
+    // which is not transient. After a deadlock `transaction_with` repeats it by itself.
     println!("\na payment that must not be made twice");
     let pay = async || {
         let options = TransactionOptions::new().retries(3);
@@ -81,8 +80,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Err(error) => println!("not made: {error}"),
     }
 
-    // A single statement outside a transaction whose answer was lost may have been executed, though
-    // its error is transient: getting the connection may be repeated, the write is not.
+    // If the answer to a single statement outside a transaction is lost, the error is transient,
+    // but the statement may have been executed. So getting the connection is retried, the write is
+    // not.
     println!("\na single write");
     let get = async || pool.get().await;
     let mut conn = get.retry(better()).when(Error::is_transient).await?;
@@ -94,7 +94,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Two reads that have to be consistent. They may be done twice, and are retried as a whole: the
+/// Two reads that have to be consistent. They may be repeated, and are retried as a whole: the
 /// transaction from its start, on another connection, because the last one is most likely lost.
 async fn report<B>(pool: &Pool, pauses: B) -> mysql_async::Result<()>
 where

@@ -59,6 +59,8 @@ macro_rules! links {
 [guarantees]: crate::guide::guarantees
 [limits]: crate::guide::limits
 [observability]: crate::guide::observability
+[performance]: crate::guide::performance
+[recipes]: crate::guide::recipes
 [servers]: crate::guide::servers
 [settings]: crate::guide::settings
 [sizing]: crate::guide::sizing

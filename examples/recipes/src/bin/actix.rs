@@ -31,7 +31,7 @@ fn failure(error: mysql_warm_pool::Error) -> actix_web::Error {
     }
 }
 
-/// For load balancers and Kubernetes. It costs no I/O, and answers while the database is down.
+/// For load balancers and Kubernetes. It costs no I/O, and answers even while the database is down.
 #[get("/ready")]
 async fn ready(pool: web::Data<Pool>) -> HttpResponse {
     let readiness = pool.readiness();

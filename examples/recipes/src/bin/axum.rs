@@ -12,8 +12,8 @@ struct Shared {
     pool: Pool,
 }
 
-/// A transaction for the request. What is not committed is rolled back, be it that a statement
-/// fails or that the client goes away.
+/// A transaction for the request. It is rolled back unless it is committed: if a statement fails,
+/// or the client goes away.
 struct Tx(OwnedTransaction);
 
 impl<S: Sync> FromRequestParts<S> for Tx

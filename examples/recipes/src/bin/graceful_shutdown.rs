@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Listens before anything is started, so that no signal is lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    // Together with the time that the workers get, less than Kubernetes' 30 s until SIGKILL.
+    // With the 15 s for the workers below, less than Kubernetes' 30 s until SIGKILL.
     let config = PoolConfig::from_env()?.close_timeout(Duration::from_secs(5));
     let pool = Pool::new(config)?;
     println!("{}", pool.warm_up().await?);
@@ -69,7 +69,7 @@ async fn work(number: u32, pool: Pool, stop: CancellationToken) {
     println!("worker {number} stopped after {jobs} jobs");
 }
 
-/// One unit of work, in a transaction. What takes time in a real job would be in here.
+/// One unit of work, in a transaction. The sleep stands for a real job.
 async fn job(pool: &Pool) -> Result<(), mysql_warm_pool::Error> {
     let mut transaction = pool.begin().await?;
     transaction.query_drop("SELECT SLEEP(0.2)").await?;

@@ -1,5 +1,5 @@
 //! Tokens in place of a password: IAM authentication of RDS and Aurora. A token is valid for 15
-//! minutes, but only logins need it: a connection that is open outlives its token.
+//! minutes, but only logins need it: an open connection outlives its token.
 //!
 //! `DATABASE_URL=mysql://app@HOST/shop?ssl-ca=global-bundle.pem TOKEN_COMMAND='aws rds
 //! generate-db-auth-token --hostname HOST --port 3306 --username app' cargo run --manifest-path
@@ -22,8 +22,8 @@ struct Tokens {
 }
 
 impl Tokens {
-    /// Called at each opening. The lock is held while a token is made, so that connections that
-    /// are opened at once share one. If this is dropped, at `connect_timeout`, the next opening
+    /// Called at each opening. The lock is held while a token is made, so connections that are
+    /// opened together share it. If this future is dropped, at `connect_timeout`, the next opening
     /// makes the token.
     async fn credentials(&self) -> Result<Credentials, TokenError> {
         let mut newest = self.newest.lock().await;

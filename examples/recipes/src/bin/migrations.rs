@@ -2,9 +2,9 @@
 //!
 //! `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml --bin migrations`
 //!
-//! refinery 0.10 takes `mysql_async` up to 0.37, so both use one driver. It runs on the driver's
-//! own pool and not on this one, so it gets a small one of its own for the time of the migrations.
-//! It must come before `warm_up()` if statements in `prepare` or `init` need the new schema.
+//! refinery 0.10 takes `mysql_async` up to 0.37, so both use one driver. It needs a pool of the
+//! driver, so it gets one with a single connection, which is closed after the migrations. They must
+//! run before `warm_up()` if statements in `prepare` or `init` need the new schema.
 
 use std::error::Error;
 
@@ -30,11 +30,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn migrate(config: &PoolConfig) -> Result<(), Box<dyn Error>> {
-    // Waits for a server that starts late, as `warm_up()` does everywhere.
+    // Waits for the server, as every `warm_up()` does.
     let gate = Pool::new(config.clone().size(1).overflow(0))?;
     gate.warm_up().await?;
-    // One replica at a time: the others wait here, and then find nothing left to do. The lock is
-    // released with the connection, also if this process dies.
+    // One replica at a time: the others wait here, and then find nothing left to do. The server
+    // releases the lock when the connection ends, even if this process dies.
     let mut lock = gate.get().await?;
     let taken: Option<Option<u8>> = lock
         .exec_first("SELECT GET_LOCK(CONCAT(DATABASE(), '.migrations'), 60)", ())

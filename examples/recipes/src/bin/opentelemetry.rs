@@ -2,9 +2,9 @@
 //!
 //! `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml --bin opentelemetry`
 //!
-//! The collector's address is in `OTEL_EXPORTER_OTLP_ENDPOINT`, or `http://localhost:4317`. It
-//! takes the crate's feature `metrics`. The pool's metrics have OpenTelemetry's names; the crate
-//! `metrics-opentelemetry` hands them on. Its version names those that it joins: 0.24033 is
+//! Needs the pool's feature `metrics`. The collector's address is in `OTEL_EXPORTER_OTLP_ENDPOINT`,
+//! by default `http://localhost:4317`. The pool's metrics have OpenTelemetry's names; the crate
+//! `metrics-opentelemetry` passes them on. Its version names those of both sides: 0.24033 is
 //! `metrics` 0.24 and `opentelemetry` 0.33.
 
 use std::{error::Error, time::Duration};
@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_resource(resource.clone())
         .with_reader(reader)
         .build();
-    // Before the pool: it registers its metrics once, with the recorder installed by then.
+    // Before the pool, which registers its metrics once, with the recorder installed by then.
     let metrics = OpenTelemetryMetrics::new(meters.meter("mysql-warm-pool"));
     set_global_recorder(OpenTelemetryRecorder::new(metrics))?;
 

@@ -2,7 +2,7 @@
 //!
 //! `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml --bin prometheus`
 //!
-//! It takes the crate's feature `metrics`. docs/observability.md lists the metrics, and
+//! Needs the pool's feature `metrics`. docs/observability.md lists the metrics, and
 //! examples/service/grafana has a dashboard for them.
 
 use std::{env, error::Error, time::Duration};
@@ -25,8 +25,8 @@ const BUCKETS: [f64; 12] = [
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
-    // Before the pool: it registers its metrics once, with the recorder installed by then. With
-    // histograms instead of summaries, several replicas can be added up.
+    // Before the pool, which registers its metrics once, with the recorder installed by then.
+    // Histograms, unlike summaries, can be added up over replicas.
     let prometheus = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_time".to_owned()), &BUCKETS)?
         .install_recorder()?;
@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let scraped = pool.clone();
     let metrics = async move || {
-        scraped.publish_metrics(); // Gauges show what is true now, not a second ago.
+        scraped.publish_metrics(); // Gauges then show what is true now, not a second ago.
         prometheus.render()
     };
     let app = Router::new().route("/metrics", get(metrics));

@@ -21,12 +21,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let pool = Pool::new(PoolConfig::from_env()?)?;
 
     let (reporter, health) = tonic_health::server::health_reporter();
-    // The whole server, "", is taken as serving until it is said otherwise.
+    // The reporter starts with the whole server, "", as serving.
     report(&reporter, pool.readiness()).await;
     let following = tokio::spawn(follow(pool.clone(), reporter));
 
-    // The probe answers while the pool warms up, so the server need not wait for it. If it fails,
-    // the pool goes on trying, unless the settings are wrong.
+    // The probe answers while the pool warms up, so the server need not wait for that. If the
+    // warm-up fails, the pool keeps trying in the background.
     let warming = pool.clone();
     tokio::spawn(async move {
         match warming.warm_up().await {
@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .add_service(health) // and your own services
         .serve_with_incoming_shutdown(TcpIncoming::from(listener), async {
             terminate.recv().await;
-            // Clients that watch the health hear that it ends, and their streams end.
+            // Clients that watch the health see NOT_SERVING, and their streams end.
             println!("{}", pool.close().await);
         })
         .await?;
@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Reports each change of the pool's readiness. Of several quick ones only the last counts.
+/// Reports each change of the pool's readiness; of several in quick succession, only the last.
 async fn follow(pool: Pool, reporter: HealthReporter) {
     let mut watch = pool.watch();
     loop {

@@ -7,8 +7,8 @@ use std::error::Error;
 
 use mysql_warm_pool::{Error as PoolError, Executor, Pool, PoolConfig};
 
-/// Which pool to use is decided by the caller: only it knows whether it can bear to read what was
-/// true a moment ago. What was just written is read from the writer.
+/// The caller decides which pool to use: only it knows whether data that is a moment old will do.
+/// Read what you have just written from the writer.
 #[derive(Clone)]
 struct Database {
     writer: Pool,
@@ -22,12 +22,12 @@ impl Database {
         let reader = PoolConfig::from_env_prefixed("READER")?.name("reader");
         Ok(Self {
             writer: Pool::new(writer)?,
-            // A write that went to the wrong pool is refused, whatever server is behind it.
+            // Refuses a write that is sent to the wrong pool, whatever server is behind it.
             replica: Pool::new(reader.init(["SET SESSION TRANSACTION READ ONLY"]))?,
         })
     }
 
-    /// Both warm up at once. Without the replica the service works, only slower.
+    /// Both warm up at the same time. Without the replica the service works, only slower.
     async fn warm_up(&self) -> Result<(), PoolError> {
         let (writer, replica) = tokio::join!(self.writer.warm_up(), self.replica.warm_up());
         println!("writer: {}", writer?);
@@ -38,7 +38,7 @@ impl Database {
         Ok(())
     }
 
-    /// The replica; while it is down, the writer. The look at the readiness costs nothing.
+    /// The replica; while it is down, the writer. Asking for the readiness costs no I/O.
     fn reader(&self) -> &Pool {
         if self.replica.readiness().is_serving() {
             &self.replica
