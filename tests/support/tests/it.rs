@@ -173,7 +173,11 @@ async fn a_server_is_gone_when_its_handle_is_dropped() {
 #[tokio::test]
 async fn a_server_is_gone_when_its_test_process_is_killed() {
     for signal in ["KILL", "INT", "TERM"] {
-        let mut child = Command::new(std::env::current_exe().expect("the tests' path"))
+        // A shell without job control starts its background jobs with SIGINT ignored, and the child
+        // would inherit that.
+        let mut child = Command::new("env")
+            .arg("--default-signal")
+            .arg(std::env::current_exe().expect("the tests' path"))
             .args(["--exact", "--ignored", "--nocapture"])
             .arg("a_test_process_to_be_killed")
             .env("TO_BE_KILLED", "1")
@@ -197,7 +201,8 @@ async fn a_server_is_gone_when_its_test_process_is_killed() {
             .status()
             .await;
         assert!(sent.expect("kill can be run").success());
-        let status = child.wait().await.expect("its end");
+        let status = timeout(PATIENCE, child.wait()).await;
+        let status = status.expect("in time").expect("its end");
         assert!(status.signal().is_some(), "{status}");
         eventually("the server and its folder are gone", async || {
             !is_running(pid) && !folder.exists()
