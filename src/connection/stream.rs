@@ -22,6 +22,20 @@ use crate::session::{follow::Follow, runtime::Silence};
 /// end of `close_timeout` in [`Pool::close`](crate::Pool::close), or if a row does not come within
 /// `statement_timeout`.
 ///
+/// ```no_run
+/// use futures_util::TryStreamExt; // of the crate `futures-util`
+///
+/// # async fn example(pool: mysql_warm_pool::Pool) -> Result<(), mysql_warm_pool::Error> {
+/// let mut conn = pool.get().await?;
+/// let select = "SELECT id, name FROM item WHERE id > ?";
+/// let mut rows = conn.exec_stream::<(u64, String), _, _>(select, (7,)).await?;
+/// while let Some((id, name)) = rows.try_next().await? {
+///     println!("{id}: {name}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Dropping
 ///
 /// The next statement reads the remaining rows; so does the return, which closes the connection if
