@@ -374,6 +374,7 @@ pub(super) async fn execute_batch<C: Target, P: Into<Params>>(
 ) -> mysql_async::Result<()> {
     let mut timing = caller.timing_of_unseen();
     let (statement, commits) = find(conn, follow, &mut timing, text).await?;
+    follow.record_batch();
     let max_packet = conn.conn().opts().max_allowed_packet();
     let mut rows = Rows::new(rows, statement.num_params(), max_packet);
     let outcome = loop {
@@ -522,7 +523,7 @@ async fn prepare<C: Target>(
     follow: &mut Follow,
     text: &[u8],
 ) -> mysql_async::Result<(Statement, Prepared)> {
-    follow.record_prepare(conn.conn());
+    follow.record_prepare_of(text, conn.conn());
     let (outcome, is_cached) = {
         let mut preparing = conn.prep(text);
         // A statement that is ready at once comes from the driver's cache.

@@ -170,7 +170,7 @@ async fn validate(
     };
     let leftovers = shared.opener.leftovers();
     let row = match ask_at_once(shared, session, restore).await {
-        Err(Invalid::Driver(error)) if !ends_connection(&error) => {
+        Err(Invalid::Driver(error)) if !ends_connection(&error) && !is_transient(&error) => {
             send_all(session, restore).await?;
             let row = ask(shared, session).await.map_err(invalid)?;
             // Otherwise the server refused what `leftovers` selects, not the several statements.
@@ -339,7 +339,10 @@ async fn restore_and_set_up(
         restore.extend(settings);
         if restore.len() > 1 {
             match session.conn.query_drop(in_one_text(&restore)).await {
-                Err(error) if !ends_connection(&error) => refusal = Some(error),
+                // Some of a text that met a transient error has run, and init may not run twice.
+                Err(error) if !ends_connection(&error) && !is_transient(&error) => {
+                    refusal = Some(error);
+                }
                 answer => {
                     check(answer)?;
                     return set_up_rest(shared, session).await;

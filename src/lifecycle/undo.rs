@@ -47,12 +47,10 @@ pub(super) async fn undo(
 /// The statements that leave the session as a reset and a set-up would; `None` if only these do.
 fn statements(shared: &Shared, session: &Session, needs: Needs) -> Option<Vec<String>> {
     let mut changes = session.follow.changes()?.to_vec();
-    let mut settings = Vec::new();
-    if !changes.is_empty() {
-        // A setting that reads a variable must find what it would find after a reset.
-        changes.extend(shared.opener.set_up_changes()?);
-        settings = shared.opener.settings_to_repeat()?;
-    }
+    // Also if nothing is named: a temporary table that the set-up made may have been dropped. A
+    // setting that reads a variable must find what it would find after a reset.
+    changes.extend(shared.opener.set_up_changes()?);
+    let settings = shared.opener.settings_to_repeat()?;
     let has = |wanted: &Change| changes.contains(wanted);
     let mut statements = Vec::new();
     // To turn autocommit on is to commit.

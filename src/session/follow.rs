@@ -21,6 +21,7 @@ use super::{
     activity::{Activity, Cut},
     effect::{
         Effect,
+        changes::reads_user_variables,
         changes::{Change, Changes},
         control::{Control, Ends},
         effect_of,
@@ -404,6 +405,26 @@ impl Follow {
             self.changes.record_unknown();
         } else if about.effect.session {
             self.changes.record_prepared(text);
+        }
+    }
+
+    /// Records that this text is about to be prepared, if the driver's cache does not hold it.
+    ///
+    /// On MySQL a statement that reads user variables keeps their types from then on.
+    pub(crate) fn record_prepare_of(&mut self, text: &[u8], conn: &Conn) {
+        if effect_of(text).session && reads_user_variables(text) {
+            self.effect.session = true;
+            self.changes.record_unknown();
+        }
+        self.record_prepare(conn);
+    }
+
+    /// Records that a prepared statement is about to be executed with several rows of parameters.
+    ///
+    /// On MySQL each row may have it prepared again, under what the rows before have set.
+    pub(crate) fn record_batch(&mut self) {
+        if self.changes.shapes_statements {
+            self.changes.record_unknown();
         }
     }
 

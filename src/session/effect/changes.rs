@@ -34,10 +34,9 @@ pub(crate) const VARIABLES: &[&str] = &[
 pub(crate) const SHAPING: &[&str] = &[
     "cte_max_recursion_depth", "default_week_format", "div_precision_increment",
     "foreign_key_checks", "group_concat_max_len", "innodb_strict_mode", "lc_time_names",
-    "low_priority_updates", "max_join_size", "max_recursive_iterations", "max_sort_length",
+    "low_priority_updates", "max_recursive_iterations", "max_sort_length",
     "optimizer_prune_level", "optimizer_search_depth", "optimizer_switch", "sql_auto_is_null",
-    "sql_big_selects", "sql_mode", "sql_notes", "sql_safe_updates", "sql_select_limit",
-    "time_zone", "unique_checks",
+    "sql_mode", "sql_notes", "sql_safe_updates", "sql_select_limit", "time_zone", "unique_checks",
 ];
 
 /// The variables that `SET NAMES` and `SET CHARACTER SET` assign.
@@ -145,6 +144,11 @@ impl Changes {
         self.is_unknown = false;
         self.shapes_statements = false;
     }
+}
+
+/// Whether a text may read a user variable.
+pub(crate) fn reads_user_variables(sql: &[u8]) -> bool {
+    changes_of(sql).is_none_or(|found| found.reads)
 }
 
 /// What a text changes, if all its statements are settings, which can be repeated, and it can be
@@ -394,11 +398,10 @@ fn variable_name(after: &[u8]) -> Option<Box<str>> {
     Some(name.to_ascii_lowercase().into())
 }
 
-/// The name, if it means the same between backquotes, in every charset and SQL mode.
+/// The name, if it means the same between backquotes, in every charset and SQL mode. In `swe7`,
+/// brackets, braces and the like are letters.
 fn plain(name: &[u8]) -> Option<&str> {
-    let is_plain = |byte: &u8| {
-        (byte.is_ascii_graphic() || *byte == b' ') && !matches!(byte, b'`' | b'"' | b'\'' | b'\\')
-    };
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_$.- ".contains(byte);
     if name.is_empty() || !name.iter().all(is_plain) {
         return None;
     }

@@ -3,7 +3,7 @@
 
 use mysql_warm_pool::{
     Pool, PoolConfig, PooledConn, Reset,
-    mysql_async::{Row, TxOpts, prelude::*},
+    mysql_async::{self, Row, TxOpts, prelude::*},
 };
 use test_support::{
     Flavor, Proxy, Server, config, eventually,
@@ -400,6 +400,60 @@ async fn a_prepared_statement_keeps_no_type_of_a_variable() {
     assert_eq!(compares("SET @a = '9', @b = '10'").await, 0);
     assert_eq!(compares("SET @a = 9, @b = 10").await, 1);
     assert_eq!(compares("SET @a = '9', @b = '10'").await, 0);
+}
+
+/// It was prepared while the variables were texts, and not executed.
+#[tokio::test]
+async fn a_statement_only_prepared_keeps_no_type_either() {
+    let server = Server::shared().await;
+    let pool = pool_of_one(config(&server.url())).await;
+    let text = "SELECT @a < 10 AND @a < @b";
+    let mut conn = get(&pool).await;
+    run(&mut conn, &["SET @a = '9', @b = '10'"]).await;
+    drop(conn.prep(text).await.expect("prepared"));
+    give_back(&pool, conn).await;
+    let mut conn = get(&pool).await;
+    run(&mut conn, &["SET @a = 9, @b = 10"]).await;
+    let found: Option<u8> = conn.exec_first(text, ()).await.expect("an answer");
+    assert_eq!(found, Some(1));
+}
+
+/// MySQL prepares it again for the second row, under the mode that the first one has set.
+#[tokio::test]
+async fn a_batch_that_sets_a_mode_keeps_none() {
+    let server = Server::shared().await;
+    if server.flavor() == Flavor::MariaDb {
+        return;
+    }
+    let pool = pool_of_one(config(&server.url())).await;
+    let text = "SET sql_mode = ?, @a = 'a' || 'b'";
+    let rows: [(mysql_async::Value,); 2] =
+        [("PIPES_AS_CONCAT".into(),), (4.into(),)];
+    let mut conn = get(&pool).await;
+    conn.exec_batch(text, rows).await.expect("executed");
+    give_back(&pool, conn).await;
+    let mut conn = get(&pool).await;
+    conn.exec_drop(text, ("",)).await.expect("executed");
+    let found: Option<String> = conn.query_first("SELECT @a").await.expect("an answer");
+    assert_eq!(found.as_deref(), Some("0"));
+}
+
+#[tokio::test]
+async fn a_table_of_the_set_up_that_was_dropped_is_made_again() {
+    let server = Server::shared().await;
+    let create = "CREATE TEMPORARY TABLE once SELECT 1 AS a";
+    let plain = config(&server.url());
+    let hooked = plain
+        .clone()
+        .on_connect(move |conn| Box::pin(async move { conn.query_drop(create).await }));
+    for settings in [plain.init([create]), hooked] {
+        let pool = pool_of_one(settings).await;
+        let mut conn = get(&pool).await;
+        run(&mut conn, &["DROP TEMPORARY TABLE once"]).await;
+        give_back(&pool, conn).await;
+        let mut conn = get(&pool).await;
+        assert_eq!(ask::<u8>(&mut conn, "SELECT a FROM once").await, 1);
+    }
 }
 
 #[tokio::test]
