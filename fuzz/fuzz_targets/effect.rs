@@ -35,7 +35,7 @@ fuzz_target!(|text: &[u8]| {
         assert!(!effect.role && !effect.unresettable, "named, but more than that");
         assert!(named.len() <= 8, "too many to undo");
         if effect == Effect::NEUTRAL {
-            assert_eq!(named, [], "nothing to undo");
+            assert!(named.is_empty(), "nothing to undo");
         }
         if let Some(more) = changes(&[text, b"SET @x = 1"]) {
             assert!(more.starts_with(&named), "one is missed");
