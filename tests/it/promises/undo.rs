@@ -427,8 +427,7 @@ async fn a_batch_that_sets_a_mode_keeps_none() {
     }
     let pool = pool_of_one(config(&server.url())).await;
     let text = "SET sql_mode = ?, @a = 'a' || 'b'";
-    let rows: [(mysql_async::Value,); 2] =
-        [("PIPES_AS_CONCAT".into(),), (4.into(),)];
+    let rows: [(mysql_async::Value,); 2] = [("PIPES_AS_CONCAT".into(),), (4.into(),)];
     let mut conn = get(&pool).await;
     conn.exec_batch(text, rows).await.expect("executed");
     give_back(&pool, conn).await;
