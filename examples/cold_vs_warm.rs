@@ -30,10 +30,12 @@ type Latency = Option<f64>;
 async fn main() -> Result<(), Error> {
     let config = PoolConfig::from_env()?.size(CALLERS).overflow(0);
     let (mut cold, mut warm, mut later) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut cold_queries, mut warm_queries) = (None, None);
     let mut warm_up = Duration::ZERO;
     for turn in 0..=TURNS {
         let unprepared = Pool::new(config.clone())?;
         let first = serve(&unprepared, REQUESTS).await;
+        let cold_times = unprepared.metrics();
         unprepared.close().await;
 
         let prepared = Pool::new(config.clone())?;
@@ -43,6 +45,8 @@ async fn main() -> Result<(), Error> {
 
         // The first turn is the rehearsal.
         if turn > 0 {
+            cold_queries = Some(cold_times);
+            warm_queries = Some(prepared.metrics());
             later.extend(all.split_off(REQUESTS));
             warm.push(all);
             cold.push(first);
@@ -65,7 +69,18 @@ async fn main() -> Result<(), Error> {
         println!("{name:22}{p50:7.2} {p95:7.2} {max:7.2} {slow:5} % {failed:7}");
     }
     println!("\nslow: above {slow:.2}, twice the median of the later requests");
-    println!("warm_up() itself took at most {warm_up:.1?}, before the first request\n");
+    // What of it is the server's: the time of the statements is the same, cold or warm.
+    println!("\nof that in the last turn: to get a connection, and the query itself");
+    for (name, metrics) in [
+        ("without warm_up()", cold_queries),
+        ("with warm_up()", warm_queries),
+    ] {
+        if let Some(metrics) = metrics {
+            println!("{name:22}get    {}", metrics.wait_time);
+            println!("{:22}query  {}", "", metrics.query_time);
+        }
+    }
+    println!("\nwarm_up() itself took at most {warm_up:.1?}, before the first request\n");
     chart(&cold, &warm);
     Ok(())
 }

@@ -442,7 +442,7 @@ mod tests {
             "one of several asks"
         );
         let again = facts.claim(false, false, at(2)).expect("no longer fresh");
-        assert_eq!(again.facts, &Fact::ALL[..10]);
+        assert_eq!(again.facts, &Fact::ALL[..11]);
         let all = facts.claim(false, false, at(61)).expect("no longer fresh");
         assert_eq!(all.facts, Fact::ALL);
     }
