@@ -32,7 +32,10 @@ fuzz_target!(|text: &[u8]| {
     };
     assert_eq!(changes(&[&with_role]), None, "a role is not undone");
     if let Some(named) = changes(&[text]) {
-        assert!(!effect.role && !effect.unresettable, "named, but more than that");
+        assert!(
+            !effect.role && !effect.unresettable,
+            "named, but more than that"
+        );
         assert!(named.len() <= 8, "too many to undo");
         if effect == Effect::NEUTRAL {
             assert!(named.is_empty(), "nothing to undo");
