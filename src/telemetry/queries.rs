@@ -52,6 +52,10 @@ pub(super) struct Server {
 }
 
 impl Queries {
+    #[cfg_attr(
+        not(feature = "metrics"),
+        expect(unused_variables, reason = "only an exporter needs it")
+    )]
     pub(crate) fn new(config: &PoolConfig, pool: &str, exporter: Exporter) -> Self {
         let opts = config.opts();
         let socket = opts.socket();
