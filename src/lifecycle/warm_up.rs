@@ -373,7 +373,10 @@ fn warnings(shared: &Shared, server: &ServerInfo, threads_connected: Option<u64>
     }
     let cache_size = config.opts().stmt_cache_size();
     let kept = u64::try_from(status.limit().saturating_mul(cache_size)).unwrap_or(u64::MAX);
-    if let Some(allowed) = server.max_prepared_stmt_count
+    // A server that allows none says so at the first statement, and some proxies answer 0 to all.
+    if let Some(allowed) = server
+        .max_prepared_stmt_count
+        .filter(|allowed| *allowed > 0)
         && (cache_size == 0 || kept > allowed)
     {
         warnings.push(Warning::TooManyStatements {

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -23,7 +23,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use tracing::{
-    Level, Subscriber,
+    Dispatch, Level, Subscriber,
     field::{Field, Visit},
     span::{Attributes, Id, Record},
 };
@@ -82,6 +82,10 @@ pub(super) struct Listener {
 impl Listener {
     /// Collects what this thread logs, including tasks it spawns on a single-threaded runtime.
     pub(super) fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        // With a single subscriber, `tracing` would ask that of whichever thread first comes by an
+        // event whether it is ever wanted, and most threads here have none.
+        static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
+        ANOTHER.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
         tracing::subscriber::set_default(tracing_subscriber::registry().with(self.clone()))
     }
 

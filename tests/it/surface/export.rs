@@ -199,7 +199,7 @@ async fn the_facade_gets_the_same_numbers_as_the_pools_own_metrics() {
         let name = format!("mysql_warm_pool.connections.discarded{{reason={reason}}}");
         assert_eq!(recorded.counter(&name), number, "{name}");
     }
-    assert_eq!(recorded.counter("mysql_warm_pool.cleanings{kind=reset}"), 1);
+    assert_eq!(recorded.counter("mysql_warm_pool.cleanings{kind=undo}"), 1);
     for (kind, number) in own.cleanings {
         let name = format!("mysql_warm_pool.cleanings{{kind={kind}}}");
         assert_eq!(recorded.counter(&name), number, "{name}");
