@@ -67,7 +67,7 @@ async fn next_connection(recipe: &mut Program) -> String {
     line.rsplit(' ').next().unwrap().to_owned()
 }
 
-/// The account's password is the newest token: whoever logs in with an older one is refused.
+/// The account's password is the newest token, so that a login with an older one is refused.
 #[tokio::test]
 async fn a_connection_outlives_its_token_and_the_next_has_a_new_one() {
     let mut builder = Server::builder().without_required_tls();
