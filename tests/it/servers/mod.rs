@@ -3,6 +3,7 @@
 mod addresses;
 mod black_hole;
 mod blocked_host;
+mod clusters;
 mod dns;
 mod driver;
 mod failover;

@@ -105,7 +105,7 @@ impl Group {
     }
 }
 
-const MEMBER: [&str; 15] = [
+const MEMBER: [&str; 16] = [
     "--log-bin=binlog",
     "--relay-log=relay",
     "--log-replica-updates=ON",
@@ -120,6 +120,8 @@ const MEMBER: [&str; 15] = [
     "--loose-group-replication-recovery-get-public-key=ON",
     "--loose-group-replication-member-expel-timeout=1",
     "--sync-binlog=0",
+    // What was committed outlives the process.
+    "--innodb-flush-log-at-trx-commit=2",
     "--loose-group-replication-autorejoin-tries=0",
 ];
 

@@ -5,6 +5,8 @@
 //! |---|---|
 //! | `server.rs` | a throwaway database server: start, kill, freeze, query |
 //! | `watchdog.rs`, `.sh` | runs a server process and ends it with the tests, however they end |
+//! | `galera.rs`, `wsrep_sst_cached.sh` | a Galera cluster |
+//! | `replication.rs` | a primary with replicas |
 //! | `group.rs` | a group of MySQL servers (Group Replication) |
 //! | `haproxy.rs` | HAProxy in front of a server |
 //! | `router.rs`, `.sql` | MySQL Router in front of a server or a group |
@@ -39,12 +41,14 @@
 
 mod background;
 mod elsewhere;
+mod galera;
 mod group;
 mod haproxy;
 mod mute;
 mod pools;
 mod ports;
 mod proxy;
+mod replication;
 mod router;
 mod scratch;
 pub mod scripted;
@@ -61,12 +65,14 @@ mod watchdog;
 use std::time::{Duration, Instant};
 
 pub use elsewhere::Elsewhere;
+pub use galera::Galera;
 pub use group::Group;
 pub use haproxy::HaProxy;
 pub use mute::Mute;
 pub use pools::{HANGING, config, pool, warm};
 pub use ports::free_port;
 pub use proxy::Proxy;
+pub use replication::Replication;
 pub use router::Router;
 pub use seed::Seed;
 pub use server::{Builder, Flavor, Frozen, Server, copy_folder, galera};

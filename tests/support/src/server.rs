@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
@@ -77,6 +77,7 @@ impl Server {
             port: None,
             tls_required: tls::is_required(),
             options: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -87,6 +88,16 @@ impl Server {
     /// The server's own process.
     pub async fn pid(&self) -> u32 {
         self.order("").await.expect("a running server")
+    }
+
+    /// Whether it was started, and neither killed nor shut down since.
+    pub async fn is_running(&self) -> bool {
+        self.order("").await.is_some()
+    }
+
+    /// Whether it accepts only connections over TLS.
+    pub(crate) fn requires_tls(&self) -> bool {
+        self.tls_required
     }
 
     /// Whether the tests, and so the servers, run as root.
@@ -174,6 +185,27 @@ impl Server {
         mysql_async::from_row(row)
     }
 
+    /// Connections of this user, open on the server now.
+    pub async fn connections_of(&self, user: &str) -> u64 {
+        let theirs =
+            format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = '{user}'");
+        let rows = self.ask(&theirs).await;
+        mysql_async::from_row(rows.into_iter().next().expect("a count"))
+    }
+
+    /// Creates a user with all rights on the database `test`, and with these on the server as a
+    /// whole, such as `REPLICATION CLIENT`; none if empty.
+    pub async fn create_user(&self, user: &str, password: &str, rights: &str) {
+        let create = format!("CREATE USER {user}@'%' IDENTIFIED BY '{password}'");
+        self.execute(&create).await;
+        let own = format!("GRANT ALL ON test.* TO {user}@'%'");
+        self.execute(&own).await;
+        if !rights.is_empty() {
+            self.execute(&format!("GRANT {rights} ON *.* TO {user}@'%'"))
+                .await;
+        }
+    }
+
     /// Kills every connection of this user, from the server's side.
     pub async fn kill_all_of(&self, user: &str) {
         let theirs = format!("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = '{user}'");
@@ -231,8 +263,13 @@ impl Server {
 
     /// Starts a server that was killed, shut down or only prepared, and waits until it answers.
     pub async fn start_again(&self) {
+        self.start_with("").await;
+    }
+
+    /// The same, with more options for this time only.
+    pub(crate) async fn start_with(&self, options: &str) {
         for _ in 0..5 {
-            match self.launch().await {
+            match self.launch(options).await {
                 Ok(()) => return,
                 Err(Failure::PortTaken) => tokio::time::sleep(Duration::from_millis(50)).await,
                 Err(Failure::Other(log)) => panic!("the server did not start:\n{log}"),
@@ -272,10 +309,11 @@ impl Server {
         frozen
     }
 
-    async fn order(&self, order: &'static str) -> Option<u32> {
+    async fn order(&self, order: impl Into<String>) -> Option<u32> {
         let watchdog = Arc::clone(&self.watchdog);
+        let order = order.into();
         self.background
-            .block(move || lock(&watchdog).order(order))
+            .block(move || lock(&watchdog).order(&order))
             .await
     }
 
@@ -296,10 +334,29 @@ impl Server {
             .await
     }
 
-    async fn launch(&self) -> Result<(), Failure> {
+    /// Runs the server's program with more options until it ends by itself, and returns its log.
+    pub(crate) async fn run_once(&self, options: &str) -> String {
+        let log_start = fs::metadata(self.log()).map_or(0, |log| log.len());
+        self.order(format!("start {options}")).await;
+        self.order("finish").await;
+        log_since(&self.log(), log_start)
+    }
+
+    /// Gives a server that does not run the data of a new one.
+    pub(crate) async fn wipe(&self) {
+        let (flavor, data) = (self.flavor, self.data());
+        self.background
+            .block(move || {
+                fs::remove_dir_all(&data).expect("the old data can be removed");
+                fill(flavor, &data);
+            })
+            .await;
+    }
+
+    async fn launch(&self, options: &str) -> Result<(), Failure> {
         let log_start = fs::metadata(self.log()).map_or(0, |log| log.len());
         self.order("kill").await;
-        self.order("start").await;
+        self.order(format!("start {options}")).await;
         let log = self.log();
         let data = self.data();
         let opts = self.admin_opts();
@@ -377,12 +434,22 @@ pub struct Builder {
     port: Option<u16>,
     tls_required: bool,
     options: Vec<String>,
+    /// As in `NAME=value`.
+    environment: Vec<OsString>,
 }
 
 impl Builder {
     /// Adds a server option, such as `--wait-timeout=3`, which overrides the tests' default.
     pub fn option(mut self, option: &str) -> Self {
         self.options.push(option.to_owned());
+        self
+    }
+
+    /// Sets a variable in the server's environment.
+    pub(crate) fn environment(mut self, name: &str, value: &OsStr) -> Self {
+        let mut variable = OsString::from(format!("{name}="));
+        variable.push(value);
+        self.environment.push(variable);
         self
     }
 
@@ -409,7 +476,7 @@ impl Builder {
     pub async fn start(self) -> Server {
         for _ in 0..5 {
             let server = self.prepare().await;
-            match server.launch().await {
+            match server.launch("").await {
                 Ok(()) => return server,
                 Err(Failure::PortTaken) => {}
                 Err(Failure::Other(log)) => panic!("the server did not start:\n{log}"),
@@ -430,16 +497,20 @@ impl Builder {
         let admin_port = free_port();
         let tls_required = self.tls_required;
         let options = self.options.clone();
+        let environment = self.environment.clone();
         let (folder, watchdog) = background
             .block(move || {
                 let folder = scratch().join(format!("server-{}-{port}", process::id()));
                 let data = folder.join("data");
                 // Left over from a run that ended with its machine.
                 fs::remove_dir_all(&folder).ok();
-                copy_folder(template(flavor), &data);
-                // Holds the UUID that identifies a MySQL server; the copy generates its own.
-                fs::remove_file(data.join("auto.cnf")).ok();
-                let mut command = flavor.command(&data, port, admin_port);
+                fill(flavor, &data);
+                let mut command: Vec<OsString> = Vec::new();
+                if !environment.is_empty() {
+                    command.push("env".into());
+                    command.extend(environment);
+                }
+                command.extend(flavor.command(&data, port, admin_port));
                 if tls_required {
                     command.extend(tls::options(tls::GOOD).map(OsString::from));
                     command.push("--require-secure-transport=ON".into());
@@ -658,6 +729,13 @@ fn template(flavor: Flavor) -> &'static Path {
         }
         template
     })
+}
+
+/// Copies a new server's data.
+fn fill(flavor: Flavor, data: &Path) {
+    copy_folder(template(flavor), data);
+    // Holds the UUID that identifies a MySQL server; the copy generates its own.
+    fs::remove_file(data.join("auto.cnf")).ok();
 }
 
 /// Checks that this server answers, as another could have taken the port in the meantime; that it

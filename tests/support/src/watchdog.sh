@@ -1,5 +1,5 @@
 # Runs one database server on orders from standard input, one a line, each answered by the server's
-# process id or "none". When the input ends, as it does when the test process ends, however that
+# process id or "none". More options for the server may follow the order to start it. When the input ends, as it does when the test process ends, however that
 # happens, the server is killed and its folder removed.
 # Arguments: the server's folder, then its command line.
 folder=$1
@@ -16,10 +16,11 @@ reap() {
     server=
 }
 
-while read -r order; do
+while read -r order options; do
     case $order in
     start)
-        "$@" </dev/null >>"$folder/log" 2>&1 &
+        # shellcheck disable=SC2086 # several options, without spaces in them
+        "$@" $options </dev/null >>"$folder/log" 2>&1 &
         server=$!
         ;;
     kill)
@@ -35,6 +36,8 @@ while read -r order; do
         reap
         kill "$fuse"
         ;;
+    # Waits for a server that was started to do one thing and end.
+    finish) reap ;;
     freeze) signal STOP ;;
     thaw) signal CONT ;;
     esac
