@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use tokio::sync::{OnceCell, SetOnce, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OnceCell, SetOnce, mpsc, oneshot, watch};
 
 use crate::{
     config::PoolConfig,
@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) due: AtomicUsize,
     /// How often the pool was refreshed.
     pub(crate) generation: AtomicU64,
+    /// Notified at each refresh.
+    pub(crate) refreshes: Notify,
     /// A return has to check whether the connection is surplus: `overflow_linger` is 0, or the
     /// limit was changed.
     pub(crate) trims_on_return: AtomicBool,
@@ -137,6 +139,7 @@ impl Shared {
             attempts,
             due: AtomicUsize::new(0),
             generation: AtomicU64::new(0),
+            refreshes: Notify::new(),
             trims_on_return: AtomicBool::new(config.overflow_linger.is_zero()),
             abandoned: AbandonedQueue {
                 sender,

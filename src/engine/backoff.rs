@@ -170,6 +170,11 @@ impl Backoff {
         is_outage
     }
 
+    /// Ends the pause, if there is one.
+    pub(crate) fn end_pause(&mut self) {
+        self.retry_at = None;
+    }
+
     pub(crate) fn is_failing(&self) -> bool {
         self.failures > 0
     }
@@ -254,6 +259,18 @@ mod tests {
         let outage = backoff.succeeded(ms(0), 9, due).expect("an outage");
         assert_eq!((outage.failures, outage.lasted), (1, due.since(now)));
         assert!(backoff.allows(8, due) == 8 && backoff.error().is_none());
+    }
+
+    #[test]
+    fn a_pause_that_was_ended_leaves_one_attempt_at_a_time() {
+        let now = Timestamp::now();
+        let mut backoff = Backoff::default();
+        backoff.failed(backoff.begin(), error(), now, u64::MAX);
+        assert_eq!(backoff.allows(8, now), 0);
+        backoff.end_pause();
+        assert_eq!(backoff.allows(8, now), 1);
+        backoff.failed(backoff.begin(), error(), now, u64::MAX);
+        assert_eq!(backoff.allows(8, now), 0, "the next failure begins another");
     }
 
     #[test]

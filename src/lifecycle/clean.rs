@@ -264,8 +264,8 @@ async fn send_all(session: &mut Session, statements: &[String]) -> Result<(), Di
     Ok(())
 }
 
-/// Resets the session. Then restores charset and database, runs `init`, and validates, in one round
-/// trip if the server takes several statements in one text.
+/// Resets the session. Then restores charset and database, runs `init` and validates: in one round
+/// trip, if the server takes several statements in one text and `init` only sets what is known.
 ///
 /// The connection may still be out of step: then the validation finds it, because it gets the
 /// answer to the reset.
@@ -325,8 +325,8 @@ async fn reset(shared: &Shared, session: &mut Session, needs: Needs) -> Result<(
     Ok(())
 }
 
-/// Sends these statements and sets the session up again. If the settings to repeat are known, does
-/// both in one round trip, if the server takes several statements in one text.
+/// Sends these statements and sets the session up again. The settings to repeat, if known, go in
+/// the same round trip, if the server takes several statements in one text.
 async fn restore_and_set_up(
     shared: &Shared,
     session: &mut Session,
@@ -339,7 +339,7 @@ async fn restore_and_set_up(
         restore.extend(settings);
         if restore.len() > 1 {
             match session.conn.query_drop(in_one_text(&restore)).await {
-                // Some of a text that met a transient error has run, and init may not run twice.
+                // After a transient error some of the text has run, and `init` must not run twice.
                 Err(error) if !ends_connection(&error) && !is_transient(&error) => {
                     refusal = Some(error);
                 }

@@ -118,6 +118,7 @@ pub(crate) fn refresh(shared: &Shared) {
     let generation = before.wrapping_add(1);
     info!(pool = shared.name, generation, "refreshing all connections");
     shared.notify_maintenance();
+    shared.refreshes.notify_waiters();
 }
 
 /// The maintenance task. Ends when the pool closes, or with its runtime.

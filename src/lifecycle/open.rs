@@ -75,6 +75,12 @@ pub(super) fn fill(shared: &Arc<Shared>, demand: Demand) {
     }
 }
 
+/// Makes the next attempt at once, if one is pending.
+pub(crate) fn retry_now(shared: &Arc<Shared>) {
+    shared.state().backoff.end_pause();
+    fill(shared, Demand::Waiting);
+}
+
 fn next_task(shared: &Arc<Shared>, runtime: &Arc<SocketRuntime>, demand: Demand) -> Option<Task> {
     if shared.is_closing() {
         return None;

@@ -1,5 +1,5 @@
-//! Undoes what a caller changed in its session, where all of that is known: one round trip, after
-//! which the session still has its prepared statements.
+//! Undoes what a caller changed in its session, if all of it is known. This takes one round trip,
+//! and the session keeps its prepared statements.
 
 use crate::{
     report::{DiscardReason, Flavor},
@@ -12,8 +12,8 @@ use super::clean::{CHARSET, send_at_once, use_database};
 /// Rolls back, whatever `completion_type` says.
 const ROLLBACK: &str = "ROLLBACK AND NO CHAIN NO RELEASE";
 
-/// Undoes all changes, rolls back, and restores the database. Returns false if the session has to be
-/// reset instead.
+/// Undoes all changes, rolls back, and restores the database, as needed. Returns false if the
+/// session has to be reset instead.
 pub(super) async fn undo(
     shared: &Shared,
     session: &mut Session,
@@ -25,7 +25,7 @@ pub(super) async fn undo(
     match send_at_once(shared, session, &statements).await {
         Ok(()) => {}
         Err(DiscardReason::Lost) => return Err(DiscardReason::Lost),
-        // The reset does all of it.
+        // A reset does all of this too.
         Err(_) => return Ok(false),
     }
     if !statements.is_empty() && session.is_in_transaction() {
@@ -44,20 +44,22 @@ pub(super) async fn undo(
     Ok(true)
 }
 
-/// The statements that leave the session as a reset and a set-up would; `None` if only these do.
+/// Returns the statements that leave the session as a reset and a set-up would; `None` if it has to
+/// be reset.
 fn statements(shared: &Shared, session: &Session, needs: Needs) -> Option<Vec<String>> {
     let mut changes = session.follow.changes()?.to_vec();
-    // Also if nothing is named: a temporary table that the set-up made may have been dropped. A
+    // Even if no change is named: the caller may have dropped a temporary table that the set-up
+    // created, and only a reset creates it again. What the settings assign is undone as well: a
     // setting that reads a variable must find what it would find after a reset.
     changes.extend(shared.opener.set_up_changes()?);
     let settings = shared.opener.settings_to_repeat()?;
     let has = |wanted: &Change| changes.contains(wanted);
     let mut statements = Vec::new();
-    // To turn autocommit on is to commit.
+    // Turning autocommit on would commit.
     if needs.rollback || has(&Change::Variable("autocommit")) {
         statements.push(ROLLBACK.to_owned());
     }
-    // The other statements are read in this mode, and in this charset.
+    // First mode and charset, because the server reads the other statements in them.
     if has(&Change::Variable("sql_mode")) {
         statements.push("SET @@session.sql_mode = @@global.sql_mode".to_owned());
     }
@@ -87,7 +89,7 @@ fn statements(shared: &Shared, session: &Session, needs: Needs) -> Option<Vec<St
     Some(statements)
 }
 
-/// What restores the charset as a reset does, with what follows it.
+/// The statement that restores the charset as a reset and what the pool sends after it do.
 fn charset(flavor: Flavor) -> &'static str {
     match flavor {
         // As at the login, `character_set_collations` decides on the collation (from 11.3 on).
@@ -96,12 +98,12 @@ fn charset(flavor: Flavor) -> &'static str {
     }
 }
 
-/// What assigns the value that a reset would.
+/// The assignment that leaves what a reset leaves.
 fn assignment(change: &Change, flavor: Flavor) -> Option<String> {
     let from_global = |name: &str| Some(format!("@@session.{name} = @@global.{name}"));
     match (change, flavor) {
-        // It is `NULL` already, but of the type that it was last assigned, which expressions take
-        // on. In these types they are as with a variable that was never assigned.
+        // `NULL` alone would keep the type of the value before it, which expressions take on. Each
+        // server gets the type with which they are as with a variable that was never assigned.
         (Change::UserVariable(name), Flavor::MariaDb) => {
             Some(format!("@`{name}` = x'', @`{name}` = NULL"))
         }

@@ -87,9 +87,14 @@ async fn validate(shared: &Arc<Shared>, mut cleaning: Cleaning) -> Option<Lease>
 /// Does nothing if that one was suspect itself: then it says nothing new about the others.
 pub(super) fn suspect_others(shared: &Shared, validated_at: Option<Timestamp>) {
     if validated_at.is_none_or(|at| !shared.liveness.is_suspect(at)) {
-        shared.liveness.suspect_all(Timestamp::now());
-        shared.notify_maintenance();
+        suspect_all(shared);
     }
+}
+
+/// Makes all connections suspect.
+pub(crate) fn suspect_all(shared: &Shared) {
+    shared.liveness.suspect_all(Timestamp::now());
+    shared.notify_maintenance();
 }
 
 /// Makes those connections suspect that have not answered since a timed-out statement began: the

@@ -10,7 +10,7 @@ use crate::{
     config::PoolConfig,
     connection::PooledConn,
     error::Error,
-    lifecycle::{assess, close, get, maintain, warm_up},
+    lifecycle::{assess, close, get, maintain, open, validate, warm_up},
     report::{CloseReport, Health, PoolStatus, Readiness, ReadinessWatch, WarmUpReport},
     shared::Shared,
     telemetry::{Exporter, PoolMetrics},
@@ -69,8 +69,8 @@ impl Pool {
         })
     }
 
-    /// Like [`new`](Self::new), but exports its metrics to this recorder instead of the one that is
-    /// installed.
+    /// Like [`new`](Self::new), but exports the pool's metrics to this recorder instead of the one
+    /// that is installed. Needs the feature `metrics`.
     ///
     /// # Errors
     ///
@@ -94,8 +94,9 @@ impl Pool {
     /// is 0.
     ///
     /// After it returns, the first request finds its connection open. Call it when the service
-    /// starts. The report lists what was opened and which settings are likely to cause trouble
-    /// later; its `Display` is one line.
+    /// starts; the [recipes](crate::guide::recipes#sql-at-start-up) say where migrations and other
+    /// SQL at start-up belong. The report lists what was opened and which settings are likely to
+    /// cause trouble later; its `Display` is one line.
     ///
     /// Transient errors (refused, name not found, server full or starting) are retried, with
     /// back-off and jitter, until [`warm_up_timeout`](field@PoolConfig::warm_up_timeout). On a warm
@@ -164,10 +165,36 @@ impl Pool {
         self.get_called_at(timeout, Location::caller())
     }
 
-    async fn get_called_at(
+    /// Gets a connection within the given time, as if the call stood at the given place in the
+    /// source. For code that wraps a pool, so that log events and errors name the line of its own
+    /// caller.
+    ///
+    /// ```no_run
+    /// use std::panic::Location;
+    ///
+    /// use mysql_warm_pool::{Error, Pool, PooledConn};
+    ///
+    /// struct Orders(Pool);
+    ///
+    /// impl Orders {
+    ///     #[track_caller]
+    ///     fn conn(&self) -> impl Future<Output = Result<PooledConn, Error>> {
+    ///         self.0.get_called_at(self.0.config().timeout, Location::caller())
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`get`](Self::get).
+    pub async fn get_called_at(
         &self,
         timeout: Duration,
-        called_at: get::CalledAt,
+        called_at: &'static Location<'static>,
     ) -> Result<PooledConn, Error> {
         let lease = get::get(self.shared(), timeout, called_at).await?;
         Ok(PooledConn::new(lease, Arc::clone(self.shared()), called_at))
@@ -238,16 +265,16 @@ impl Pool {
         shared.metrics.read(self.readiness(), shared.queries.time())
     }
 
-    /// Sets the gauges of the `metrics` facade to their current values. Does no I/O. Needs the
-    /// feature `metrics`.
+    /// Sets the gauges of the `metrics` facade, and the counters of prepared statements, to their
+    /// current values. Does no I/O. Needs the feature `metrics`.
     ///
     /// Call it where metrics are scraped, so that they are fresh. The pool calls it in the
     /// background as well: about once a second, ten times a second while connections are in use.
-    /// Counters and times do not need it, because they are recorded as things happen. The guide to
-    /// [observability](crate::guide::observability) lists their names.
+    /// Histograms and the other counters do not need it, because they are recorded as things
+    /// happen. The guide to [observability](crate::guide::observability) lists their names.
     ///
-    /// Install the recorder before the pool is created: the pool registers with it then, and only
-    /// then.
+    /// Install the recorder before the pool is created, because [`new`](Self::new) registers with
+    /// the one that is installed then; or pass one to [`with_recorder`](Self::with_recorder).
     #[cfg(feature = "metrics")]
     pub fn publish_metrics(&self) {
         maintain::publish_metrics(self.shared());
@@ -291,6 +318,36 @@ impl Pool {
     /// after a failover.
     pub fn refresh(&self) {
         maintain::refresh(self.shared());
+    }
+
+    /// Waits until the pool is refreshed: by [`refresh`](Self::refresh), or by itself because a
+    /// statement's error says that the server takes no writes any more, or that sessions were lost.
+    ///
+    /// It notices what happens after it was first polled. When the pool closes, it never resolves.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing is lost if it is dropped.
+    pub async fn refreshed(&self) {
+        self.shared().refreshes.notified().await;
+    }
+
+    /// Ends the pause between failed attempts to open a connection, so that the next one is made at
+    /// once. Does nothing if the last attempt succeeded.
+    ///
+    /// For when you know that the server is back, or that its settings were mended. After a failure
+    /// there is still one attempt at a time.
+    pub fn retry_now(&self) {
+        open::retry_now(self.shared());
+    }
+
+    /// Makes every connection suspect: each is validated before it is handed out again, and idle
+    /// ones in the background at once.
+    ///
+    /// For when you know that the server or the network has failed. The pool does it by itself when
+    /// it finds a connection dead.
+    pub fn suspect_all(&self) {
+        validate::suspect_all(self.shared());
     }
 
     /// Closes the pool for good, and waits for its connections to be closed with `COM_QUIT`.
