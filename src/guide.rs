@@ -10,6 +10,7 @@
 //! | [Observability](observability) | metrics, log events and spans |
 //! | [Performance](performance) | measured beside other pools |
 //! | [Servers and proxies](servers) | what the pool was tested with, how, and what differs there |
+//! | [Several servers](cluster) | one handle for a primary with replicas, Galera, Group Replication |
 //! | [Limits](limits) | what the pool cannot do |
 //! | [Architecture](architecture) | how the inside fits together |
 //! | [Threats](threats) | what a hostile server, caller, network or reader of logs can and cannot do |
@@ -23,6 +24,9 @@
 macro_rules! links {
     () => {
         "\
+[`Cluster`]: crate::cluster::Cluster
+[`ClusterConfig::from_env`]: crate::cluster::ClusterConfig::from_env
+[`CommitUnknown`]: crate::Error::CommitUnknown
 [`Credentials`]: crate::config::Credentials
 [`CredentialsSource`]: crate::config::CredentialsSource
 [`Error::Timeout`]: crate::Error::Timeout
@@ -38,24 +42,32 @@ macro_rules! links {
 [`Reset`]: crate::Reset
 [`Transaction`]: crate::Transaction
 [`WarmUpReport`]: crate::report::WarmUpReport
+[`check_every`]: field@crate::cluster::ClusterConfig::check_every
 [`close()`]: crate::Pool::close
 [`detach()`]: crate::PooledConn::detach
 [`discard()`]: crate::PooledConn::discard
+[`discover`]: field@crate::cluster::ClusterConfig::discover
 [`from_env()`]: crate::PoolConfig::from_env
 [`from_opts()`]: crate::PoolConfig::from_opts
 [`get()`]: crate::Pool::get
 [`get_within()`]: crate::Pool::get_within
 [`health()`]: crate::Pool::health
 [`is_transient`]: crate::error::is_transient
+[`max_lag`]: field@crate::cluster::ClusterConfig::max_lag
 [`metrics()`]: crate::Pool::metrics
+[`reader()`]: crate::cluster::Cluster::reader
+[`reads`]: field@crate::cluster::ClusterConfig::reads
+[`recycle`]: field@crate::PoolConfig::recycle
 [`refresh()`]: crate::Pool::refresh
 [`resize()`]: crate::Pool::resize
 [`start_transaction()`]: crate::PooledConn::start_transaction
+[`statement_timeout`]: field@crate::PoolConfig::statement_timeout
 [`status()`]: crate::Pool::status
 [`try_get()`]: crate::Pool::try_get
 [`warm_up()`]: crate::Pool::warm_up
 [`watch()`]: crate::Pool::watch
 [`readiness()`]: crate::Pool::readiness
+[`writer()`]: crate::cluster::Cluster::writer
 [guarantees]: crate::guide::guarantees
 [limits]: crate::guide::limits
 [observability]: crate::guide::observability
@@ -87,6 +99,7 @@ guides! {
     guarantees: "guarantees.md",
     observability: "observability.md",
     performance: "performance.md",
+    cluster: "cluster.md",
     limits: "limits.md",
     servers: "servers.md",
     architecture: "architecture.md",

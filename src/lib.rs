@@ -76,6 +76,7 @@ mod shared;
 mod telemetry;
 mod time;
 
+pub mod cluster;
 pub mod config;
 pub mod error;
 pub mod guide;

@@ -65,7 +65,7 @@ impl PoolConfig {
 }
 
 /// Reads variables, whose values are `None` if they are not Unicode.
-pub(super) fn from_variables(
+pub(crate) fn from_variables(
     prefix: &str,
     variables: impl Iterator<Item = (String, Option<String>)>,
 ) -> Result<PoolConfig, Error> {

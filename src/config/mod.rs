@@ -6,7 +6,7 @@
 //! row, a field of [`PoolConfig`], a default in [`PoolConfig::from_opts`] and a setter.
 
 mod credentials;
-mod env;
+pub(crate) mod env;
 #[cfg(feature = "serde")]
 mod file;
 mod given;
@@ -26,6 +26,7 @@ use std::{fmt, future::Future, path::PathBuf, pin::Pin, time::Duration};
 use mysql_async::{Conn, Opts, OptsBuilder};
 
 use self::table::SETTINGS;
+pub(crate) use self::table::{duration, duration_or_never};
 pub use self::{
     credentials::{Credentials, CredentialsSource},
     on_connect::OnConnect,
@@ -194,7 +195,9 @@ pub struct PoolConfig {
     /// default none.
     ///
     /// They are kept in the driver's cache of prepared statements. If other statements fill that
-    /// cache, those least recently used are evicted, and prepared again when next executed.
+    /// cache, those least recently used are evicted, and prepared again when next executed. A list
+    /// as long as the cache leaves no place for others:
+    /// [`warm_up()`](crate::Pool::warm_up) warns of that.
     pub prepare: Vec<String>,
 
     /// Statements to run on every new connection, and again after each reset, in this order.
@@ -233,9 +236,10 @@ pub struct PoolConfig {
     /// # }
     /// ```
     ///
-    /// With this hook, a variable that differs for each request (`SET @tenant = ?` after each
-    /// [`get`](crate::Pool::get)) costs a reset at each return, because the pool does not know what
-    /// the hook sets. With [`init`](Self::init) instead, it costs one round trip.
+    /// With this hook, every change that a caller makes to its session causes a reset at the
+    /// return, because the pool does not know what the hook sets. So a variable that differs for
+    /// each request (`SET @tenant = ?` after each [`get`](crate::Pool::get)) costs a reset each
+    /// time. With `SET` statements in [`init`](Self::init) instead, it is undone in one round trip.
     ///
     /// Default `None`. It counts towards [`connect_timeout`](Self::connect_timeout).
     ///
@@ -278,16 +282,18 @@ pub struct PoolConfig {
     /// At most one a second is logged at WARN; the others are logged at DEBUG.
     pub slow_get: Option<Duration>,
 
-    /// The pool logs each statement that takes longer than this, with its text. Each literal in it
-    /// is replaced by `?`. `None` means never.
+    /// The pool logs each statement that takes longer than this, with its text, in which each
+    /// literal is replaced by `?`. `None` means never.
     ///
     /// 1 ms to 365 days; default 1 s.
     ///
     /// The event says how long the server took until its answer began, how long reading the answer
-    /// took, how many rows the caller got, and where it got its connection. For each text at most
-    /// one a second is logged at WARN, the others at DEBUG. Which statements are timed is
-    /// documented at [`query_time`](field@crate::metrics::PoolMetrics::query_time); a slow one that
-    /// was cancelled is logged too.
+    /// took, how many rows the caller got, and where it got its connection. Of each text at most
+    /// one a second is logged at WARN, the others at DEBUG.
+    ///
+    /// [`query_time`](field@crate::metrics::PoolMetrics::query_time) documents which statements are
+    /// timed. Unlike there, a slow statement that is cancelled counts too. The guide to
+    /// [observability](crate::guide::observability#statements) says what is shown of the text.
     pub slow_query: Option<Duration>,
 
     /// The pool logs each connection that a caller holds longer than this, with the source line
@@ -339,20 +345,21 @@ pub enum Reset {
     /// Resets the session if a statement may have changed it, unless all changes can be undone.
     ///
     /// To decide, the pool reads the text of each statement. Reads, writes and transactions leave
-    /// nothing behind and cause no reset. If all that was changed is known, the pool undoes just
-    /// that, in one round trip which keeps the session's prepared statements:
+    /// nothing behind and cause no reset. If the pool knows all that a caller changed, it undoes
+    /// just that, in one round trip, and the session keeps its prepared statements. It can undo
     ///
     /// - user variables, the charset and the isolation level;
     /// - the usual session variables, such as `sql_mode`, `time_zone`, `wait_timeout`,
     ///   `foreign_key_checks` and `group_concat_max_len`, which get their global values;
     /// - locks taken by `GET_LOCK()`, and temporary tables created by name.
     ///
-    /// What [`init`](crate::PoolConfig::init) sets is undone as well, and `init` runs again. More
-    /// than 8 changes, and every statement that the pool cannot classify, cause a reset. So does a
-    /// change in a pool with [`on_connect`](crate::PoolConfig::on_connect), or with an `init` that
-    /// does more than to set these; and a statement prepared or executed by `exec*` after a change
-    /// that it may keep in its meaning (`sql_mode`, `time_zone`, a charset, a temporary table). So
-    /// do statements whose text the pool does not see:
+    /// What [`init`](crate::PoolConfig::init) sets is undone as well, and `init` runs again.
+    ///
+    /// Any other change causes a reset, and so does every change in a pool with
+    /// [`on_connect`](crate::PoolConfig::on_connect). The
+    /// [limits](crate::guide::limits#session-state) list all causes, the variables that can be
+    /// undone, and what an undo leaves behind. Statements whose text the pool does not see also
+    /// cause a reset:
     ///
     /// - those sent on the bare [`Conn`], through `DerefMut` or as a
     ///   [`ToConnection`](mysql_async::prelude::ToConnection);
@@ -620,7 +627,11 @@ const DEFAULT_SIZE: usize = 20;
 /// Stands for a value that may hold a password.
 const HIDDEN: &str = "(hidden)";
 
-fn fault(field: &str, value: impl fmt::Display, allowed: impl Into<String>) -> ConfigFault {
+pub(crate) fn fault(
+    field: &str,
+    value: impl fmt::Display,
+    allowed: impl Into<String>,
+) -> ConfigFault {
     let value = value.to_string();
     ConfigFault {
         field: field.to_owned(),

@@ -101,4 +101,4 @@ pub(super) fn host(text: &str) -> Result<String, String> {
 }
 
 /// What is allowed instead of several hosts.
-pub(super) const ONE_HOST: &str = "one host, and a pool for each server";
+pub(super) const ONE_HOST: &str = "one host; several servers need a ClusterConfig";

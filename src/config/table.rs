@@ -286,7 +286,7 @@ fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     }
 }
 
-fn duration_or_never(text: &str) -> Result<Option<Duration>, String> {
+pub(crate) fn duration_or_never(text: &str) -> Result<Option<Duration>, String> {
     match text.to_lowercase().as_str() {
         "-1" | "never" | "none" => Ok(None),
         _ => duration(text)
@@ -295,7 +295,7 @@ fn duration_or_never(text: &str) -> Result<Option<Duration>, String> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     seconds(text)
         .or_else(|| with_units(text))

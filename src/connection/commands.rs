@@ -204,7 +204,7 @@ pub(super) async fn execute<'a, C: Target>(
     timing.end(follow.used_at, Ok((result, None)))
 }
 
-/// Like [`execute`]; if this fails, the timing has ended, and otherwise it goes on.
+/// Like [`execute`], but on success leaves the timing under way.
 async fn execute_timed<'a, 't, C: Target>(
     conn: &'a mut C,
     follow: &mut Follow,
@@ -222,7 +222,7 @@ async fn execute_timed<'a, 't, C: Target>(
 pub trait Read<P>: Send {
     type Output: Send;
 
-    /// Returns also how many rows the caller gets, if they are counted.
+    /// Reads the answer. Also returns how many rows the caller gets, if they are counted.
     fn read(
         self,
         result: QueryResult<'_, 'static, P>,
@@ -456,12 +456,12 @@ pub(super) fn commit_error(error: mysql_async::Error) -> mysql_async::Error {
     }
 }
 
-/// Begins the execution of a statement, and finds or prepares it. Returns also what it commits.
+/// Begins the execution of a statement, and finds or prepares it. Also returns what it commits.
 ///
 /// A statement that a caller was given stands for its text: the driver may have closed it, and its
 /// id may belong to another by now.
 ///
-/// Starts the timing. If this fails, that has ended too.
+/// Starts the timing, and ends it if this fails.
 async fn find<'t, C: Target>(
     conn: &mut C,
     follow: &mut Follow,

@@ -16,10 +16,10 @@ pub(crate) enum ErrorType {
 }
 
 impl ErrorType {
-    /// OpenTelemetry's name for all that have none of their own.
+    /// OpenTelemetry's name for an error that has no other.
     pub(crate) const OTHER: Self = Self::Named("_OTHER");
 
-    /// Of a statement whose future was dropped.
+    /// The error of a statement whose future was dropped.
     pub(crate) const CANCELLED: Self = Self::Named("cancelled");
 
     pub(crate) fn of(error: &mysql_async::Error) -> Self {

@@ -24,7 +24,7 @@ pub use self::{
     config::{ConfigError, ConfigFault},
     connect::{ConnectError, ConnectPhase},
 };
-use crate::report::{Holders, HumanDuration, PoolStatus, WarmUpReport};
+use crate::report::{ClusterReport, Holders, HumanDuration, PoolStatus, WarmUpReport};
 
 /// Every error of this crate.
 ///
@@ -55,6 +55,7 @@ use crate::report::{Holders, HumanDuration, PoolStatus, WarmUpReport};
 /// | error | status | because |
 /// |---|---|---|
 /// | [`Timeout`](Self::Timeout), [`Connect`](Self::Connect), [`WarmUp`](Self::WarmUp), [`Closed`](Self::Closed) | 503 | nothing was done; with `Retry-After`, except for `Closed` |
+/// | [`NoWriter`](Self::NoWriter), [`SeveralWriters`](Self::SeveralWriters), [`NoReplica`](Self::NoReplica), [`ClusterWarmUp`](Self::ClusterWarmUp) | 503 | nothing was done; with `Retry-After` |
 /// | [`StatementTimeout`](Self::StatementTimeout), [`RuntimeStopped`](Self::RuntimeStopped) | 504 | it may or may not have been executed |
 /// | [`CommitUnknown`](Self::CommitUnknown) | 500 | it may or may not have been committed, so do not invite a retry |
 /// | [`is_deadlock`](Self::is_deadlock), after the last retry | 409 or 503 | nothing was committed |
@@ -246,6 +247,46 @@ pub enum Error {
     /// A statement that was to be streamed has no result set. It was executed.
     #[error("the statement has no result set to stream")]
     NoResultSet,
+
+    /// No member of the [`Cluster`](crate::cluster::Cluster) took writes within the timeout.
+    #[error(
+        "no member takes writes, after {}: {}",
+        HumanDuration(*.waited),
+        .members.join("; ")
+    )]
+    NoWriter {
+        /// How long the call waited.
+        waited: Duration,
+        /// Each member with its role, and why it takes no writes.
+        members: Vec<String>,
+    },
+
+    /// Several members of the [`Cluster`](crate::cluster::Cluster) take writes, though they belong
+    /// to one replication topology, so that what is written to one may be lost to the other.
+    /// [`writer()`](crate::cluster::Cluster::writer) fails until one is left.
+    #[error("several members take writes, and only one may: {}", .members.join(", "))]
+    SeveralWriters {
+        /// Their addresses, `host:port`.
+        members: Vec<String>,
+    },
+
+    /// No replica of the [`Cluster`](crate::cluster::Cluster) serves reads, and
+    /// [`Reads::ReplicaOnly`](crate::cluster::Reads::ReplicaOnly) is set.
+    #[error("no replica serves reads: {}", .members.join("; "))]
+    NoReplica {
+        /// Each member with its role, and why it serves no reads.
+        members: Vec<String>,
+    },
+
+    /// A warm-up of a [`Cluster`](crate::cluster::Cluster) ended without a member that takes writes
+    /// and whose pool is warm.
+    #[error("warm-up of the cluster incomplete: {report}")]
+    ClusterWarmUp {
+        /// What the warm-up did and found.
+        report: Box<ClusterReport>,
+        /// Why a member's pool could not open connections, if that is permanent.
+        source: Option<ConnectError>,
+    },
 }
 
 impl Error {
@@ -269,11 +310,13 @@ impl Error {
     /// Whether the same call may succeed later.
     ///
     /// True for [`Timeout`](Self::Timeout), [`StatementTimeout`](Self::StatementTimeout),
-    /// [`RuntimeStopped`](Self::RuntimeStopped), [`SessionLost`](Self::SessionLost) and
-    /// [`ConnectionLost`](Self::ConnectionLost); for [`RolledBack`](Self::RolledBack), after which
-    /// the whole transaction may be tried again; for [`Connect`](Self::Connect) and
-    /// [`WarmUp`](Self::WarmUp) if the connect error in them is
-    /// [transient](ConnectError::is_transient), or if a `WarmUp` has none; and for
+    /// [`RuntimeStopped`](Self::RuntimeStopped), [`SessionLost`](Self::SessionLost),
+    /// [`ConnectionLost`](Self::ConnectionLost), [`NoWriter`](Self::NoWriter),
+    /// [`SeveralWriters`](Self::SeveralWriters) and [`NoReplica`](Self::NoReplica); for
+    /// [`RolledBack`](Self::RolledBack), after which
+    /// the whole transaction may be tried again; for [`Connect`](Self::Connect),
+    /// [`WarmUp`](Self::WarmUp) and [`ClusterWarmUp`](Self::ClusterWarmUp) if the connect error in
+    /// them is [transient](ConnectError::is_transient), or if a warm-up has none; and for
     /// [`Driver`](Self::Driver) if the driver's error is [transient](is_transient).
     ///
     /// A transaction that ended with a transient error was not committed, so all of it may be
@@ -286,10 +329,15 @@ impl Error {
             | Self::RuntimeStopped
             | Self::SessionLost
             | Self::RolledBack
-            | Self::ConnectionLost => true,
+            | Self::ConnectionLost
+            | Self::NoWriter { .. }
+            | Self::SeveralWriters { .. }
+            | Self::NoReplica { .. } => true,
             Self::Driver(error) => is_transient(error),
             Self::Connect(error) => error.is_transient(),
-            Self::WarmUp { source, .. } => source.as_ref().is_none_or(ConnectError::is_transient),
+            Self::WarmUp { source, .. } | Self::ClusterWarmUp { source, .. } => {
+                source.as_ref().is_none_or(ConnectError::is_transient)
+            }
             Self::Config(_)
             | Self::NoRuntime
             | Self::Closed
@@ -370,6 +418,20 @@ impl Clone for Error {
             Self::ConnectionLost => Self::ConnectionLost,
             Self::ConnectionMisused => Self::ConnectionMisused,
             Self::NoResultSet => Self::NoResultSet,
+            Self::NoWriter { waited, members } => Self::NoWriter {
+                waited: *waited,
+                members: members.clone(),
+            },
+            Self::SeveralWriters { members } => Self::SeveralWriters {
+                members: members.clone(),
+            },
+            Self::NoReplica { members } => Self::NoReplica {
+                members: members.clone(),
+            },
+            Self::ClusterWarmUp { report, source } => Self::ClusterWarmUp {
+                report: report.clone(),
+                source: source.clone(),
+            },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the pool reports: its status and readiness now, and what a warm-up or a close did.
 
 mod close;
+mod cluster;
 pub(crate) mod discard;
 mod duration;
 mod holders;
@@ -11,6 +12,7 @@ mod warm_up;
 
 pub use {
     close::CloseReport,
+    cluster::{ClusterHealth, ClusterReport, ClusterWarning, Member, MemberReport, Role},
     holders::{HolderLine, Holders},
     readiness::{Health, Readiness, ReadinessWatch},
     server::{Flavor, ServerInfo},

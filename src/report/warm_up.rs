@@ -123,21 +123,22 @@ pub enum Warning {
         wait_timeout: Duration,
     },
     /// The pool's connections may together keep more statements prepared than the server allows all
-    /// its clients: then preparing a statement fails with error 1461. Counted are
-    /// `limit * statements_each`, so other clients and other replicas of the service come on top.
+    /// its clients; at that number, preparing a statement fails with error 1461. The pool may keep
+    /// `limit * statements_each`. Other clients and replicas of the service add to that.
     TooManyStatements {
         /// The pool's limit, `size + overflow`.
         limit: usize,
         /// Statements that each connection may keep prepared: the driver's `stmt_cache_size`, 32
-        /// unless set; `None` if that is 0, which has no bound.
+        /// unless set; `None` if that is 0, because the driver then closes none.
         statements_each: Option<usize>,
         /// The server's `max_prepared_stmt_count`.
         allowed: u64,
     },
-    /// [`prepare`](field@crate::PoolConfig::prepare) takes the whole cache of each connection, so
-    /// every other text that is executed evicts one of the list, which is prepared again later.
+    /// The statements in [`prepare`](field@crate::PoolConfig::prepare) fill the cache of each
+    /// connection. So any other statement that is executed evicts one of them, which has to be
+    /// prepared again when it is next executed.
     CacheFull {
-        /// The driver's `stmt_cache_size`, as many as are listed.
+        /// The driver's `stmt_cache_size`, which is also the length of the list.
         stmt_cache_size: usize,
     },
     /// The server is read-only: every write will fail.

@@ -30,7 +30,7 @@ use super::{
     statements::{Prepared, Statements},
 };
 
-/// The most user variables that a session may keep as `NULL` before it is reset.
+/// The most user variables that a session may keep as `NULL`. Before it has more, it is reset.
 const KEPT_UNDONE: usize = 64;
 
 /// What was sent on a connection since its caller got it.
@@ -74,8 +74,8 @@ pub(crate) struct Follow {
     pub(super) effect: Effect,
     /// What they changed in the session, if `effect.session` says that they may have.
     changes: Changes,
-    /// The user variables that are `NULL` because earlier callers' were undone. The server keeps
-    /// them until a reset.
+    /// The user variables of earlier callers that were undone. The server keeps them, as `NULL`,
+    /// until a reset.
     undone: Vec<Box<str>>,
     /// When the connection last gave an answer that was in step.
     pub(crate) validated_at: Timestamp,
@@ -342,8 +342,8 @@ impl Follow {
     }
 
     /// Records what a statement about to be sent does to the open transaction, and returns what it
-    /// commits. Refuses it if it would commit a [`Transaction`](crate::Transaction) to begin another
-    /// one.
+    /// commits. Refuses it if it would commit a [`Transaction`](crate::Transaction) to begin
+    /// another one.
     pub(crate) fn record_control(
         &mut self,
         conn: &Conn,
@@ -361,7 +361,7 @@ impl Follow {
         let commits = match control.ends {
             Ends::Not | Ends::ByRollback => Commits::Nothing,
             Ends::ByCommit => Commits::Alone,
-            // To begin a transaction commits an open one.
+            // Beginning a transaction commits an open one.
             Ends::ByCommitAtEnd if control.begins != self.may_be_in_transaction(conn) => {
                 Commits::AtEnd
             }
@@ -421,7 +421,7 @@ impl Follow {
 
     /// Records that a prepared statement is about to be executed with several rows of parameters.
     ///
-    /// On MySQL each row may have it prepared again, under what the rows before have set.
+    /// On MySQL the server may prepare it again at each row, under what earlier rows have set.
     pub(crate) fn record_batch(&mut self) {
         if self.changes.shapes_statements {
             self.changes.record_unknown();
@@ -435,7 +435,7 @@ impl Follow {
             self.changes.record_unknown();
         }
         if self.effect.database {
-            // It keeps the database that it was prepared in. Only a reset ends it.
+            // The statement keeps the database that it is prepared in. Only a reset ends it.
             self.effect.session = true;
             self.changes.record_unknown();
         }
@@ -546,7 +546,7 @@ impl Follow {
             .undone
             .len()
             .saturating_add(names.filter(is_new).count());
-        // The name of a table means another one in another database.
+        // In another database, the name means another table.
         let is_lost = |change: &Change| {
             matches!(change, Change::TemporaryTable { is_plain, .. } if *is_plain)
                 && self.effect.database

@@ -6,9 +6,9 @@
 //! mirrors the cache, and notices.
 //!
 //! Statements that are executed in generic code, or on the bare `Conn`, are prepared unseen, and
-//! may have been given any id. After that, the mirror may be wrong. The driver's cache
-//! settles it, as it sees all statements: if it still has for a text what was recorded, the id was
-//! not given to another text.
+//! may have been given any id. After that, the mirror may be wrong. The driver's cache, which sees
+//! all statements, settles it: if it still holds what was recorded for a text, the id was not given
+//! to another text.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -31,16 +31,16 @@ use super::effect::{
 /// The most statements of callers to remember in one session.
 const HANDED_OUT: usize = 4096;
 
-/// As many of them survive the connection's return.
+/// If a session has more of them when its connection is returned, it forgets all.
 const KEPT_AT_RETURN: usize = 64;
 
-/// The most statements to remember if the driver has no cache, so that none is closed.
+/// The most statements to remember if the driver has no cache, and so closes none.
 const UNCACHED: usize = 1024;
 
 /// The most texts of one statement to remember, which differ in the names of their parameters.
 const NAMINGS: usize = 16;
 
-/// How often callers found their texts prepared, in all sessions of a pool together.
+/// How often callers found their texts prepared, in all sessions of a pool.
 #[derive(Debug, Default)]
 pub(crate) struct CacheCounts {
     pub(crate) hits: AtomicU64,
@@ -60,18 +60,18 @@ pub(crate) struct Statements {
     cached: HashMap<Arc<[u8]>, Cached>,
     /// The uses of statements whose text was not seen. Each may have taken a place in the cache.
     unseen: VecDeque<u64>,
-    /// The last use at which a statement may have been prepared unseen. What was recorded before may
-    /// be wrong.
+    /// The last use at which a statement may have been prepared unseen. What was recorded before
+    /// may be wrong.
     doubted_at: Option<u64>,
     /// The last use at which the caller had the bare `Conn`, and may have reset the session. An id
     /// recorded before may be another text's by right.
     freed_at: Option<u64>,
-    /// What callers were given by `prep`, by id, with the texts. A statement may be closed here
-    /// while its caller still holds it, and its id may be another one's by now.
+    /// The statements that callers were given by `prep`, with their texts, by id. A statement may
+    /// be closed while its caller still holds it, and its id may belong to another one by now.
     handed_out: HashMap<u32, Vec<HandedOut>>,
     /// How many statements that is.
     handed_out_len: usize,
-    /// The hashes of texts that were prepared once, and are no more.
+    /// The hashes of texts that were prepared and no longer are.
     lost: HashSet<u64>,
 }
 
@@ -131,8 +131,8 @@ impl Statements {
         }
     }
 
-    /// The statement of this text, if it is certainly still prepared. The driver need not be asked:
-    /// it is not about to be evicted either.
+    /// The statement of this text, if it is certainly still prepared, which counts as a hit. The
+    /// driver need not be asked: it is not about to evict the statement.
     #[inline]
     pub(crate) fn ready(&self, text: &[u8]) -> Option<(&Statement, Prepared)> {
         let cached = self.cached.get(text)?;
@@ -255,7 +255,7 @@ impl Statements {
         }
     }
 
-    /// Records that a statement was prepared or used whose text was not seen.
+    /// Records that a statement whose text was not seen was prepared or used.
     pub(crate) fn record_unseen(&mut self) {
         self.uses = self.uses.wrapping_add(1);
         self.unseen.push_back(self.uses);
@@ -359,8 +359,8 @@ impl Statements {
         self.cached.hasher().hash_one(text)
     }
 
-    /// How many places of the driver's cache are taken at most, if that is more than `limit`;
-    /// otherwise any number up to it.
+    /// The most places of the driver's cache that can be taken, if that is more than `limit`;
+    /// otherwise some number up to it.
     fn places(&self, limit: usize) -> usize {
         let unseen = self.unseen.len();
         if self.cached.len().saturating_add(unseen) <= limit {

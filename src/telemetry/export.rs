@@ -1,7 +1,8 @@
 //! The exported metrics: their names and descriptions, and their registration with the `metrics`
 //! facade. Without the feature `metrics`, the same instruments count and export nothing.
 //!
-//! The pool registers once, when it is created, with the recorder installed by then.
+//! The pool registers them once, when it is created, with the recorder installed by then. Only the
+//! histograms of statements are registered later (`operations.rs`).
 #![cfg_attr(
     not(feature = "metrics"),
     expect(
@@ -233,7 +234,8 @@ pub(super) fn describe_histogram(metric: Metric) {
     });
 }
 
-/// Where metrics are exported to: a recorder of the pool's own, or the one installed at the time.
+/// Where metrics are exported to: the recorder given to `Pool::with_recorder`, or the one installed
+/// at the time.
 #[derive(Clone, Default)]
 pub(crate) struct Exporter {
     #[cfg(feature = "metrics")]
@@ -242,7 +244,7 @@ pub(crate) struct Exporter {
 
 #[cfg(feature = "metrics")]
 impl Exporter {
-    /// Registers a histogram. Unlike those of the [`Registry`], at any time.
+    /// Registers a histogram, at any time.
     pub(super) fn register_histogram(
         &self,
         metric: Metric,

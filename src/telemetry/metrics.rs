@@ -51,10 +51,11 @@ pub struct PoolMetrics {
     pub discarded: Vec<(DiscardReason, u64)>,
     /// Returned connections since creation that were cleaned before they became idle.
     pub cleaned: u64,
-    /// What cleaning did since creation, by kind: `drain` (unread rows read), `validation`,
-    /// `rollback`, `undo` (of changes of the session that are all known), `reset` (of the session),
-    /// `database` (restored). One connection may need several; a reset also rolls back. And one
-    /// cause: `unfollowed`, connections cleaned because the driver's bare `Conn` was used.
+    /// Steps of cleaning since creation, by kind: `drain` (unread rows read), `validation`,
+    /// `rollback`, `undo` (of what changed in the session, see
+    /// [`Reset::WhenChanged`](crate::Reset::WhenChanged)), `reset` (of the session), `database`
+    /// (restored). One connection may need several; a reset also rolls back. One kind is a cause:
+    /// `unfollowed`, connections cleaned because the driver's bare `Conn` was used.
     pub cleanings: Vec<(&'static str, u64)>,
     /// Sessions reset since creation.
     pub resets: u64,
@@ -65,18 +66,19 @@ pub struct PoolMetrics {
     pub suspects: u64,
     /// Executions and `prep`s since creation that found their text prepared on their connection.
     ///
-    /// This and the next three count statements whose text the pool sees: by `exec*` and `prep` on
-    /// the pool's own types and on [`Executor`](crate::Executor). Each connection has a cache of its
-    /// own, of the driver's `stmt_cache_size` texts (32 unless set).
+    /// This and the next three count only statements whose text the pool sees: `exec*` and `prep`
+    /// on this crate's types and on [`Executor`](crate::Executor). Each connection has its own
+    /// cache. It holds as many statements as the driver's option `stmt_cache_size` says, 32 unless
+    /// set.
     pub statement_cache_hits: u64,
-    /// Executions and `prep`s since creation that had to prepare their text first, which costs a
-    /// round trip. What [`prepare`](field@crate::PoolConfig::prepare) lists is no miss.
+    /// Executions and `prep`s since creation that had to prepare their text first, in one more
+    /// round trip. What the pool itself prepares, from
+    /// [`prepare`](field@crate::PoolConfig::prepare), does not count.
     pub statement_cache_misses: u64,
     /// Prepared statements closed since creation because a connection's cache was full.
     pub statement_cache_evictions: u64,
-    /// Texts since creation that were prepared again on a connection that had lost them, to a reset
-    /// of the session or for want of room. Includes those that
-    /// [`prepare`](field@crate::PoolConfig::prepare) lists.
+    /// Texts since creation that were prepared again on a connection that had lost them to a reset
+    /// or an eviction, those in [`prepare`](field@crate::PoolConfig::prepare) included.
     pub statements_prepared_again: u64,
     /// Time to open each connection, from asking for credentials to validation.
     pub create_time: Histogram,
@@ -87,14 +89,14 @@ pub struct PoolMetrics {
     /// or with [`leak_after`](field@crate::PoolConfig::leak_after) set, because it reads the clock
     /// at each return.
     pub use_time: Histogram,
-    /// Time of each statement of callers that ended, with an answer or an error: from sending it to
-    /// the end of its answer. For `*_iter` and `*_stream` methods it ends with the first rows. A
-    /// statement that is prepared first includes that.
+    /// Time of each statement of callers that has ended, with an answer or an error: from sending
+    /// it to the end of its answer. For `*_iter` and `*_stream` methods the time ends when the
+    /// answer begins. If the statement has to be prepared first, that is included.
     ///
-    /// `BEGIN`, `COMMIT`, `ROLLBACK` and savepoints are statements too, and an `exec_batch` is one
-    /// statement. Not counted are statements whose future was dropped before they ended, those that
-    /// were refused before anything was sent, `prep` and `ping`, what is sent on the bare `Conn`,
-    /// and what the pool sends for itself.
+    /// `BEGIN`, `COMMIT`, `ROLLBACK` and savepoints are statements too. An `exec_batch` is one
+    /// statement, and so is a text of several. These do not count: statements whose future was
+    /// dropped before they ended, those that were refused before anything was sent, `prep` and
+    /// `ping`, what is sent on the bare `Conn`, and what the pool sends for itself.
     pub query_time: Histogram,
     /// Duration of the last warm-up that opened connections; `None` before the first.
     pub warm_up_time: Option<Duration>,
@@ -249,7 +251,7 @@ impl Metrics {
         }
     }
 
-    /// Sets the exported gauges, and the counters that are not exported as things happen.
+    /// Sets the exported gauges and the exported counters of prepared statements.
     #[cfg(feature = "metrics")]
     pub(crate) fn publish(&self, status: &PoolStatus, idle_max: usize, readiness: Readiness) {
         let gauges = &self.gauges;
@@ -272,7 +274,8 @@ impl Metrics {
     }
 }
 
-/// The exported gauges, which show the state now, and the counters that are set with them.
+/// The exported gauges, which show the state now, and the counters of prepared statements, which
+/// are set together with them.
 #[cfg(feature = "metrics")]
 #[derive(Debug)]
 struct Gauges {

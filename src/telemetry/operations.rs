@@ -1,8 +1,9 @@
 //! Exports callers' statements as OpenTelemetry's `db.client.operation.duration` and
 //! `db.client.response.returned_rows`.
 //!
-//! Both are registered with the recorder at the first statement of each kind: only then is the kind
-//! of the server known, and the error if there is one. After that, a statement costs no look-up.
+//! Both are registered with the recorder at the first statement with the same labels, because only
+//! then are the server's kind and the error known. After that, a statement that succeeds costs no
+//! look-up.
 
 use std::{
     collections::HashMap,
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{error::ErrorType, session::effect::sanitize::Verb};
 
-/// The most kinds of failures with their own error. Beyond that, the error is `_OTHER`.
+/// The most failed operations to keep apart. Beyond that, a new one has the error `_OTHER`.
 const FAILURES: usize = 256;
 
 /// What the labels of a statement depend on.
@@ -33,11 +34,11 @@ pub(super) struct Operation {
 #[derive(Debug)]
 pub(super) struct Operations {
     exporter: Exporter,
-    /// The same for all statements.
+    /// The labels that all statements have.
     labels: Vec<Label>,
     /// By [`Operation::is_mariadb`].
     succeeded: [Verbs; 2],
-    /// No other lock is taken while this one is held, but those of the recorder.
+    /// While this lock is held, only the recorder's own are taken.
     failed: Mutex<HashMap<Operation, Histogram>>,
 }
 

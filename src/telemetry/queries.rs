@@ -27,12 +27,12 @@ use crate::{
     time::Timestamp,
 };
 
-/// What measures and logs the statements of a pool's callers.
+/// Measures and logs the statements of a pool's callers.
 #[derive(Debug)]
 pub(crate) struct Queries {
     pool: String,
     server: Server,
-    /// Read only if a statement is exported or shown in a span.
+    /// Used only if a statement is exported or shown in a span.
     is_mariadb: AtomicBool,
     /// `slow_query`
     slow_after: Option<Duration>,
@@ -42,7 +42,7 @@ pub(crate) struct Queries {
     exported: Operations,
 }
 
-/// The server and the database as the settings name them.
+/// The server and the database, as named in the settings.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
     /// The host, or the path of a socket.
@@ -97,7 +97,7 @@ impl Queries {
     }
 }
 
-/// Who runs statements on which connection.
+/// A caller that runs statements on a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller<'a> {
     pub(crate) queries: &'a Queries,
@@ -108,18 +108,18 @@ pub(crate) struct Caller<'a> {
 }
 
 impl<'a> Caller<'a> {
-    /// For a statement with this text, not sent yet.
+    /// Times a statement with this text, which has not been sent yet.
     pub(crate) fn timing(self, text: &'a [u8]) -> Timing<'a> {
         self.timing_of(Text::Seen(text))
     }
 
-    /// For a statement whose text does not live as long as its result.
+    /// Times a statement whose text does not live as long as its result.
     pub(crate) fn timing_of_copy(self, text: &[u8]) -> Timing<'a> {
         let is_shown = cfg!(feature = "metrics")
             || self.queries.slow_after.is_some()
             || LevelFilter::current() >= LevelFilter::DEBUG;
         self.timing_of(if is_shown {
-            // One byte more than is read shows that there is more.
+            // One byte more than is read shows that the text goes on.
             let most = MAX_READ.saturating_add(1);
             Text::Copied(text.get(..most).unwrap_or(text).into())
         } else {
@@ -127,7 +127,7 @@ impl<'a> Caller<'a> {
         })
     }
 
-    /// For a statement whose text is not seen, or not yet.
+    /// Times a statement whose text is not seen, or set later.
     pub(crate) fn timing_of_unseen(self) -> Timing<'a> {
         self.timing_of(Text::Unseen)
     }
@@ -142,8 +142,8 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// Times one statement. Dropped while the statement is under way, it logs that if it was slow, and
-/// counts nothing.
+/// Times one statement. If this is dropped while the statement is under way, the statement does not
+/// count, and is logged as cancelled if it was slow.
 #[derive(Debug)]
 pub(crate) struct Timing<'a> {
     caller: Caller<'a>,
@@ -199,7 +199,7 @@ impl<'a> Timing<'a> {
         self.text = Text::Copied(Arc::clone(text));
     }
 
-    /// Starts: the statement is about to be sent, or to be prepared.
+    /// Starts the clock: the statement is about to be sent, or to be prepared.
     #[inline]
     pub(crate) fn start(&mut self) {
         if LevelFilter::current() >= LevelFilter::DEBUG {
@@ -208,14 +208,14 @@ impl<'a> Timing<'a> {
         self.started = Some(Timestamp::now());
     }
 
-    /// Undoes the start: the statement is not sent.
+    /// Stops the clock without counting: the statement is not sent.
     pub(crate) fn withdraw(&mut self) {
         self.started = None;
         self.span = Span::none();
     }
 
-    /// Ends with the statement's outcome, which comes with the number of rows that the caller gets.
-    /// `answered_at`: when the answer began, or earlier if there was none.
+    /// Ends with the statement's outcome and the number of rows that the caller gets. `answered_at`
+    /// is when the answer began; if it lies before the start, there was none.
     #[inline]
     pub(crate) fn end<T>(
         mut self,
@@ -260,7 +260,7 @@ impl<'a> Timing<'a> {
         self.show(&ended);
     }
 
-    /// Stops the clock; `None` if it does not run.
+    /// Stops the clock. Returns `None` if it was not running.
     fn stop(
         &mut self,
         answered_at: Timestamp,

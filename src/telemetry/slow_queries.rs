@@ -1,4 +1,4 @@
-//! Which slow statements are logged as a warning: at most one a second for each text.
+//! Decides which slow statements are logged as a warning: of each text at most one a second.
 
 use std::{
     collections::HashMap,
@@ -13,10 +13,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The most texts to remember.
 const TEXTS: usize = 256;
 
-/// Stands for all texts beyond that.
+/// Stands for all texts beyond [`TEXTS`].
 const OTHERS: &str = "";
 
-/// The texts of the slow statements that were logged last.
+/// The texts of slow statements that were logged as warnings.
 #[derive(Debug, Default)]
 pub(super) struct SlowQueries {
     /// No other lock is taken while this one is held.
@@ -29,14 +29,14 @@ struct Texts(HashMap<Box<str>, Seen>);
 #[derive(Debug)]
 struct Seen {
     warned_at: Timestamp,
-    /// Slow statements since then that were not warned of.
+    /// Slow statements since then, which were not logged as warnings.
     quiet: u64,
 }
 
 impl SlowQueries {
-    /// Whether to warn of a slow statement at `now`; if so, of how many with its text there was no
-    /// warning since the last one. If more texts are slow within a second than are remembered, the
-    /// others share one warning.
+    /// Decides whether to log a slow statement at `now` as a warning. If so, returns how many with
+    /// the same text were slow since the last warning. If more than [`TEXTS`] texts are slow within
+    /// a second, the others share one warning.
     pub(super) fn allows(&self, text: &str, now: Timestamp) -> Option<u64> {
         self.texts().allows(text, now)
     }

@@ -1,9 +1,9 @@
 //! Names what a text changes in its session, so that just that can be undone.
 //!
 //! A change is named only if it is certain what undoes it. Of the session variables, those in
-//! [`VARIABLES`] are: for each of them, assigning the global value leaves what a reset leaves, on
-//! both servers, which the integration tests check. `DEFAULT` would not do: MySQL assigns the
-//! opposite to `foreign_key_checks` and `unique_checks`.
+//! [`VARIABLES`] and [`SHAPING`] are named: assigning the global value leaves what a reset leaves,
+//! on both servers. The integration tests check this for each of them. `DEFAULT` would not do:
+//! MySQL assigns the opposite to `foreign_key_checks` and `unique_checks`.
 
 use super::{
     QUERIES,
@@ -12,7 +12,7 @@ use super::{
     tokens::{Token, Tokens, is, is_any},
 };
 
-/// The most changes to undo one by one. A session with more of them is reset.
+/// The most changes to undo. A session with more of them is reset.
 const MOST: usize = 8;
 
 /// The longest name of a user variable.
@@ -29,7 +29,7 @@ pub(crate) const VARIABLES: &[&str] = &[
     "sort_buffer_size", "tmp_table_size", "wait_timeout",
 ];
 
-/// Session variables that can be undone, but that a prepared statement may keep in its meaning.
+/// Session variables that can be undone, but whose values a prepared statement may keep.
 #[rustfmt::skip]
 pub(crate) const SHAPING: &[&str] = &[
     "cte_max_recursion_depth", "default_week_format", "div_precision_increment",
@@ -65,7 +65,7 @@ pub(crate) enum Change {
     /// A temporary table, by its quoted name.
     TemporaryTable {
         name: Box<str>,
-        /// Without that of its database.
+        /// Whether the name stands without that of its database.
         is_plain: bool,
     },
 }
@@ -79,8 +79,8 @@ impl Change {
         }
     }
 
-    /// Whether a statement may keep this in its meaning, from when it was prepared, or was prepared
-    /// again by the server.
+    /// Whether a prepared statement may keep this change: from when it was prepared, or when the
+    /// server prepared it again.
     fn shapes_statements(&self) -> bool {
         match self {
             Self::Variable(name) => SHAPING.contains(name),
@@ -96,12 +96,12 @@ pub(crate) struct Changes {
     named: Vec<Change>,
     /// Something else may have been changed.
     is_unknown: bool,
-    /// A prepared statement run from now on may keep something that was changed in its meaning.
+    /// A prepared statement that is executed from now on may keep one of the changes.
     pub(crate) shapes_statements: bool,
 }
 
 impl Changes {
-    /// Records what a text may change that changes its session.
+    /// Records what a text may change. The text is known to change its session.
     pub(crate) fn record(&mut self, sql: &[u8]) {
         match changes_of(sql) {
             Some(found) => self.add(found.named),
@@ -109,9 +109,9 @@ impl Changes {
         }
     }
 
-    /// Records what a prepared statement may change that changes its session.
+    /// Records what a prepared statement may change. It is known to change its session.
     ///
-    /// One that reads a user variable keeps that variable's type, on MySQL.
+    /// On MySQL, one that reads a user variable keeps that variable's type.
     pub(crate) fn record_prepared(&mut self, sql: &[u8]) {
         match changes_of(sql) {
             Some(found) if !found.reads && !found.makes_table() => self.add(found.named),
@@ -119,7 +119,7 @@ impl Changes {
         }
     }
 
-    /// Records that something may have been changed that is not known.
+    /// Records that something unknown may have been changed.
     pub(crate) fn record_unknown(&mut self) {
         self.is_unknown = true;
     }
@@ -134,7 +134,7 @@ impl Changes {
         self.is_unknown |= self.named.len() > MOST;
     }
 
-    /// All changes; `None` if they are not all known, or too many.
+    /// All changes; `None` if not all of them are known, or if there are too many.
     pub(crate) fn all(&self) -> Option<&[Change]> {
         (!self.is_unknown).then_some(&self.named)
     }
@@ -151,8 +151,8 @@ pub(crate) fn reads_user_variables(sql: &[u8]) -> bool {
     changes_of(sql).is_none_or(|found| found.reads)
 }
 
-/// What a text changes, if all its statements are settings, which can be repeated, and it can be
-/// joined with others.
+/// Returns what a text changes, if it holds nothing but `SET` statements, which can be repeated,
+/// and can be sent in one text with others.
 pub(crate) fn changes_of_settings(sql: &[u8]) -> Option<Vec<Change>> {
     // A comment after the last semicolon would be a statement of its own, and an empty one.
     let trimmed = sql.trim_ascii_end();
@@ -162,7 +162,7 @@ pub(crate) fn changes_of_settings(sql: &[u8]) -> Option<Vec<Change>> {
     changes_of(sql).filter(|_| joins).map(|found| found.named)
 }
 
-/// Returns what a text of any number of statements changes; `None` if not all of that can be named.
+/// Returns what a text of any number of statements changes; `None` if not all of it can be named.
 fn changes_of(sql: &[u8]) -> Option<Found> {
     let mut tokens = Tokens::new(sql);
     let mut found = Found::default();
@@ -181,24 +181,25 @@ fn changes_of(sql: &[u8]) -> Option<Found> {
     Some(found)
 }
 
-/// Where in the body of a statement something changes the session.
+/// Something in the body of a statement that changes the session.
 #[derive(Clone, Copy)]
 pub(super) enum Cause<'a> {
     /// A user variable is read or set: this follows its `@`.
     UserVariable(&'a [u8]),
     /// A named lock is taken or released.
     Lock,
-    /// Nothing that is to be undone, or that is not notified of by itself.
+    /// There is nothing to undo, or another cause stands for it.
     None,
+    /// Something that cannot be named.
     Other,
 }
 
-/// What is notified of each cause in a body.
+/// Receives each cause in the body of a statement.
 pub(super) trait Notify {
     fn notify(&mut self, cause: Cause<'_>);
 }
 
-/// For those who need not know.
+/// Ignores all causes.
 impl Notify for () {
     #[inline]
     fn notify(&mut self, _cause: Cause<'_>) {}
@@ -207,8 +208,9 @@ impl Notify for () {
 #[derive(Debug, Default)]
 struct Found {
     named: Vec<Change>,
+    /// Something is changed that cannot be named.
     is_unnamed: bool,
-    /// A user variable is read, or set by anything but a `SET` of its own.
+    /// A user variable is read, or set in another way than by `SET`.
     reads: bool,
     /// How many times user variables are mentioned.
     mentions: usize,
@@ -237,7 +239,7 @@ impl Found {
         self.named.iter().any(is_table)
     }
 
-    /// Bounded, as a text may name any number of things.
+    /// Adds a change. Their number is bounded, because a text may name any number of things.
     fn add(&mut self, change: Change) {
         if self.named.len() > MOST {
             self.is_unnamed = true;
@@ -246,8 +248,8 @@ impl Found {
         }
     }
 
-    /// Names what the statement changes beyond what its body does. Returns how many user variables
-    /// are targets of a `SET`.
+    /// Names what the statement changes by its verb, in addition to its body. Returns how many user
+    /// variables are targets of a `SET`; `None` if a change cannot be named.
     fn name_by_verb(&mut self, mut statement: Tokens<'_>) -> Option<usize> {
         let first = statement.find(|token| !matches!(token, Token::Open { .. }));
         let Some(Token::Word(verb)) = first else {
@@ -259,7 +261,7 @@ impl Found {
         if is(verb, "CREATE") {
             self.add(temporary_table(statement)?);
         } else if is(verb, "DROP") {
-            // A new session has none, so that dropping one leaves nothing behind.
+            // A new session has no temporary table, so dropping one leaves nothing behind.
             let is_temporary = statement.next_is(&["TEMPORARY"]) && statement.next_is(&["TABLE"]);
             is_temporary.then_some(())?;
         } else if !is_any(verb, QUERIES) {
@@ -268,7 +270,7 @@ impl Found {
         Some(0)
     }
 
-    /// Names what the settings after `SET` assign, user variables aside.
+    /// Names what the settings after `SET` assign, except user variables, which it counts.
     fn name_settings(&mut self, mut after: Tokens<'_>) -> Option<usize> {
         let mut targets = 0_usize;
         loop {
@@ -313,7 +315,8 @@ impl Found {
     }
 }
 
-/// The variable of this name, which an assignment has to follow.
+/// The change that an assignment to this name makes; `None` if no assignment follows, or if the
+/// variable cannot be undone.
 fn assigned(name: Token<'_>, after: &mut Tokens<'_>) -> Option<Change> {
     let is_assigned = matches!(after.next()?, Token::Assign | Token::Byte(b'='));
     let is_one_of =
@@ -348,7 +351,7 @@ fn skip_value(after: &mut Tokens<'_>) -> bool {
     false
 }
 
-/// The table that `CREATE TEMPORARY TABLE` makes.
+/// The table that `CREATE TEMPORARY TABLE` creates.
 fn temporary_table(mut after: Tokens<'_>) -> Option<Change> {
     (after.next_is(&["TEMPORARY"]) && after.next_is(&["TABLE"])).then_some(())?;
     let mut first = after.next()?;
@@ -394,11 +397,11 @@ fn variable_name(after: &[u8]) -> Option<Box<str>> {
         after.get(..length)?
     };
     let name = plain(name).filter(|name| name.len() <= LONGEST_NAME)?;
-    // In any case, it is one variable.
+    // Upper and lower case are the same to the server.
     Some(name.to_ascii_lowercase().into())
 }
 
-/// The name, if it means the same between backquotes, in every charset and SQL mode. In `swe7`,
+/// The name, if it means the same between backquotes in every charset and SQL mode. In `swe7`,
 /// brackets, braces and the like are letters.
 fn plain(name: &[u8]) -> Option<&str> {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_$.- ".contains(byte);

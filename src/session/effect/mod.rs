@@ -4,10 +4,10 @@
 //! |---|---|
 //! | `mod.rs` | [`Effect`], and the rules by statement |
 //! | `control.rs` | statements that begin or end a transaction by name |
-//! | `changes.rs` | what a text changes, named so that it can be undone |
+//! | `changes.rs` | what a text changes, for an undo |
 //! | `tokens.rs` | the lexer |
 //! | `names.rs` | keywords and built-in functions that a parenthesis may follow |
-//! | `sanitize.rs` | what metrics, spans and logs show of a text: its verb, its table, no literals |
+//! | `sanitize.rs` | what metrics, spans and logs show: verb, table, text without literals |
 //! | `unresettable.rs` | words of statements whose effect outlasts a reset |
 //!
 //! A statement is neutral only if it is known to leave nothing behind. Anything else counts as a
@@ -46,8 +46,8 @@ use unresettable::mentions_unresettable;
 /// What running a statement may leave behind in its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Effect {
-    /// Session state other than the database and the transaction may change. Only a reset restores
-    /// it.
+    /// Session state other than the database and the transaction may change. Only an undo or a
+    /// reset restores it.
     pub(crate) session: bool,
     /// The default database may change, and with it `@@character_set_database` and
     /// `@@collation_database`.

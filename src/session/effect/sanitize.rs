@@ -1,5 +1,5 @@
-//! What metrics, spans and logs show of a statement: its verb, the table that it is about, and its
-//! text without literals.
+//! What metrics, spans and logs show of a statement: its verb, its table, and its text without
+//! literals.
 
 use super::tokens::{Token, Tokens, is, is_any};
 
@@ -51,7 +51,7 @@ pub(crate) fn sanitized(sql: &[u8]) -> String {
     shown
 }
 
-/// Whether the token is a literal, or may be one, or must not be shown in one line.
+/// Whether the token is a literal, may be one, or cannot be shown on one line.
 fn is_literal(token: Token<'_>, text: &[u8]) -> bool {
     match token {
         Token::Text => true,
@@ -69,7 +69,7 @@ fn is_literal(token: Token<'_>, text: &[u8]) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Verb(usize);
 
-/// The frequent ones first. The first one stands for all that are not listed.
+/// Frequent verbs first, after the one that stands for all that are not listed.
 #[rustfmt::skip]
 const VERBS: [&str; 44] = [
     "OTHER", "SELECT", "INSERT", "UPDATE", "DELETE", "BEGIN", "COMMIT", "ROLLBACK", "REPLACE", "CALL",
@@ -80,11 +80,11 @@ const VERBS: [&str; 44] = [
 ];
 
 impl Verb {
-    /// How many there are.
+    /// How many verbs there are.
     #[cfg(feature = "metrics")]
     pub(crate) const COUNT: usize = VERBS.len();
 
-    /// Of a statement whose text is not seen.
+    /// The verb of a text that is not seen or not listed.
     pub(crate) const OTHER: Self = Self(0);
 
     /// A number below [`COUNT`](Self::COUNT).
@@ -118,8 +118,8 @@ pub(crate) fn verb_of(sql: &[u8]) -> Verb {
     }
 }
 
-/// Returns the table of a statement that shows plainly that it is about one table: the name after
-/// `FROM`, `INTO` or `UPDATE`, as it is written, without quotes.
+/// Returns the table of a statement whose text certainly names just one: the name after `FROM`,
+/// `INTO` or `UPDATE` as it is written, without quotes.
 pub(crate) fn table_of(sql: &[u8]) -> Option<String> {
     let mut tokens = Tokens::new(Some(sql).filter(|sql| sql.len() <= MAX_READ)?);
     let Some(Token::Word(verb)) = tokens.next() else {
@@ -146,7 +146,7 @@ pub(crate) fn table_of(sql: &[u8]) -> Option<String> {
     table_at(tokens, before == "INTO")
 }
 
-/// Words after the verb that bring in another table.
+/// Words after the verb that another table may follow.
 const OTHER_TABLES: &[&str] = &[
     "SELECT",
     "JOIN",
@@ -175,8 +175,7 @@ const AFTER_TABLES: &[&str] = &[
     "SET", "VALUES", "VALUE", "WHERE", "GROUP", "HAVING", "WINDOW", "ORDER", "LIMIT", "FOR", "LOCK",
 ];
 
-/// The table named here, if it is the only one of its list. After an `INSERT`, its columns may
-/// follow.
+/// The table named here, if it is the only one of its list. In an `INSERT`, columns may follow.
 fn table_at(mut after: Tokens<'_>, is_insert: bool) -> Option<String> {
     let mut table = loop {
         let (token, text, _) = after.next_with_text()?;
@@ -208,7 +207,7 @@ fn table_at(mut after: Tokens<'_>, is_insert: bool) -> Option<String> {
     (!is_none).then_some(table)
 }
 
-/// A name that is certainly one, and can be shown in one line.
+/// The name, if it certainly is one and can be shown on one line.
 fn name<'a>(token: Token<'a>, text: &[u8]) -> Option<&'a str> {
     let name = match token {
         Token::Word(name) if !name.first()?.is_ascii_digit() => name,

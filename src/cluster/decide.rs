@@ -1,0 +1,253 @@
+//! Decides which member takes writes. Pure: takes what the members have said as arguments.
+
+use crate::time::Timestamp;
+
+use super::ask::{Answer, Usable};
+
+/// What is known about a member.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Standing {
+    pub(super) claim: Claim,
+    /// When the question was sent whose answer is the claim.
+    asked_at: Option<Timestamp>,
+    /// Since when each of its answers has been that it takes writes.
+    writable_since: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// It has not been asked yet.
+    #[default]
+    Unknown,
+    /// It does not answer.
+    Unreachable {
+        error: String,
+    },
+    Answered(Answer),
+}
+
+/// Which member takes writes, by its place in the list of members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Writer {
+    None,
+    One(usize),
+    /// Several say that they do, but not at the same time: the first may have ceased to. All of
+    /// them have to be asked again.
+    Unclear(Vec<usize>),
+    Several(Vec<usize>),
+}
+
+impl Standing {
+    /// Records the answer to a question, or that there was none.
+    pub(super) fn record(&mut self, claim: Claim, asked_at: Timestamp, now: Timestamp) {
+        let is_writable = claim.usable().is_some_and(|usable| usable.is_writable);
+        self.claim = claim;
+        self.asked_at = Some(asked_at);
+        if is_writable {
+            self.writable_since.get_or_insert(now);
+        } else {
+            self.writable_since = None;
+        }
+    }
+
+    pub(super) fn usable(&self) -> Option<&Usable> {
+        self.claim.usable()
+    }
+
+    /// Whether both certainly took writes at the same time: one of them before and after the other
+    /// began to.
+    fn overlaps(&self, other: &Self) -> bool {
+        let certain = |early: &Self, late: &Self| {
+            let began = (early.writable_since, late.writable_since);
+            matches!(began, (Some(early_began), Some(late_began))
+                if early_began <= late_began && early.asked_at >= Some(late_began))
+        };
+        certain(self, other) || certain(other, self)
+    }
+}
+
+impl Claim {
+    pub(super) fn usable(&self) -> Option<&Usable> {
+        match self {
+            Self::Answered(Answer::Usable(usable)) => Some(usable),
+            _ => None,
+        }
+    }
+}
+
+/// Decides which member takes writes, after the one that did so far.
+pub(super) fn writer(members: &[Standing], previous: Option<usize>) -> Writer {
+    let mut claimants: Vec<(usize, &Standing)> = members
+        .iter()
+        .enumerate()
+        .filter(|(_, member)| member.usable().is_some_and(|usable| usable.is_writable))
+        .collect();
+    keep_primary_of_most(&mut claimants, members);
+    let indexes = || claimants.iter().map(|(index, _)| *index).collect();
+    match claimants.as_slice() {
+        [] => {
+            // Until another one takes writes, it is the one most likely to do so again.
+            let is_silent = |index: &usize| {
+                let claim = members.get(*index).map(|member| &member.claim);
+                matches!(claim, Some(Claim::Unreachable { .. }))
+            };
+            previous.filter(is_silent).map_or(Writer::None, Writer::One)
+        }
+        [(index, _)] => Writer::One(*index),
+        [(first, _), ..] if claimants.iter().all(|(_, member)| shares_writes(member)) => {
+            let is_claimant = |index: &usize| claimants.iter().any(|(other, _)| other == index);
+            Writer::One(previous.filter(is_claimant).unwrap_or(*first))
+        }
+        [first, rest @ ..] => {
+            let all_overlap = rest.iter().all(|other| first.1.overlaps(other.1));
+            if all_overlap {
+                Writer::Several(indexes())
+            } else {
+                Writer::Unclear(indexes())
+            }
+        }
+    }
+}
+
+fn shares_writes(member: &Standing) -> bool {
+    member.usable().is_some_and(|usable| usable.shares_writes)
+}
+
+/// Of several primaries of one group, keeps the one that most members see as such. A primary that
+/// was cut off takes itself for it a while longer.
+fn keep_primary_of_most(claimants: &mut Vec<(usize, &Standing)>, members: &[Standing]) {
+    let votes = |member: &Standing| {
+        let identity = member.usable()?.identity.as_ref()?;
+        let seen = members.iter().filter_map(Standing::usable);
+        let votes = seen.filter(|other| other.primary_seen.as_ref() == Some(identity));
+        Some(votes.count())
+    };
+    let most = claimants
+        .iter()
+        .filter_map(|(_, member)| votes(member))
+        .max();
+    if let Some(most) = most.filter(|most| *most > 0) {
+        claimants.retain(|(_, member)| votes(member) == Some(most));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(ms: u64) -> Timestamp {
+        static START: std::sync::LazyLock<Timestamp> = std::sync::LazyLock::new(Timestamp::now);
+        START.after(Duration::from_millis(ms))
+    }
+
+    fn says(writable: bool) -> Claim {
+        Claim::Answered(Answer::Usable(Usable {
+            is_writable: writable,
+            ..Usable::default()
+        }))
+    }
+
+    fn silent() -> Claim {
+        Claim::Unreachable {
+            error: "refused".to_owned(),
+        }
+    }
+
+    /// Members that have given these answers, each asked 1 ms before.
+    fn members<const N: usize>(answers: [&[(u64, Claim)]; N]) -> [Standing; N] {
+        answers.map(|answers| {
+            let mut standing = Standing::default();
+            for (ms, claim) in answers {
+                standing.record(claim.clone(), at(ms - 1), at(*ms));
+            }
+            standing
+        })
+    }
+
+    #[test]
+    fn the_member_that_takes_writes_is_the_writer() {
+        let known = members([&[(1, says(false))], &[(2, says(true))], &[(3, silent())]]);
+        assert_eq!(writer(&known, None), Writer::One(1));
+        assert_eq!(writer(&known, Some(0)), Writer::One(1));
+        let none = members([&[(1, says(false))], &[]]);
+        assert_eq!(writer(&none, Some(0)), Writer::None);
+    }
+
+    #[test]
+    fn a_silent_writer_stays_it_until_another_takes_writes() {
+        let lost = members([&[(1, says(true)), (9, silent())], &[(2, says(false))]]);
+        assert_eq!(writer(&lost, Some(0)), Writer::One(0));
+        let promoted = members([&[(1, says(true)), (9, silent())], &[(10, says(true))]]);
+        assert_eq!(writer(&promoted, Some(0)), Writer::One(1));
+    }
+
+    /// The old one was asked before the switchover, the new one after it.
+    #[test]
+    fn a_switchover_is_not_taken_for_two_writers() {
+        let mut known = members([&[(1, says(true)), (10, says(true))], &[(20, says(true))]]);
+        assert_eq!(writer(&known, Some(0)), Writer::Unclear(vec![0, 1]));
+        known[0].record(says(false), at(21), at(22));
+        assert_eq!(writer(&known, Some(0)), Writer::One(1));
+    }
+
+    #[test]
+    fn two_that_take_writes_at_once_are_no_writer() {
+        let mut known = members([
+            &[(10, says(true))],
+            &[(20, says(true))],
+            &[(5, says(false))],
+        ]);
+        known[0].record(says(true), at(21), at(22));
+        assert_eq!(writer(&known, Some(0)), Writer::Several(vec![0, 1]));
+        known[1].record(silent(), at(30), at(31));
+        assert_eq!(writer(&known, Some(0)), Writer::One(0));
+        // The order of the list does not matter.
+        known.swap(0, 1);
+        known[0].record(says(true), at(40), at(41));
+        known[1].record(says(true), at(42), at(43));
+        assert_eq!(writer(&known, Some(1)), Writer::Several(vec![0, 1]));
+    }
+
+    #[test]
+    fn where_many_may_write_one_does_until_it_fails() {
+        let shared = |writable| {
+            Claim::Answered(Answer::Usable(Usable {
+                is_writable: writable,
+                shares_writes: true,
+                ..Usable::default()
+            }))
+        };
+        let mut known = members([
+            &[(1, shared(true))],
+            &[(1, shared(true))],
+            &[(1, shared(true))],
+        ]);
+        assert_eq!(writer(&known, None), Writer::One(0));
+        known[0].record(silent(), at(2), at(3));
+        assert_eq!(writer(&known, Some(0)), Writer::One(1));
+        known[0].record(shared(true), at(4), at(5));
+        assert_eq!(writer(&known, Some(1)), Writer::One(1));
+        known[1].record(shared(false), at(6), at(7));
+        assert_eq!(writer(&known, Some(1)), Writer::One(0));
+    }
+
+    #[test]
+    fn the_primary_that_most_members_see_is_the_writer() {
+        let member = |id: &str, primary: &str| {
+            Claim::Answered(Answer::Usable(Usable {
+                is_writable: id == primary,
+                identity: Some(id.to_owned()),
+                primary_seen: Some(primary.to_owned()),
+                ..Usable::default()
+            }))
+        };
+        let known = members([
+            &[(1, member("a", "a")), (20, member("a", "a"))],
+            &[(10, member("b", "b"))],
+            &[(10, member("c", "b"))],
+        ]);
+        assert_eq!(writer(&known, Some(0)), Writer::One(1));
+    }
+}

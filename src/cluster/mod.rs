@@ -1,0 +1,719 @@
+//! Several servers, one handle: a primary with replicas, Galera, Group Replication, Aurora.
+//!
+//! A [`Cluster`] has a [`Pool`] for each server, and asks each of them, again and again, whether it
+//! takes writes and how far it is behind. [`writer()`](Cluster::writer) leads to the one that takes
+//! writes now, [`reader()`](Cluster::reader) to a replica.
+//!
+//! ```no_run
+//! use mysql_warm_pool::{
+//!     cluster::{Cluster, ClusterConfig},
+//!     mysql_async::prelude::*,
+//! };
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let url = "mysql://app:secret@db1,db2:3307,db3/shop?size=10";
+//! let cluster = Cluster::new(ClusterConfig::from_url(url)?)?; // no I/O, needs no runtime
+//! println!("{}", cluster.warm_up().await?);
+//! let mut conn = cluster.writer().await?;
+//! conn.exec_drop("UPDATE item SET stock = stock - 1 WHERE id = ?", (7,)).await?;
+//! let mut conn = cluster.reader().await?;
+//! let names: Vec<String> = conn.query("SELECT name FROM item").await?;
+//! # drop(names);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The guide to [clusters](crate::guide::cluster) says what holds in each topology, and what a
+//! client cannot know.
+
+mod ask;
+mod config;
+mod decide;
+#[cfg(feature = "metrics")]
+mod export;
+mod hosts;
+mod monitor;
+mod state;
+
+use std::{
+    fmt,
+    future::Future,
+    panic::Location,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout_at},
+};
+
+pub use self::config::{ClusterConfig, Reads};
+use self::{
+    decide::Writer,
+    state::{Server, Shared, View},
+};
+pub use crate::report::{ClusterHealth, ClusterReport, ClusterWarning, Member, MemberReport, Role};
+use crate::{
+    connection::PooledConn,
+    error::{ConnectError, Error},
+    pool::Pool,
+    report::{CloseReport, Readiness, ReadinessWatch, WarmUpReport, Warning},
+};
+
+/// A reader that has waited this long for the least loaded replica waits for the next one beside
+/// it.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// Pools of warm connections to the members of one database, and the knowledge which of them takes
+/// writes. Cheap to clone: all clones share the same connections.
+///
+/// It uses the runtime on which it was first used, as a [`Pool`] does. When the last clone is
+/// dropped, its tasks end and its pools are dropped.
+///
+/// # Who takes writes
+///
+/// The servers say so, not the configuration; see [`Role`].
+///
+/// - **A primary with replicas**, a single server, Aurora: the one that is not read-only. If
+///   several are not, [`writer()`](Self::writer) fails until one is left.
+/// - **Galera, a multi-primary group**: one member at a time, the first in the order of
+///   [`members`](field@ClusterConfig::members) when none is chosen. It stays so until it fails.
+/// - **Group Replication** with a single primary: the primary that most members see.
+///
+/// If the writer does not answer and no other member takes writes, callers go on waiting for it.
+#[derive(Clone)]
+pub struct Cluster {
+    handle: Arc<LastHandle>,
+}
+
+/// Dropped with the last clone. What it refers to may live longer, as the monitors refer to it too.
+struct LastHandle {
+    shared: Arc<Shared>,
+}
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}
+
+impl Cluster {
+    /// Creates a cluster. Does no I/O and needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`], with every fault of the cluster's settings, or else of the first member
+    /// whose settings have faults.
+    pub fn new(config: ClusterConfig) -> Result<Self, Error> {
+        let shared = Shared::new(config)?;
+        #[cfg(feature = "metrics")]
+        export::begin(&shared.name);
+        Ok(Self {
+            handle: Arc::new(LastHandle { shared }),
+        })
+    }
+
+    /// Warms the pool of each member up, and finds out what each of them does.
+    ///
+    /// It returns once a member takes writes and its pool is warm, and each other one is warm too,
+    /// unreachable or unusable. Members that are not are opened in the background, as soon as they
+    /// can be. Concurrent calls share the work.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::ClusterWarmUp`], with the report inside: when no member can be opened for a
+    ///   permanent reason (a wrong password, say), or when the longest
+    ///   [`warm_up_timeout`](field@crate::PoolConfig::warm_up_timeout) of a member is over and no
+    ///   member takes writes, or its pool is not warm. The cluster keeps trying in the background.
+    /// - [`Error::SeveralWriters`], [`Error::Closed`] and [`Error::NoRuntime`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: connections that were opened stay open, and attempts under way go on.
+    pub async fn warm_up(&self) -> Result<ClusterReport, Error> {
+        let shared = self.shared();
+        shared.enter()?;
+        let started = Instant::now();
+        let longest = shared
+            .config
+            .members
+            .iter()
+            .map(|member| member.warm_up_timeout)
+            .max();
+        let deadline = deadline(started, longest.unwrap_or_default());
+        let mut warming = Warming::new(shared.servers());
+        let mut views = shared.view.subscribe();
+        let mut running: FuturesUnordered<_> = warming
+            .servers()
+            .map(|server| async move { (Arc::clone(&server), server.pool.warm_up().await) })
+            .collect();
+        let finished = timeout_at(deadline, async {
+            loop {
+                if warming.is_finished(&views.borrow_and_update()) {
+                    return;
+                }
+                tokio::select! {
+                    Some((server, outcome)) = running.next() => warming.record(&server, outcome),
+                    _ = views.changed() => {}
+                }
+            }
+        });
+        let _in_time = finished.await;
+        drop(running);
+        let view = Arc::clone(&shared.view.borrow());
+        if view.is_closed {
+            return Err(Error::Closed);
+        }
+        shared.assess();
+        if let Writer::Several(indexes) = &view.writer {
+            let members = view.addresses(indexes);
+            return Err(Error::SeveralWriters { members });
+        }
+        let report = warming.report(&view, started.elapsed(), shared.warnings());
+        if warming.is_writer_warm(&view) {
+            tracing::info!(cluster = shared.name, %report, "cluster warm-up finished");
+            Ok(report)
+        } else {
+            tracing::warn!(cluster = shared.name, %report, "cluster warm-up incomplete");
+            Err(Error::ClusterWarmUp {
+                report: Box::new(report),
+                source: warming.permanent_error(),
+            })
+        }
+    }
+
+    /// Gets a connection to the member that takes writes now, within the
+    /// [`timeout`](field@crate::PoolConfig::timeout) of the first member.
+    ///
+    /// If another member takes over while the call waits, it is served by that one. What is under
+    /// way on a connection that was handed out before stays there: a write that was under way when
+    /// the member failed ends with an error that says what is known of it, and nothing is repeated.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::SeveralWriters`], at once, if several members of one replication topology take
+    ///   writes;
+    /// - [`Error::NoWriter`] when the time is up and no member takes writes;
+    /// - those of [`Pool::get`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe, as [`Pool::get`].
+    #[track_caller]
+    pub fn writer(&self) -> impl Future<Output = Result<PooledConn, Error>> + Send + '_ {
+        self.get_writer(self.timeout(), Location::caller())
+    }
+
+    /// Gets a connection to the member that takes writes now, within the given time.
+    ///
+    /// # Errors
+    ///
+    /// As [`writer`](Self::writer).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`writer`](Self::writer).
+    #[track_caller]
+    pub fn writer_within(
+        &self,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<PooledConn, Error>> + Send + '_ {
+        self.get_writer(timeout, Location::caller())
+    }
+
+    /// Gets a connection to a replica, within the [`timeout`](field@crate::PoolConfig::timeout) of
+    /// the first member.
+    ///
+    /// Of the replicas within [`max_lag`](field@ClusterConfig::max_lag), it takes the one with the
+    /// largest part of its connections free. If that one has none to give within 10 ms, the call
+    /// waits for the next one as well, and so on. What is read may be older than what the same
+    /// caller has written before, unless it is read from [`writer()`](Self::writer).
+    ///
+    /// If no replica serves reads, [`reads`](field@ClusterConfig::reads) decides.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::NoReplica`], at once, if no replica serves reads and
+    ///   [`Reads::ReplicaOnly`] is set;
+    /// - those of [`writer`](Self::writer) with [`Reads::PreferReplica`], and those of
+    ///   [`Pool::get`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe, as [`Pool::get`].
+    #[track_caller]
+    pub fn reader(&self) -> impl Future<Output = Result<PooledConn, Error>> + Send + '_ {
+        self.get_reader(self.timeout(), Location::caller())
+    }
+
+    /// Gets a connection to a replica within the given time.
+    ///
+    /// # Errors
+    ///
+    /// As [`reader`](Self::reader).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`reader`](Self::reader).
+    #[track_caller]
+    pub fn reader_within(
+        &self,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<PooledConn, Error>> + Send + '_ {
+        self.get_reader(timeout, Location::caller())
+    }
+
+    async fn get_writer(
+        &self,
+        timeout: Duration,
+        called_at: &'static Location<'static>,
+    ) -> Result<PooledConn, Error> {
+        let shared = self.shared();
+        shared.enter()?;
+        let started = Instant::now();
+        let deadline = deadline(started, timeout);
+        let mut views = shared.view.subscribe();
+        loop {
+            let view = Arc::clone(&views.borrow_and_update());
+            if view.is_closed {
+                return Err(Error::Closed);
+            }
+            let writer = match &view.writer {
+                Writer::Several(indexes) => {
+                    let members = view.addresses(indexes);
+                    return Err(Error::SeveralWriters { members });
+                }
+                Writer::One(index) => view.members.get(*index),
+                Writer::None | Writer::Unclear(_) => None,
+            };
+            if let Some(writer) = writer {
+                let server = Arc::clone(&writer.server);
+                let left = deadline.saturating_duration_since(Instant::now());
+                tokio::select! {
+                    biased;
+                    got = server.pool.get_called_at(left, called_at) => return got,
+                    () = until_another_writes(&mut views, &server) => {}
+                }
+            } else if timeout_at(deadline, views.changed()).await.is_err() {
+                return Err(Error::NoWriter {
+                    waited: started.elapsed(),
+                    members: descriptions(&view),
+                });
+            }
+        }
+    }
+
+    async fn get_reader(
+        &self,
+        timeout: Duration,
+        called_at: &'static Location<'static>,
+    ) -> Result<PooledConn, Error> {
+        let shared = self.shared();
+        shared.enter()?;
+        let deadline = deadline(Instant::now(), timeout);
+        let mut views = shared.view.subscribe();
+        loop {
+            let view = Arc::clone(&views.borrow_and_update());
+            if view.is_closed {
+                return Err(Error::Closed);
+            }
+            let is_known = view
+                .members
+                .iter()
+                .all(|member| member.role != Role::Unknown);
+            let replicas = by_load(&view);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !replicas.is_empty() {
+                tokio::select! {
+                    biased;
+                    got = first_of(&replicas, left, called_at) => return got,
+                    () = until_none_reads(&mut views, &replicas) => {}
+                }
+            } else if !is_known && !left.is_zero() {
+                // Perhaps one that has not been asked yet serves reads.
+                drop(timeout_at(deadline, views.changed()).await);
+            } else if shared.config.reads == Reads::ReplicaOnly {
+                let members = descriptions(&view);
+                return Err(Error::NoReplica { members });
+            } else {
+                let mut writer = pin!(self.get_writer(left, called_at));
+                tokio::select! {
+                    biased;
+                    got = &mut writer => return got,
+                    () = until_one_reads(&mut views) => {}
+                }
+            }
+        }
+    }
+
+    /// The members now, in the order of the settings; those discovered come last. Does no I/O.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        let view = Arc::clone(&self.shared().view.borrow());
+        view.members.iter().map(state::Seen::report).collect()
+    }
+
+    /// Whether the cluster can serve. Does no I/O.
+    ///
+    /// - `Cold` before its first use;
+    /// - `Warming` until each member's pool is warm, unreachable or unusable, at most for the
+    ///   longest `warm_up_timeout`;
+    /// - `Ready` if a member takes writes, every member is usable, and every pool is ready;
+    /// - `Degraded` if a member takes writes and its pool serves, but anything else is missing;
+    /// - `Unavailable` if no member takes writes, several do that must not, or the writer's pool
+    ///   cannot serve. [`reader()`](Self::reader) may still work;
+    /// - `Closed`.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.shared().assess();
+        self.shared().readiness.borrow().readiness
+    }
+
+    /// The readiness with its context: since when, and the members. Does no I/O.
+    #[must_use]
+    pub fn health(&self) -> ClusterHealth {
+        self.shared().assess();
+        let snapshot = *self.shared().readiness.borrow();
+        ClusterHealth {
+            readiness: snapshot.readiness,
+            since: snapshot.since,
+            members: self.members(),
+        }
+    }
+
+    /// Waits until the cluster is [`Ready`](Readiness::Ready). Also resolves if it became Ready
+    /// after the call and no longer is.
+    ///
+    /// Opens nothing by itself, as [`Pool::wait_ready`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] when the cluster is closed, or closes meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing is lost if it is dropped.
+    pub async fn wait_ready(&self) -> Result<(), Error> {
+        let mut snapshots = self.shared().readiness.subscribe();
+        let before = snapshots.borrow().times_ready;
+        let snapshot = snapshots.wait_for(|now| {
+            now.times_ready > before
+                || matches!(now.readiness, Readiness::Ready | Readiness::Closed)
+        });
+        match snapshot.await {
+            Ok(now) if now.readiness != Readiness::Closed => Ok(()),
+            Ok(_) | Err(_) => Err(Error::Closed),
+        }
+    }
+
+    /// Watches the readiness from now on; [`changed`](ReadinessWatch::changed) waits for its next
+    /// change. It is updated when a member answers, or its pool's readiness changes.
+    #[must_use]
+    pub fn watch(&self) -> ReadinessWatch {
+        ReadinessWatch::new(self.shared().readiness.subscribe())
+    }
+
+    /// How often the member that takes writes has changed, the first one not counted.
+    #[must_use]
+    pub fn failovers(&self) -> u64 {
+        self.shared().failovers.load(Ordering::Relaxed)
+    }
+
+    /// The pool of a member, by its address as in [`Member::address`], for its metrics for
+    /// example. A connection from it may lead to a replica or to the writer.
+    #[must_use]
+    pub fn pool(&self, address: &str) -> Option<Pool> {
+        let view = Arc::clone(&self.shared().view.borrow());
+        let mut members = view.members.iter();
+        let member = members.find(|member| member.server.address == address)?;
+        Some(member.server.pool.clone())
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn config(&self) -> &ClusterConfig {
+        &self.shared().config
+    }
+
+    /// Changes [`size`](field@crate::PoolConfig::size) and
+    /// [`overflow`](field@crate::PoolConfig::overflow) of each member's pool, as
+    /// [`Pool::resize`], also of those discovered later.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if a value is out of its range, in which case nothing changes, and
+    /// [`Error::Closed`].
+    pub fn resize(&self, size: usize, overflow: usize) -> Result<(), Error> {
+        self.shared().resize(size, overflow)
+    }
+
+    /// Replaces every connection opened before now, as [`Pool::refresh`], and asks each member for
+    /// its role at once.
+    pub fn refresh(&self) {
+        for server in self.shared().servers() {
+            server.pool.refresh();
+            server.monitor.refresh();
+            server.ask_now.notify_one();
+        }
+    }
+
+    /// Closes the cluster for good, with the pools of all members at the same time, as
+    /// [`Pool::close`]. Returns the sum of their reports.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Pool::close`].
+    pub async fn close(&self) -> CloseReport {
+        let shared = self.shared();
+        shared.stop();
+        let closing = async {
+            let servers = shared.servers();
+            let closing: FuturesUnordered<_> =
+                servers.iter().map(|server| server.close()).collect();
+            let reports: Vec<_> = closing.collect().await;
+            let sum = |count: fn(&CloseReport) -> usize| {
+                reports.iter().map(count).fold(0, usize::saturating_add)
+            };
+            CloseReport {
+                drained: sum(|report| report.drained),
+                cut: sum(|report| report.cut),
+            }
+        };
+        *shared.closed.get_or_init(|| closing).await
+    }
+
+    fn timeout(&self) -> Duration {
+        let first = self.shared().config.members.first();
+        first.map(|member| member.timeout).unwrap_or_default()
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("members", &self.members())
+            .field("readiness", &self.readiness())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The warm-ups of the members' pools.
+struct Warming {
+    outcomes: Vec<(Arc<Server>, Option<Outcome>)>,
+}
+
+type Outcome = Result<WarmUpReport, Error>;
+
+impl Warming {
+    fn new(servers: Vec<Arc<Server>>) -> Self {
+        Self {
+            outcomes: servers.into_iter().map(|server| (server, None)).collect(),
+        }
+    }
+
+    fn servers(&self) -> impl Iterator<Item = Arc<Server>> {
+        let servers: Vec<_> = self
+            .outcomes
+            .iter()
+            .map(|(server, _)| Arc::clone(server))
+            .collect();
+        servers.into_iter()
+    }
+
+    fn record(&mut self, server: &Arc<Server>, outcome: Outcome) {
+        let mut outcomes = self.outcomes.iter_mut();
+        if let Some((_, slot)) = outcomes.find(|(other, _)| Arc::ptr_eq(other, server)) {
+            *slot = Some(outcome);
+        }
+    }
+
+    fn outcome(&self, server: &Arc<Server>) -> Option<&Outcome> {
+        let mut outcomes = self.outcomes.iter();
+        outcomes
+            .find(|(other, _)| Arc::ptr_eq(other, server))?
+            .1
+            .as_ref()
+    }
+
+    fn is_writer_warm(&self, view: &View) -> bool {
+        let writer = match view.writer {
+            Writer::One(index) => view.members.get(index),
+            _ => None,
+        };
+        writer.is_some_and(|writer| matches!(self.outcome(&writer.server), Some(Ok(_))))
+    }
+
+    fn is_finished(&self, view: &View) -> bool {
+        if view.is_closed || matches!(view.writer, Writer::Several(_)) {
+            return true;
+        }
+        let all_have_failed = self.outcomes.iter().all(|(_, outcome)| {
+            let error = outcome.as_ref().and_then(|outcome| outcome.as_ref().err());
+            error.is_some_and(|error| !error.is_transient())
+        });
+        let others_are_settled = view.members.iter().all(|member| match member.role {
+            Role::Unknown => false,
+            Role::Unreachable | Role::Unusable => true,
+            Role::Writer | Role::Replica => self.outcome(&member.server).is_some(),
+        });
+        all_have_failed || others_are_settled && self.is_writer_warm(view)
+    }
+
+    fn permanent_error(&self) -> Option<ConnectError> {
+        self.outcomes.iter().find_map(|(_, outcome)| match outcome {
+            Some(Err(Error::WarmUp { source, .. })) => {
+                source.clone().filter(|error| !error.is_transient())
+            }
+            _ => None,
+        })
+    }
+
+    fn report(
+        &self,
+        view: &View,
+        elapsed: Duration,
+        warnings: Vec<ClusterWarning>,
+    ) -> ClusterReport {
+        let members = view.members.iter().map(|member| {
+            let (mut report, error) = match self.outcome(&member.server) {
+                Some(Ok(report)) => (Some(report.clone()), None),
+                Some(Err(Error::WarmUp { report, source })) => {
+                    let error = source.as_ref().map(ToString::to_string);
+                    (
+                        Some((**report).clone()),
+                        error.or_else(|| report.last_error.clone()),
+                    )
+                }
+                Some(Err(error)) => (None, Some(error.to_string())),
+                None => (None, member.report().last_error),
+            };
+            if let Some(report) = &mut report
+                && member.role == Role::Replica
+            {
+                // Replicas are.
+                report
+                    .warnings
+                    .retain(|warning| *warning != Warning::ReadOnly);
+            }
+            MemberReport {
+                address: member.server.address.clone(),
+                role: member.role,
+                report,
+                error,
+            }
+        });
+        ClusterReport {
+            members: members.collect(),
+            elapsed,
+            warnings,
+        }
+    }
+}
+
+/// Waits until another member than this one takes writes, or it is certain that this one does not.
+async fn until_another_writes(views: &mut watch::Receiver<Arc<View>>, server: &Arc<Server>) {
+    let is_another = |view: &Arc<View>| {
+        let writer = match view.writer {
+            Writer::One(index) => view.members.get(index),
+            _ => None,
+        };
+        view.is_closed || !writer.is_some_and(|writer| Arc::ptr_eq(&writer.server, server))
+    };
+    // The sender lives as long as the cluster.
+    drop(views.wait_for(is_another).await);
+}
+
+/// Waits until none of these replicas serves reads any more.
+async fn until_none_reads(views: &mut watch::Receiver<Arc<View>>, replicas: &[Arc<Server>]) {
+    let is_over = |view: &Arc<View>| {
+        let reads = view.members.iter().filter(|member| member.serves_reads);
+        let mut still = reads.filter(|member| {
+            replicas
+                .iter()
+                .any(|replica| Arc::ptr_eq(replica, &member.server))
+        });
+        view.is_closed || still.next().is_none()
+    };
+    drop(views.wait_for(is_over).await);
+}
+
+/// Waits until a replica serves reads.
+async fn until_one_reads(views: &mut watch::Receiver<Arc<View>>) {
+    let reads =
+        |view: &Arc<View>| view.is_closed || view.members.iter().any(|member| member.serves_reads);
+    drop(views.wait_for(reads).await);
+}
+
+/// The replicas that serve reads, the one with the largest part of its connections free first.
+/// Those whose pools cannot serve are left out, if others can.
+fn by_load(view: &View) -> Vec<Arc<Server>> {
+    let replicas = view.members.iter().filter(|member| member.serves_reads);
+    let replicas: Vec<_> = replicas.map(|member| &member.server).collect();
+    let any_serves = replicas
+        .iter()
+        .any(|server| server.pool.readiness().is_serving());
+    let mut loads: Vec<_> = replicas
+        .into_iter()
+        .filter(|server| !any_serves || server.pool.readiness().is_serving())
+        .map(|server| {
+            let status = server.pool.status();
+            let busy = status.in_use.saturating_add(status.waiting);
+            let thousandths = busy.saturating_mul(1000).checked_div(status.limit().max(1));
+            // Equals in an order of their own for each call.
+            (thousandths, crate::session::random(), Arc::clone(server))
+        })
+        .collect();
+    loads.sort_by_key(|(busy, chance, _)| (*busy, *chance));
+    loads.into_iter().map(|(_, _, server)| server).collect()
+}
+
+/// Gets a connection from the first of these pools that has one, each asked a little later than the
+/// one before.
+async fn first_of(
+    replicas: &[Arc<Server>],
+    limit: Duration,
+    called_at: &'static Location<'static>,
+) -> Result<PooledConn, Error> {
+    let mut gets: FuturesUnordered<_> = replicas
+        .iter()
+        .zip(0_u32..)
+        .map(|(server, place)| async move {
+            let delay = PATIENCE.saturating_mul(place).min(limit);
+            if !delay.is_zero() {
+                sleep(delay).await;
+            }
+            server
+                .pool
+                .get_called_at(limit.saturating_sub(delay), called_at)
+                .await
+        })
+        .collect();
+    let mut outcome = Err(Error::Closed);
+    while let Some(next) = gets.next().await {
+        outcome = next;
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+fn descriptions(view: &View) -> Vec<String> {
+    view.members
+        .iter()
+        .map(|member| member.report().to_string())
+        .collect()
+}
+
+fn deadline(from: Instant, timeout: Duration) -> Instant {
+    // Far enough where the sum cannot be represented.
+    let year = Duration::from_secs(365 * 24 * 60 * 60);
+    from.checked_add(timeout.min(year)).unwrap_or(from)
+}

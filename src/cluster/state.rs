@@ -1,0 +1,650 @@
+//! What a cluster knows about its members, and what follows from it.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use mysql_async::OptsBuilder;
+use tokio::{
+    sync::{Notify, OnceCell, watch},
+    task::JoinSet,
+};
+use tracing::{info, warn};
+
+use super::{
+    ask::{Answer, Usable},
+    config::{ClusterConfig, address},
+    decide::{self, Claim, Standing, Writer},
+    hosts::host_and_port,
+    monitor,
+};
+use crate::{
+    config::PoolConfig,
+    error::Error,
+    pool::Pool,
+    report::{CloseReport, ClusterWarning, Member, Readiness, ReadinessSnapshot, Role},
+    time::Timestamp,
+};
+
+/// What all handles and monitors of a cluster share.
+pub(super) struct Shared {
+    pub(super) config: ClusterConfig,
+    pub(super) name: String,
+    state: Mutex<State>,
+    /// The members as they are now. Callers that wait for another writer watch it.
+    pub(super) view: watch::Sender<Arc<View>>,
+    pub(super) readiness: watch::Sender<ReadinessSnapshot>,
+    /// The monitors. Empty before the first use, and after their runtime has ended.
+    tasks: Mutex<JoinSet<()>>,
+    pub(super) failovers: AtomicU64,
+    pub(super) closed: OnceCell<CloseReport>,
+}
+
+/// A member: its pool, and the connection on which it is asked for its role.
+pub(super) struct Server {
+    pub(super) address: String,
+    pub(super) pool: Pool,
+    /// Holds one connection.
+    pub(super) monitor: Pool,
+    /// Notified when it is to be asked at once.
+    pub(super) ask_now: Notify,
+    /// The settings name it; it was not discovered.
+    is_named: bool,
+}
+
+#[derive(Default)]
+struct State {
+    members: Vec<Tracked>,
+    /// The member that took writes last.
+    writer: Option<Arc<Server>>,
+    /// Addresses that lead to a member with another address.
+    aliases: BTreeSet<String>,
+    /// Changed by `resize`.
+    limit: Option<(usize, usize)>,
+    begun_at: Option<Timestamp>,
+    is_closed: bool,
+}
+
+struct Tracked {
+    server: Arc<Server>,
+    standing: Standing,
+    /// What the account may not ask.
+    warnings: Vec<ClusterWarning>,
+}
+
+/// The members at one moment.
+#[derive(Clone)]
+pub(super) struct View {
+    pub(super) members: Vec<Seen>,
+    pub(super) writer: Writer,
+    pub(super) is_closed: bool,
+}
+
+#[derive(Clone)]
+pub(super) struct Seen {
+    pub(super) server: Arc<Server>,
+    pub(super) role: Role,
+    pub(super) lag: Option<Duration>,
+    pub(super) serves_reads: bool,
+    /// Why it is unreachable or unusable.
+    reason: Option<String>,
+}
+
+impl Shared {
+    pub(super) fn new(config: ClusterConfig) -> Result<Arc<Self>, Error> {
+        config.check()?;
+        let mut members = Vec::new();
+        for member in &config.members {
+            let server = Server::new(named(member, &config.members), config.check_every, true)?;
+            members.push(Tracked::new(server));
+        }
+        let addresses = members.iter().map(|member| member.server.address.as_str());
+        let name = addresses.collect::<Vec<_>>().join(",");
+        let state = State {
+            members,
+            ..State::default()
+        };
+        let view = state.view(&config, Writer::None);
+        Ok(Arc::new(Self {
+            name,
+            state: Mutex::new(state),
+            view: watch::Sender::new(Arc::new(view)),
+            readiness: watch::Sender::new(ReadinessSnapshot {
+                readiness: Readiness::Cold,
+                since: SystemTime::now(),
+                times_ready: 0,
+            }),
+            tasks: Mutex::default(),
+            failovers: AtomicU64::new(0),
+            closed: OnceCell::new(),
+            config,
+        }))
+    }
+
+    /// Makes sure that the monitors run: the first caller, and the first after their runtime has
+    /// ended, starts them on the current runtime.
+    pub(super) fn enter(self: &Arc<Self>) -> Result<(), Error> {
+        if self.view.borrow().is_closed {
+            return Err(Error::Closed);
+        }
+        let runtime = tokio::runtime::Handle::try_current();
+        let runtime = runtime.map_err(|_not_in_a_runtime| Error::NoRuntime)?;
+        let mut tasks = lock(&self.tasks);
+        while tasks.try_join_next().is_some() {}
+        if tasks.is_empty() {
+            let servers = {
+                let mut state = lock(&self.state);
+                state.begun_at.get_or_insert_with(Timestamp::now);
+                state.servers()
+            };
+            for server in servers {
+                tasks.spawn_on(monitor::run(Arc::clone(self), server), &runtime);
+            }
+            drop(tasks);
+            self.assess();
+        }
+        Ok(())
+    }
+
+    pub(super) fn servers(&self) -> Vec<Arc<Server>> {
+        lock(&self.state).servers()
+    }
+
+    pub(super) fn warnings(&self) -> Vec<ClusterWarning> {
+        let state = lock(&self.state);
+        let warnings = state.members.iter().flat_map(|member| &member.warnings);
+        let mut warnings: Vec<_> = warnings.cloned().collect();
+        warnings.extend(state.same_servers());
+        warnings
+    }
+
+    /// Records what a member has answered, or that it has not.
+    pub(super) fn record(
+        self: &Arc<Self>,
+        server: &Arc<Server>,
+        claim: Claim,
+        asked_at: Timestamp,
+        warnings: Vec<ClusterWarning>,
+    ) {
+        let mut state = lock(&self.state);
+        let Some(member) = state.find(server) else {
+            return;
+        };
+        let was_reachable = !matches!(member.standing.claim, Claim::Unreachable { .. });
+        let is_reachable = !matches!(claim, Claim::Unreachable { .. });
+        member.standing.record(claim, asked_at, Timestamp::now());
+        for warning in &warnings {
+            if !member.warnings.contains(warning) {
+                warn!(cluster = self.name, %warning, "configuration warning");
+            }
+        }
+        member.warnings = warnings;
+        match (was_reachable, is_reachable) {
+            // Its pool need not find out by itself, nor wait for its back-off.
+            (true, false) => server.pool.suspect_all(),
+            (false, true) => server.pool.retry_now(),
+            _ => {}
+        }
+        let (added, removed) = if self.config.discover {
+            self.discover(&mut state)
+        } else {
+            (Vec::new(), Vec::new())
+        };
+        self.decide(&mut state);
+        drop(state);
+        for server in added {
+            lock(&self.tasks).spawn(monitor::run(Arc::clone(self), server));
+        }
+        for server in removed {
+            lock(&self.tasks).spawn(async move {
+                server.close().await;
+            });
+        }
+        self.assess();
+    }
+
+    /// Decides anew which member takes writes, and publishes it.
+    fn decide(&self, state: &mut State) {
+        let standings = state.standings();
+        let previous = state.writer.as_ref();
+        let previous = previous.and_then(|writer| state.index_of(writer));
+        let writer = decide::writer(&standings, previous);
+        match &writer {
+            Writer::One(index) => {
+                let server = state
+                    .members
+                    .get(*index)
+                    .map(|member| Arc::clone(&member.server));
+                if previous != Some(*index)
+                    && let Some(server) = server
+                {
+                    let was = state.writer.as_ref().map(|writer| writer.address.as_str());
+                    info!(
+                        cluster = self.name,
+                        was,
+                        now = server.address,
+                        "writer changed"
+                    );
+                    if was.is_some() {
+                        self.failovers.fetch_add(1, Ordering::Relaxed);
+                        #[cfg(feature = "metrics")]
+                        super::export::failover(&self.name);
+                    }
+                    state.writer = Some(server);
+                }
+            }
+            Writer::Unclear(claimants) => {
+                for index in claimants {
+                    if let Some(member) = state.members.get(*index) {
+                        member.server.ask_now.notify_one();
+                    }
+                }
+            }
+            Writer::None | Writer::Several(_) => {}
+        }
+        let view = state.view(&self.config, writer);
+        self.log_changes(&self.view.borrow(), &view);
+        #[cfg(feature = "metrics")]
+        super::export::members(&view);
+        self.view.send_replace(Arc::new(view));
+    }
+
+    fn log_changes(&self, old: &View, new: &View) {
+        for member in &new.members {
+            let known = old.members.iter();
+            let mut known = known.filter(|other| Arc::ptr_eq(&other.server, &member.server));
+            let was = known.next().map_or(Role::Unknown, |other| other.role);
+            let (now, member, reason) = (member.role, &member.server.address, &member.reason);
+            if was == now {
+                continue;
+            }
+            if matches!(now, Role::Unreachable | Role::Unusable) {
+                warn!(cluster = self.name, member, %was, %now, reason, "role changed");
+            } else {
+                info!(cluster = self.name, member, %was, %now, "role changed");
+            }
+        }
+        if let Writer::Several(indexes) = &new.writer
+            && !matches!(old.writer, Writer::Several(_))
+        {
+            let members = new.addresses(indexes).join(", ");
+            warn!(cluster = self.name, members, "several members take writes");
+        }
+    }
+
+    /// Adds the members that others name, and removes those discovered before that are gone.
+    /// Returns which.
+    fn discover(&self, state: &mut State) -> (Vec<Arc<Server>>, Vec<Arc<Server>>) {
+        let seen = state
+            .members
+            .iter()
+            .filter_map(|member| member.standing.usable());
+        let seen: BTreeSet<_> = seen
+            .flat_map(|usable| usable.members_seen.clone())
+            .collect();
+        let mut removed = Vec::new();
+        for (address, _) in state.duplicates() {
+            state.aliases.insert(address);
+        }
+        let aliases = state.aliases.clone();
+        state.members.retain(|member| {
+            let server = &member.server;
+            let is_silent = matches!(member.standing.claim, Claim::Unreachable { .. });
+            let is_gone = is_silent && !seen.contains(&server.address);
+            let goes = !server.is_named && (is_gone || aliases.contains(&server.address));
+            if goes {
+                info!(
+                    cluster = self.name,
+                    member = server.address,
+                    "member removed"
+                );
+                removed.push(Arc::clone(server));
+            }
+            !goes
+        });
+        let mut added = Vec::new();
+        for address in seen.difference(&aliases) {
+            let is_known = state
+                .members
+                .iter()
+                .any(|member| member.server.address == *address);
+            let is_full = state.members.len() >= super::config::MOST_MEMBERS;
+            if is_known || is_full {
+                continue;
+            }
+            if let Some(server) = self.discovered(address, state.limit) {
+                info!(cluster = self.name, member = address, "member discovered");
+                state.members.push(Tracked::new(Arc::clone(&server)));
+                added.push(server);
+            }
+        }
+        (added, removed)
+    }
+
+    fn discovered(&self, address: &str, limit: Option<(usize, usize)>) -> Option<Arc<Server>> {
+        let template = self.config.members.first()?.clone();
+        let (host, port) = host_and_port(address);
+        let port = port?.parse().ok()?;
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let mut config =
+            template.map_opts(|opts: OptsBuilder| opts.ip_or_hostname(host).tcp_port(port));
+        if let Some((size, overflow)) = limit {
+            config = config.size(size).overflow(overflow);
+        }
+        let others = self.config.members.iter().cloned().chain([config.clone()]);
+        let others: Vec<_> = others.collect();
+        Server::new(named(&config, &others), self.config.check_every, false).ok()
+    }
+
+    pub(super) fn resize(&self, size: usize, overflow: usize) -> Result<(), Error> {
+        let servers = {
+            let mut state = lock(&self.state);
+            state.limit = Some((size, overflow));
+            state.servers()
+        };
+        servers
+            .iter()
+            .try_for_each(|server| server.pool.resize(size, overflow))
+    }
+
+    /// Updates the readiness from the members' roles and pools.
+    pub(super) fn assess(&self) {
+        let (begun_at, is_closed) = {
+            let state = lock(&self.state);
+            (state.begun_at, state.is_closed)
+        };
+        let view = Arc::clone(&self.view.borrow());
+        let longest = self
+            .config
+            .members
+            .iter()
+            .map(|member| member.warm_up_timeout)
+            .max();
+        let may_warm =
+            begun_at.is_some_and(|at| Timestamp::now().since(at) < longest.unwrap_or_default());
+        let mut change = None;
+        self.readiness.send_if_modified(|snapshot| {
+            let readiness = if is_closed {
+                Readiness::Closed
+            } else if begun_at.is_none() {
+                Readiness::Cold
+            } else {
+                view.readiness(may_warm && snapshot.times_ready == 0)
+            };
+            let was = snapshot.readiness;
+            if was == readiness {
+                return false;
+            }
+            change = Some((was, readiness));
+            *snapshot = ReadinessSnapshot {
+                readiness,
+                since: SystemTime::now(),
+                times_ready: snapshot
+                    .times_ready
+                    .saturating_add(u64::from(readiness == Readiness::Ready)),
+            };
+            true
+        });
+        if let Some((was, now)) = change {
+            info!(cluster = self.name, %was, %now, "readiness changed");
+        }
+    }
+
+    /// Whether a member takes writes, as far as is known.
+    pub(super) fn has_writer(&self) -> bool {
+        matches!(self.view.borrow().writer, Writer::One(_))
+    }
+
+    /// Ends the monitors. From then on nothing serves callers.
+    pub(super) fn stop(&self) {
+        {
+            let mut state = lock(&self.state);
+            state.is_closed = true;
+            let view = Arc::new(state.view(&self.config, Writer::None));
+            drop(state);
+            self.view.send_replace(view);
+        }
+        lock(&self.tasks).abort_all();
+        self.assess();
+    }
+}
+
+impl State {
+    fn servers(&self) -> Vec<Arc<Server>> {
+        self.members
+            .iter()
+            .map(|member| Arc::clone(&member.server))
+            .collect()
+    }
+
+    fn find(&mut self, server: &Arc<Server>) -> Option<&mut Tracked> {
+        let mut members = self.members.iter_mut();
+        members.find(|member| Arc::ptr_eq(&member.server, server))
+    }
+
+    fn index_of(&self, server: &Arc<Server>) -> Option<usize> {
+        let mut members = self.members.iter();
+        members.position(|member| Arc::ptr_eq(&member.server, server))
+    }
+
+    /// Addresses that lead to the server of an earlier member, with that one's address.
+    fn duplicates(&self) -> Vec<(String, String)> {
+        let identity = |member: &Tracked| member.standing.usable()?.identity.clone();
+        let mut duplicates = Vec::new();
+        for (index, member) in self.members.iter().enumerate() {
+            let Some(own) = identity(member) else {
+                continue;
+            };
+            let mut earlier = self.members.iter().take(index);
+            if let Some(first) = earlier.find(|other| identity(other).as_ref() == Some(&own)) {
+                let address = member.server.address.clone();
+                duplicates.push((address, first.server.address.clone()));
+            }
+        }
+        duplicates
+    }
+
+    fn same_servers(&self) -> impl Iterator<Item = ClusterWarning> {
+        let duplicates = self.duplicates().into_iter();
+        duplicates.map(|(address, same_as)| ClusterWarning::SameServer { address, same_as })
+    }
+
+    /// What the members have said. A second address of a server says nothing.
+    fn standings(&self) -> Vec<Standing> {
+        let duplicates = self.duplicates();
+        let standings = self.members.iter().map(|member| {
+            let mut standing = member.standing.clone();
+            let address = &member.server.address;
+            if let Some((_, same_as)) = duplicates.iter().find(|(other, _)| other == address) {
+                let reason = format!("the same server as {same_as}");
+                standing.claim = Claim::Answered(Answer::Unusable { reason });
+            }
+            standing
+        });
+        standings.collect()
+    }
+
+    fn view(&self, config: &ClusterConfig, writer: Writer) -> View {
+        let standings = self.standings();
+        let members = self.members.iter().zip(standings).enumerate();
+        let members = members.map(|(index, (member, standing))| {
+            let is_writer = match &writer {
+                Writer::One(one) => *one == index,
+                Writer::Several(several) => several.contains(&index),
+                Writer::None | Writer::Unclear(_) => false,
+            };
+            Seen::new(
+                Arc::clone(&member.server),
+                standing.claim,
+                is_writer,
+                config.max_lag,
+            )
+        });
+        View {
+            members: members.collect(),
+            writer,
+            is_closed: self.is_closed,
+        }
+    }
+}
+
+impl Tracked {
+    fn new(server: Arc<Server>) -> Self {
+        Self {
+            server,
+            standing: Standing::default(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl View {
+    fn readiness(&self, may_warm: bool) -> Readiness {
+        let pools = self
+            .members
+            .iter()
+            .map(|member| (member, member.server.pool.readiness()));
+        let pools: Vec<_> = pools.collect();
+        let writer = match self.writer {
+            Writer::One(index) => pools.get(index).map(|(_, readiness)| *readiness),
+            _ => None,
+        };
+        let is_usable = |member: &Seen| matches!(member.role, Role::Writer | Role::Replica);
+        let is_settled = |(member, readiness): &(&Seen, Readiness)| match member.role {
+            Role::Unknown => false,
+            _ if is_usable(member) => !matches!(readiness, Readiness::Cold | Readiness::Warming),
+            _ => true,
+        };
+        match writer {
+            _ if may_warm && !pools.iter().all(is_settled) => Readiness::Warming,
+            Some(Readiness::Ready | Readiness::Degraded) => {
+                let is_complete = pools
+                    .iter()
+                    .all(|(member, readiness)| is_usable(member) && *readiness == Readiness::Ready);
+                if is_complete {
+                    Readiness::Ready
+                } else {
+                    Readiness::Degraded
+                }
+            }
+            _ if may_warm => Readiness::Warming,
+            _ => Readiness::Unavailable,
+        }
+    }
+
+    pub(super) fn addresses(&self, indexes: &[usize]) -> Vec<String> {
+        let members = indexes.iter().filter_map(|index| self.members.get(*index));
+        members
+            .map(|member| member.server.address.clone())
+            .collect()
+    }
+}
+
+impl Seen {
+    fn new(server: Arc<Server>, claim: Claim, is_writer: bool, max_lag: Option<Duration>) -> Self {
+        let mut seen = Self {
+            server,
+            role: Role::Unknown,
+            lag: None,
+            serves_reads: false,
+            reason: None,
+        };
+        match claim {
+            Claim::Unknown => {}
+            Claim::Unreachable { error } => {
+                seen.role = Role::Unreachable;
+                seen.reason = Some(error);
+            }
+            Claim::Answered(Answer::Unusable { reason }) => {
+                seen.role = Role::Unusable;
+                seen.reason = Some(reason);
+            }
+            Claim::Answered(Answer::Usable(usable)) => {
+                let Usable {
+                    is_writable,
+                    shares_writes,
+                    lag,
+                    ..
+                } = usable;
+                seen.role = if is_writer {
+                    Role::Writer
+                } else {
+                    Role::Replica
+                };
+                seen.lag = lag;
+                // Another one that takes writes is no replica.
+                let is_replica = !is_writer && (!is_writable || shares_writes);
+                let is_close = max_lag.is_none_or(|most| lag.is_some_and(|lag| lag <= most));
+                seen.serves_reads = is_replica && is_close;
+            }
+        }
+        seen
+    }
+
+    pub(super) fn report(&self) -> Member {
+        let health = self.server.pool.health();
+        Member {
+            address: self.server.address.clone(),
+            role: self.role,
+            lag: self.lag,
+            serves_reads: self.serves_reads,
+            readiness: health.readiness,
+            status: health.status,
+            last_error: self.reason.clone().or(health.last_error),
+        }
+    }
+}
+
+impl Server {
+    fn new(config: PoolConfig, check_every: Duration, is_named: bool) -> Result<Arc<Self>, Error> {
+        let address = address(&config);
+        let monitor = monitor::config(&config, check_every);
+        Ok(Arc::new(Self {
+            address,
+            pool: Pool::new(config)?,
+            monitor: Pool::new(monitor)?,
+            ask_now: Notify::new(),
+            is_named,
+        }))
+    }
+
+    /// Closes both pools.
+    pub(super) async fn close(&self) -> CloseReport {
+        let (report, _monitor) = tokio::join!(self.pool.close(), self.monitor.close());
+        report
+    }
+}
+
+/// The member's settings with a name that no other member has.
+fn named(member: &PoolConfig, all: &[PoolConfig]) -> PoolConfig {
+    let others = all.iter().filter(|other| other.name == member.name).count();
+    match &member.name {
+        Some(name) if others > 1 => {
+            let name = format!("{name} {}", address(member));
+            member.clone().name(name)
+        }
+        _ => member.clone(),
+    }
+}
+
+/// No code panics while holding these locks, so poisoning can be ignored.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
