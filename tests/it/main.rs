@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `promises` | the pool's guarantees, one file per subject |
 //! | `servers` | real, failing and hostile servers, and how the driver handles them |
+//! | `cluster` | several servers behind one handle |
 //! | `models` | the same promises against random sequences of steps |
 //! | `surface` | what users see: events, metrics, readiness, the docs and the sources |
 //!
@@ -27,6 +28,7 @@
 //! No test fails because the machine is busy: tests assert outcomes, orders and counts. A bound on
 //! a time is ten times the usual value. `benches/promises` measures the times themselves.
 
+mod cluster;
 mod models;
 mod promises;
 mod servers;

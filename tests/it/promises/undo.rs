@@ -1,4 +1,4 @@
-//! Where all that a caller changed is known, just that is undone: the session keeps its prepared
+//! If all that a caller changed is known, just that is undone: the session keeps its prepared
 //! statements, and the next caller finds it as after a reset.
 
 use mysql_warm_pool::{
@@ -153,7 +153,7 @@ async fn after_a_reset_all_is_restored_in_one_round_trip() {
     assert_eq!(found, ("test".into(), "x;y".into(), 2222, collation));
 }
 
-/// Statements, and what they leave to undo.
+/// The first lists of statements are undone, the others are reset.
 #[tokio::test]
 async fn only_what_is_known_exactly_is_undone() {
     let server = Server::start().await;
@@ -236,7 +236,7 @@ async fn only_what_is_known_exactly_is_undone() {
     assert_eq!(ask::<u8>(&mut conn, "SELECT COUNT(*) FROM base").await, 1);
 }
 
-/// Half of a statement that failed may have been done.
+/// A statement that fails may have changed something before.
 #[tokio::test]
 async fn a_statement_that_failed_is_undone_too() {
     let server = Server::shared().await;
@@ -283,7 +283,7 @@ async fn variables_get_the_servers_global_values() {
     assert_eq!(undone_and_reset(&pool), (2, 2));
 }
 
-/// A variable that was set and undone takes on the types of one that was never set.
+/// Expressions have the same types with a variable that was undone as with one that was never set.
 #[tokio::test]
 async fn an_undone_variable_has_no_type_of_its_own() {
     let server = Server::shared().await;
@@ -402,7 +402,7 @@ async fn a_prepared_statement_keeps_no_type_of_a_variable() {
     assert_eq!(compares("SET @a = '9', @b = '10'").await, 0);
 }
 
-/// It was prepared while the variables were texts, and not executed.
+/// It was prepared while the variables were strings, and was not executed.
 #[tokio::test]
 async fn a_statement_only_prepared_keeps_no_type_either() {
     let server = Server::shared().await;
@@ -418,7 +418,8 @@ async fn a_statement_only_prepared_keeps_no_type_either() {
     assert_eq!(found, Some(1));
 }
 
-/// MySQL prepares it again for the second row, under the mode that the first one has set.
+/// MySQL prepares the statement again for the second row, under the mode that the first row has
+/// set.
 #[tokio::test]
 async fn a_batch_that_sets_a_mode_keeps_none() {
     let server = Server::shared().await;
@@ -482,7 +483,7 @@ async fn what_init_sets_is_set_again_from_the_beginning() {
     assert_eq!(cleanings(&pool, "reset"), 0);
 }
 
-/// What they set is not known.
+/// The pool does not know what these set.
 #[tokio::test]
 async fn with_hooks_and_other_init_statements_it_is_reset() {
     let server = Server::shared().await;
@@ -548,7 +549,7 @@ async fn a_pending_isolation_level_is_undone() {
     assert_eq!(cleanings(&pool, "reset"), 0);
 }
 
-/// A text that the server refuses costs a round trip, not the connection.
+/// A refused text costs a round trip, not the connection.
 #[tokio::test]
 async fn where_an_undo_is_refused_the_session_is_reset() {
     let server = Scripted::start().await;
@@ -602,7 +603,7 @@ async fn statements_are_undone_one_by_one_where_they_must_be() {
     }
 }
 
-/// Each of these words would end a string or a name elsewhere in some mode.
+/// Each of these modes changes how the server reads a text.
 #[tokio::test]
 async fn an_undo_is_read_alike_in_every_mode() {
     let server = Server::shared().await;

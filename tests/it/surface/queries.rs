@@ -13,7 +13,7 @@ use tracing::Level;
 
 use super::events::{Listener, Logged};
 
-/// How many statements were counted so far.
+/// How many statements have been counted so far.
 fn counted(pool: &Pool) -> u64 {
     pool.metrics().query_time.count()
 }
@@ -148,7 +148,7 @@ async fn the_time_is_that_until_the_end_of_the_answer() {
     assert!(took >= Duration::from_millis(119), "{took:?}");
 }
 
-/// Slow queries that were logged.
+/// The slow queries that were logged.
 fn slow(listener: &Listener) -> Vec<Logged> {
     listener.of("slow query")
 }
@@ -222,7 +222,7 @@ async fn a_text_is_warned_of_once_a_second_with_a_count() {
             .filter(|logged| logged.level == Level::WARN)
             .count();
     }
-    // The next warning of a text counts all of it in between.
+    // The next warning of a text counts the slow statements in between.
     let logged = slow(&listener);
     let (last, before) = logged.split_last().expect("two at least");
     let (last, before) = if last.level == Level::WARN {
@@ -336,7 +336,7 @@ async fn each_statement_has_a_span_with_its_text_and_outcome() {
     assert!(!format!("{all:?}").contains("secret"));
 }
 
-/// Without the text of the statement, as in the driver's own trait.
+/// The driver's own trait does not show the text of the statement.
 async fn exec_unseen(conn: &mut impl Queryable) -> mysql_async::Result<()> {
     conn.exec_drop("SELECT 'secret'", ()).await
 }

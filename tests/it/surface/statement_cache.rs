@@ -1,9 +1,9 @@
-//! The cache of prepared statements: what is counted, and what is warned of.
+//! The cache of prepared statements: its counters, and the warnings about its size.
 
 use mysql_warm_pool::{PoolConfig, Reset, mysql_async::prelude::Queryable, report::Warning};
 use test_support::{Server, config, eventually, pool, warm};
 
-/// Hits, misses, evictions, and texts prepared again.
+/// Returns hits, misses, evictions, and texts prepared again.
 async fn counts(server: &Server, settings: PoolConfig, texts: &[&str]) -> [u64; 4] {
     let pool = warm(settings.size(1).overflow(0)).await;
     let prepared = server.statements_prepared().await;

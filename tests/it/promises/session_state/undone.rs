@@ -1,4 +1,4 @@
-//! What is undone leaves a session as new, as far as any list of the server shows.
+//! An undo leaves a session as new, as far as anything that the server lists of it shows.
 
 use mysql_warm_pool::{Pool, PoolConfig, mysql_async::OptsBuilder};
 use proptest::prelude::*;
@@ -59,7 +59,7 @@ impl<'a> One<'a> {
     }
 }
 
-/// For any variable, one of them is accepted and is not its global value.
+/// For any variable, the server accepts one of them that is not the global value.
 const VALUES: [&str; 13] = [
     "0",
     "1",
@@ -104,7 +104,7 @@ async fn every_listed_variable_is_undone_to_the_last_trace() {
             unknown.push(name);
         }
     }
-    // Some are known only to MariaDB or only to MySQL.
+    // Only MariaDB or only MySQL has some of them.
     assert!(unknown.len() <= 6, "{unknown:?}");
     assert_eq!(one.cleanings("reset"), 0);
     one.pool.close().await;
@@ -191,8 +191,8 @@ const SETS: &[&str] = &[
     "LOCK TABLES item READ",
 ];
 
-/// One to three statements in one borrow, of those above and of the fragments that change a session,
-/// wherever they are read.
+/// One caller sends one to three statements: of those above, or neutral ones in which a fragment
+/// that changes the session is planted anywhere.
 #[test]
 fn no_random_change_is_left_behind() {
     let runtime = Builder::new_current_thread().enable_all().build();
