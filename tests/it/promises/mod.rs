@@ -25,3 +25,4 @@ mod statement_timeout;
 mod transactions;
 mod undo;
 mod warming;
+mod wrapping;
