@@ -30,8 +30,9 @@ pub(crate) fn sanitized(sql: &[u8]) -> String {
             _ if is_literal(token, text) => LITERAL,
             _ => core::str::from_utf8(text).unwrap_or(LITERAL),
         };
-        // `1.5` is one literal of three tokens.
-        if piece == LITERAL && !spaced && shown.ends_with("?.") {
+        // `1.5` and `1.e5` are one literal of three tokens.
+        let is_of_literal = piece == LITERAL || is_exponent(text);
+        if is_of_literal && !spaced && shown.ends_with("?.") {
             shown.pop();
             continue;
         }
@@ -49,6 +50,11 @@ pub(crate) fn sanitized(sql: &[u8]) -> String {
         shown.push_str(CUT_OFF);
     }
     shown
+}
+
+/// Whether it may be the rest of a number such as `1.e5`.
+fn is_exponent(word: &[u8]) -> bool {
+    matches!(*word, [b'e' | b'E', digit, ..] if digit.is_ascii_digit())
 }
 
 /// Whether the token is a literal, may be one, or cannot be shown on one line.
@@ -250,6 +256,8 @@ mod tests {
                 "SELECT 'it''s', \"x\", 1.5, 0xFF, -1e3",
                 "SELECT ?, ?, ?, ?, -?",
             ),
+            ("SELECT 1.e5, 1.E5, .5e1, 1. e5", "SELECT ?, ?, .?, ?. e5"),
+            ("SELECT t.e5, 1.e+5", "SELECT t.e5, ?.e+?"),
             (
                 "SELECT x'AF', b'01', N'n', _utf8mb4 'u'",
                 "SELECT x?, b?, N?, _utf8mb4 ?",
@@ -392,6 +400,8 @@ mod tests {
             "[a-z']{0,6}".prop_map(|around| format!("'{}\\'7777'", around.replace('\'', "\\'"))),
             Just("7777".to_owned()),
             Just("77.77e7777".to_owned()),
+            Just("77.e7777".to_owned()),
+            Just(".77E7777".to_owned()),
             Just("0x7777".to_owned()),
             Just("x'7777'".to_owned()),
             Just("/* 7777 */ 1".to_owned()),
