@@ -171,9 +171,7 @@ impl Statements {
         statement: &Statement,
         is_cached: bool,
     ) -> Result<Prepared, Unsure> {
-        let cached = self.cached.get(text);
-        let is_hit = is_cached || cached.is_some_and(|at| is_same(&at.statement, statement));
-        let about = self.record(text, statement, is_cached)?;
+        let (about, is_hit) = self.record_use(text, statement, is_cached)?;
         let counts = &self.counts;
         count(if is_hit { &counts.hits } else { &counts.misses });
         Ok(about)
@@ -186,13 +184,24 @@ impl Statements {
         statement: &Statement,
         is_cached: bool,
     ) -> Result<Prepared, Unsure> {
+        let (about, _) = self.record_use(text, statement, is_cached)?;
+        Ok(about)
+    }
+
+    /// Also returns whether the driver found the statement in its cache.
+    fn record_use(
+        &mut self,
+        text: &[u8],
+        statement: &Statement,
+        is_cached: bool,
+    ) -> Result<(Prepared, bool), Unsure> {
         self.uses = self.uses.wrapping_add(1);
         if let Some(cached) = self.cached.get(text)
             && is_same(&cached.statement, statement)
         {
             let about = cached.about;
             self.touch(statement.id());
-            return Ok(about);
+            return Ok((about, true));
         }
         if self.holds_other(text, statement) {
             return Err(Unsure::Collision);
@@ -200,6 +209,7 @@ impl Statements {
         if is_cached && self.is_in_doubt() {
             return Err(Unsure::InDoubt);
         }
+        let is_hit = is_cached || self.has_cached(statement);
         let id = statement.id();
         let same_id = self.cached.values().map(|cached| cached.statement.id());
         let has_too_many = same_id.filter(|same| *same == id).count() >= NAMINGS;
@@ -207,7 +217,7 @@ impl Statements {
         self.cached.retain(|_, cached| {
             cached.statement.id() != id || !has_too_many && is_same(&cached.statement, statement)
         });
-        if !self.lost.is_empty() && self.lost.remove(&self.hash(text)) {
+        if !self.lost.is_empty() && self.lost.remove(&self.hash(text)) && !is_hit {
             count(&self.counts.repeated);
         }
         let about = Prepared::of(text);
@@ -219,7 +229,14 @@ impl Statements {
         drop(self.cached.insert(Arc::from(text), cached));
         self.touch(id);
         self.evict();
-        Ok(about)
+        Ok((about, is_hit))
+    }
+
+    /// Whether the driver's cache holds this statement, under a text that differs at most in the
+    /// names of its parameters.
+    fn has_cached(&self, statement: &Statement) -> bool {
+        let mut all = self.cached.values().map(|cached| &cached.statement);
+        all.any(|cached| cached.id() == statement.id() && is_same(cached, statement))
     }
 
     /// Marks a statement of the driver's cache as the one used last. Texts that differ only in the
@@ -332,7 +349,10 @@ impl Statements {
                         .map(|(text, _)| text)
                         .collect();
                     self.record_lost(evicted.iter().map(|text| self.hash(text)).collect());
-                    count(&self.counts.evictions);
+                    // Without a cache, the driver closes none.
+                    if self.cache_size > 0 {
+                        count(&self.counts.evictions);
+                    }
                 }
                 _ => drop(self.unseen.pop_front()),
             }

@@ -1,7 +1,11 @@
 //! The cache of prepared statements: its counters, and the warnings about its size.
 
-use mysql_warm_pool::{PoolConfig, Reset, mysql_async::prelude::Queryable, report::Warning};
-use test_support::{Server, config, eventually, pool, warm};
+use mysql_warm_pool::{
+    PoolConfig, Reset,
+    mysql_async::{Params, prelude::Queryable},
+    report::Warning,
+};
+use test_support::{Seed, Server, config, eventually, pool, warm};
 
 /// Returns hits, misses, evictions, and texts prepared again.
 async fn counts(server: &Server, settings: PoolConfig, texts: &[&str]) -> [u64; 4] {
@@ -82,6 +86,49 @@ async fn what_callers_prepare_themselves_counts_too() {
 }
 
 #[tokio::test]
+async fn texts_that_differ_in_names_of_parameters_are_one() {
+    let server = Server::start().await;
+    let settings = config(&server.url()).keepalive(None).size(1).overflow(0);
+    let pool = warm(settings.map_opts(|opts| opts.stmt_cache_size(1))).await;
+    let before = server.statements_prepared().await;
+    let mut conn = pool.get().await.expect("a connection");
+    let mut execute = async |text: &str, name: &str| {
+        let params = Params::from(vec![(name.to_owned(), 1)]);
+        conn.exec_drop(text, params).await.expect("executed");
+    };
+    for (name, other) in [("a", "b"), ("b", "a")] {
+        execute(&format!("SELECT :{name}"), name).await;
+        execute(&format!("SELECT :{other}"), other).await;
+        execute(&format!("SELECT :{name} + 1"), name).await;
+    }
+    let metrics = pool.metrics();
+    assert_eq!(server.statements_prepared().await - before, 4);
+    assert_eq!(
+        (metrics.statement_cache_hits, metrics.statement_cache_misses),
+        (2, 4)
+    );
+    // The second time, `SELECT ?` and `SELECT ? + 1`.
+    assert_eq!(metrics.statement_cache_evictions, 3);
+    assert_eq!(metrics.statements_prepared_again, 1);
+}
+
+#[tokio::test]
+async fn without_a_cache_nothing_is_evicted() {
+    let server = Server::start().await;
+    let settings = config(&server.url()).keepalive(None).size(1).overflow(0);
+    let pool = warm(settings.map_opts(|opts| opts.stmt_cache_size(0))).await;
+    let mut conn = pool.get().await.expect("a connection");
+    // More than the pool remembers.
+    for number in 0..1030 {
+        let text = format!("SELECT {number}");
+        conn.exec_drop(text, ()).await.expect("executed");
+    }
+    let metrics = pool.metrics();
+    assert_eq!(metrics.statement_cache_misses, 1030);
+    assert_eq!(metrics.statement_cache_evictions, 0);
+}
+
+#[tokio::test]
 async fn more_statements_than_the_server_allows_are_warned_of() {
     let server = Server::start().await;
     server
@@ -124,5 +171,82 @@ async fn a_list_that_fills_the_cache_is_warned_of() {
         let settings = settings.map_opts(|opts| opts.stmt_cache_size(size));
         let report = pool(settings).warm_up().await.expect("warm");
         assert_eq!(report.warnings, expected, "{report}");
+    }
+}
+
+/// Prepared by all clients so far, and prepared now, as the server counts them.
+async fn at_server(server: &Server) -> (u64, u64) {
+    let mut admin = server.admin().await;
+    let list = "SHOW GLOBAL STATUS WHERE Variable_name \
+                IN ('Com_stmt_prepare', 'Prepared_stmt_count')";
+    let numbers: Vec<(String, u64)> = admin.query(list).await.expect("the status");
+    let [(_, prepared), (_, kept)] = numbers[..] else {
+        panic!("two numbers: {numbers:?}");
+    };
+    (prepared, kept)
+}
+
+#[tokio::test]
+async fn whatever_is_executed_the_server_counts_the_same() {
+    let server = Server::start().await;
+    let create = "CREATE TABLE test.numbers (a INT, b INT)";
+    server.execute(create).await;
+    let mut seed = Seed::new();
+    for _ in 0..10 {
+        let size = usize::try_from(seed.below(5)).expect("small");
+        let settings = config(&server.url()).keepalive(None).size(1).overflow(0);
+        let pool = warm(settings.map_opts(|opts| opts.stmt_cache_size(size))).await;
+        let (before, _) = at_server(&server).await;
+        let mut uses = 0;
+        for _ in 0..6 {
+            let mut conn = pool.get().await.expect("a connection");
+            let mut held = Vec::new();
+            for _ in 0..seed.below(12) {
+                // The first two are the same statement, under other names.
+                let number = seed.below(6);
+                let (text, params) = if number < 2 {
+                    let name = format!("name{number}");
+                    let text = format!("INSERT INTO numbers VALUES (:{name}, 7)");
+                    (text, Params::from(vec![(name, 7)]))
+                } else {
+                    let text = format!("INSERT INTO numbers VALUES (?, {number})");
+                    (text, Params::from((7,)))
+                };
+                uses += 1;
+                match seed.below(5) {
+                    0 => {
+                        let statement = conn.prep(text).await.expect("prepared");
+                        held.push((statement, params));
+                    }
+                    1 if !held.is_empty() => {
+                        let (statement, params) = held.remove(0);
+                        let executed = conn.exec_drop(&statement, params).await;
+                        executed.expect("executed");
+                    }
+                    2 => {
+                        let rows = [params.clone(), params];
+                        conn.exec_batch(text, rows).await.expect("executed");
+                    }
+                    3 => {
+                        conn.query_drop("SET @a = 5").await.expect("set");
+                        uses -= 1;
+                    }
+                    _ => conn.exec_drop(text, params).await.expect("executed"),
+                }
+            }
+            drop(conn);
+            eventually("it is idle", async || pool.status().idle == 1).await;
+        }
+        let metrics = pool.metrics();
+        let (after, _) = at_server(&server).await;
+        let misses = metrics.statement_cache_misses;
+        assert_eq!((misses, metrics.resets), (after - before, 0));
+        assert_eq!(metrics.statement_cache_hits + misses, uses);
+        // Statements are closed without an answer.
+        let kept = misses - metrics.statement_cache_evictions;
+        let is_kept = async |count| at_server(&server).await.1 == count;
+        eventually("the others are kept", async || is_kept(kept).await).await;
+        pool.close().await;
+        eventually("none is left", async || is_kept(0).await).await;
     }
 }
