@@ -16,11 +16,14 @@ use tokio::{
     time::interval,
 };
 
-/// The upper limits of the buckets, in seconds: from a get that finds an idle connection to one
-/// that times out.
+/// The upper limits of the buckets for times, in seconds: from a get that finds an idle connection
+/// to one that times out.
 const BUCKETS: [f64; 12] = [
     0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0,
 ];
+
+/// The same for the rows of a statement.
+const ROWS: [f64; 6] = [1.0, 10.0, 100.0, 1000.0, 10_000.0, 100_000.0];
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -29,6 +32,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Histograms, unlike summaries, can be added up over replicas.
     let prometheus = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_time".to_owned()), &BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_duration".to_owned()), &BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_rows".to_owned()), &ROWS)?
         .install_recorder()?;
 
     // The label `db_client_connection_pool_name` is the pool's name; give one to each pool.
