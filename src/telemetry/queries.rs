@@ -10,7 +10,7 @@ use std::{
 };
 
 use tracing::{
-    Level, Span, debug, debug_span,
+    Span, debug, debug_span,
     field::{Empty, display},
     level_filters::LevelFilter,
     warn,
@@ -296,11 +296,9 @@ impl<'a> Timing<'a> {
 
     #[cold]
     fn open_span(&mut self) {
-        if !tracing::span_enabled!(Level::DEBUG) {
-            return;
-        }
         let queries = self.caller.queries;
         let server = &queries.server;
+        // The values are computed only if it is enabled.
         self.span = debug_span!(
             "query",
             pool = queries.pool,

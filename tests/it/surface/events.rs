@@ -23,12 +23,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use tracing::{
-    Dispatch, Level, Subscriber,
+    Dispatch, Level, Metadata, Subscriber,
     field::{Field, Visit},
     span::{Attributes, Id, Record},
 };
 use tracing_subscriber::{
     Layer,
+    filter::filter_fn,
     layer::{Context, SubscriberExt},
     registry::LookupSpan,
 };
@@ -82,11 +83,20 @@ pub(super) struct Listener {
 impl Listener {
     /// Collects what this thread logs, including tasks it spawns on a single-threaded runtime.
     pub(super) fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        self.listen_to(|_| true)
+    }
+
+    /// Like [`listen`](Self::listen), only to these.
+    pub(super) fn listen_to(
+        &self,
+        wanted: fn(&Metadata<'_>) -> bool,
+    ) -> tracing::subscriber::DefaultGuard {
         // With a single subscriber, `tracing` would ask that of whichever thread first comes by an
         // event whether it is ever wanted, and most threads here have none.
         static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
         ANOTHER.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
-        tracing::subscriber::set_default(tracing_subscriber::registry().with(self.clone()))
+        let registry = tracing_subscriber::registry().with(filter_fn(wanted));
+        tracing::subscriber::set_default(registry.with(self.clone()))
     }
 
     pub(super) fn events(&self) -> Vec<Logged> {
@@ -105,7 +115,7 @@ impl Listener {
 }
 
 /// Whether this crate logged it, rather than a library beneath.
-fn is_ours(metadata: &tracing::Metadata<'_>) -> bool {
+fn is_ours(metadata: &Metadata<'_>) -> bool {
     metadata.target().starts_with("mysql_warm_pool")
 }
 

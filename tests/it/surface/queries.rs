@@ -336,6 +336,18 @@ async fn each_statement_has_a_span_with_its_text_and_outcome() {
     assert!(!format!("{all:?}").contains("secret"));
 }
 
+#[tokio::test]
+async fn a_filter_may_ask_for_the_spans_by_their_name() {
+    let listener = Listener::default();
+    let _listening = listener.listen_to(|metadata| metadata.name() == "query");
+    let pool = pool_of_one().await;
+    pool.query_drop("DO 1").await.expect("an answer");
+    let [span] = &listener.spans()[..] else {
+        panic!("one span: {:?}", listener.spans());
+    };
+    assert_eq!(span.field("db.query.text"), "DO ?");
+}
+
 /// The driver's own trait does not show the text of the statement.
 async fn exec_unseen(conn: &mut impl Queryable) -> mysql_async::Result<()> {
     conn.exec_drop("SELECT 'secret'", ()).await
