@@ -12,7 +12,7 @@ use std::{error::Error, time::Duration};
 use metrics_opentelemetry::{
     OpenTelemetryMetrics, OpenTelemetryRecorder, metrics::set_global_recorder,
 };
-use mysql_warm_pool::{Error as PoolError, Pool, PoolConfig};
+use mysql_warm_pool::{Error as PoolError, Pool, PoolConfig, metrics::Histogram};
 use opentelemetry::{metrics::MeterProvider as _, trace::TracerProvider as _};
 use opentelemetry_otlp::{MetricExporter, SpanExporter};
 use opentelemetry_sdk::{
@@ -22,6 +22,18 @@ use opentelemetry_sdk::{
 };
 use tracing::{Instrument, Level, info, info_span};
 use tracing_subscriber::{filter::Targets, prelude::*};
+
+/// The upper limits of the buckets. By default, the first one ends at 5 seconds.
+const BUCKETS: [(&str, &[f64]); 5] = [
+    ("db.client.connection.create_time", &Histogram::BOUNDS),
+    ("db.client.connection.wait_time", &Histogram::BOUNDS),
+    ("db.client.connection.use_time", &Histogram::BOUNDS),
+    ("db.client.operation.duration", &Histogram::OPERATION_BOUNDS),
+    (
+        "db.client.response.returned_rows",
+        &[1.0, 10.0, 100.0, 1000.0, 10_000.0, 100_000.0],
+    ),
+];
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -37,7 +49,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .build();
     // Before the pool, which registers its metrics once, with the recorder installed by then.
     let metrics = OpenTelemetryMetrics::new(meters.meter("mysql-warm-pool"));
-    set_global_recorder(OpenTelemetryRecorder::new(metrics))?;
+    let recorder = OpenTelemetryRecorder::new(metrics);
+    for (name, limits) in BUCKETS {
+        recorder.set_histogram_bounds([name].into_iter(), limits);
+    }
+    set_global_recorder(recorder)?;
 
     let exporter = SpanExporter::builder().with_tonic().build()?;
     let tracers = SdkTracerProvider::builder()

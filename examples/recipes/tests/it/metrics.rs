@@ -10,6 +10,7 @@ use opentelemetry_proto::tonic::collector::{
         trace_service_server::{TraceService, TraceServiceServer},
     },
 };
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use test_support::Server;
 use tokio::{net::TcpListener, sync::mpsc};
 use tonic::{Request, Response, Status, transport::server::TcpIncoming};
@@ -65,7 +66,9 @@ async fn opentelemetry_gets_metrics_and_spans() {
     }
     for expected in [
         "metric db.client.connection.count",
-        "metric db.client.connection.create_time",
+        "metric db.client.connection.create_time from 0.0001",
+        "metric db.client.operation.duration from 0.001",
+        "metric db.client.response.returned_rows from 1",
         "metric mysql_warm_pool.readiness",
         "span checkout",
         "span warm_up",
@@ -74,7 +77,7 @@ async fn opentelemetry_gets_metrics_and_spans() {
     }
 }
 
-/// Keeps the names of what it receives.
+/// Keeps the names of what it receives, of histograms with their first bound.
 #[derive(Clone)]
 struct Collector(mpsc::UnboundedSender<String>);
 
@@ -89,7 +92,12 @@ impl MetricsService for Collector {
             .into_iter()
             .flat_map(|resource| resource.scope_metrics);
         for metric in scopes.flat_map(|scope| scope.metrics) {
-            self.0.send(format!("metric {}", metric.name)).unwrap();
+            let mut text = format!("metric {}", metric.name);
+            if let Some(Data::Histogram(histogram)) = &metric.data {
+                let first = histogram.data_points[0].explicit_bounds[0];
+                text += &format!(" from {first}");
+            }
+            self.0.send(text).unwrap();
         }
         Ok(Response::new(Default::default()))
     }
