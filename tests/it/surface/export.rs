@@ -11,7 +11,10 @@ use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     with_local_recorder,
 };
-use mysql_warm_pool::{Pool, PoolConfig, PooledConn, Readiness};
+use mysql_warm_pool::{
+    Pool, PoolConfig, PooledConn, Readiness,
+    cluster::{Cluster, ClusterConfig},
+};
 use test_support::{PATIENCE, Server, config, eventually, warm};
 
 /// Keeps what is recorded, by metric name and labels.
@@ -113,10 +116,42 @@ impl Recorder for Recorded {
     }
 }
 
+/// Keeps what is described, and nothing that is recorded.
+struct Descriptions<'a>(&'a Recorded);
+
+impl Recorder for Descriptions<'_> {
+    fn describe_counter(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.0.describe_counter(name, unit, text);
+    }
+
+    fn describe_gauge(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.0.describe_gauge(name, unit, text);
+    }
+
+    fn describe_histogram(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.0.describe_histogram(name, unit, text);
+    }
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
 #[test]
 fn the_docs_list_every_metric_with_its_kind_and_unit() {
     let recorded = Recorded::default();
-    drop(recorded.pool(config("mysql://nobody@127.0.0.1/none")));
+    let url = "mysql://nobody@127.0.0.1/none";
+    drop(recorded.pool(config(url)));
+    let settings = ClusterConfig::from_url(url).expect("a valid URL");
+    with_local_recorder(&Descriptions(&recorded), || drop(Cluster::new(settings)));
     let described = recorded.described.lock().expect("no panic").clone();
     let described: Vec<_> = described
         .iter()
