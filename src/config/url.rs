@@ -809,12 +809,12 @@ mod tests {
             (
                 "mysql://a:b@h1:3306,h2:3306/d",
                 "of several hosts",
-                "a pool for each server",
+                "a ClusterConfig",
             ),
             (
                 "jdbc:mysql://h1,h2/d?user=a",
                 "of several hosts",
-                "a pool for each server",
+                "a ClusterConfig",
             ),
             (
                 "a:b@tcp(h:3306)/d?parseTime=true",
