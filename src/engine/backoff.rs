@@ -21,6 +21,8 @@ pub(crate) struct Backoff {
     retry_at: Option<Timestamp>,
     /// Attempts that hang: without an answer for 300 ms, and not given up.
     pub(crate) hanging: usize,
+    /// How many of them the server has accepted, and is expected to answer.
+    pub(crate) coming: usize,
     /// How many of them have passed `connect_timeout`, but still wait for their login.
     pub(crate) overdue: usize,
     /// The pause between giving up one overdue login and the next.

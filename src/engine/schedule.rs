@@ -39,6 +39,37 @@ pub(crate) fn due_at(
     expires_at.map(|at| at.before(lead))
 }
 
+/// An attempt that takes longer counts as hanging, and another is made beside it.
+pub(crate) const HANGING: Duration = Duration::from_millis(300);
+/// A hanging attempt that the server has accepted is expected to succeed for so long since it began:
+/// it waits in the queue of a server that is busy with others. After that, the server is more likely
+/// to be frozen.
+pub(crate) const COMING: Duration = Duration::from_secs(1);
+
+/// The attempts to open a connection that are under way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct UnderWay {
+    pub(crate) all: usize,
+    /// Those of them that hang.
+    pub(crate) hanging: usize,
+    /// Those of the hanging that are expected to succeed.
+    pub(crate) coming: usize,
+}
+
+impl UnderWay {
+    /// Whether another attempt may begin, if `wanted` connections are missing and the back-off
+    /// allows so many attempts at a time.
+    pub(crate) fn may_begin(self, wanted: usize, allowed: usize) -> bool {
+        self.all.saturating_sub(self.hanging) < allowed && !self.is_enough(wanted)
+    }
+
+    /// Whether the attempts that are expected to succeed are enough.
+    pub(crate) fn is_enough(self, wanted: usize) -> bool {
+        let uncertain = self.hanging.saturating_sub(self.coming);
+        self.all.saturating_sub(uncertain) >= wanted
+    }
+}
+
 /// How long to wait before the next attempt, after `failures` in a row that began `outage` ago.
 ///
 /// Exponential with full jitter. The cap is a tenth of the outage, between 300 ms and 2 s, so that
@@ -265,6 +296,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn attempts_that_will_succeed_are_not_made_twice() {
+        let under_way = |all, hanging, coming| UnderWay {
+            all,
+            hanging,
+            coming,
+        };
+        assert!(under_way(0, 0, 0).may_begin(10, 8));
+        assert!(!under_way(8, 0, 0).may_begin(10, 8), "as many as allowed");
+        assert!(!under_way(3, 0, 0).may_begin(3, 8), "as many as wanted");
+        // Those that hang leave room for another, unless they wait in the server's queue.
+        assert!(under_way(3, 3, 0).may_begin(3, 1));
+        assert!(!under_way(3, 3, 3).may_begin(3, 1));
+        assert!(under_way(3, 3, 2).may_begin(3, 1));
+        assert!(!under_way(4, 3, 2).may_begin(3, 1));
+    }
 
     #[test]
     fn a_connection_that_never_expires_has_no_deadline() {

@@ -15,23 +15,22 @@ use tracing::{Instrument, Span, debug, debug_span, field::Empty, info, warn};
 
 use crate::{
     engine::{
-        backoff::Attempt,
+        backoff::{Attempt, Backoff},
         connect::Login,
         opener::{NewConnection, NotOpened},
+        schedule::{COMING, HANGING, UnderWay},
         slots::Opening,
     },
     error::{ConnectError, ConnectPhase},
     report::{DiscardReason, PoolStatus},
     session::{Session, random, runtime::SocketRuntime},
-    shared::Shared,
+    shared::{Shared, State},
     time::Timestamp,
 };
 
 use super::{assess::assess, discard};
 
-/// An attempt that takes longer counts as hanging, and another is made beside it.
-const HANGING: Duration = Duration::from_millis(300);
-/// How often the pool decides whether to give up an overdue login.
+/// How often the pool decides whether to give up an attempt that hangs.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// What connections are opened for, besides keeping `size` open.
@@ -88,13 +87,9 @@ fn next_task(shared: &Arc<Shared>, runtime: &Arc<SocketRuntime>, demand: Demand)
     let mut state = shared.state();
     let backoff = &state.backoff;
     let allowed = backoff.allows(shared.config.max_connecting, Timestamp::now());
-    let unresponsive = shared.liveness.unresponsive_count();
-    let due = shared.due.load(Ordering::Relaxed);
     let opening = shared.slots.begin_opening(|status| {
-        let to_keep = state.to_keep(status.size);
-        let to_keep = to_keep.saturating_add(due).saturating_sub(status.open);
-        let wanted = to_keep.max(demand.connections(status, unresponsive));
-        status.connecting.saturating_sub(backoff.hanging) < allowed.min(wanted)
+        let wanted = wanted(shared, &state, status, demand);
+        under_way(backoff, status).may_begin(wanted, allowed)
     })?;
     let attempt = backoff.begin();
     state.health.begin(Timestamp::now());
@@ -107,8 +102,26 @@ fn next_task(shared: &Arc<Shared>, runtime: &Arc<SocketRuntime>, demand: Demand)
         attempt,
         generation: shared.generation.load(Ordering::Relaxed),
         is_hanging: false,
+        is_coming: false,
         is_overdue: false,
     })
+}
+
+/// How many connections are missing.
+fn wanted(shared: &Shared, state: &State, status: &PoolStatus, demand: Demand) -> usize {
+    let due = shared.due.load(Ordering::Relaxed);
+    let to_keep = state.to_keep(status.size);
+    let to_keep = to_keep.saturating_add(due).saturating_sub(status.open);
+    let unresponsive = shared.liveness.unresponsive_count();
+    to_keep.max(demand.connections(status, unresponsive))
+}
+
+const fn under_way(backoff: &Backoff, status: &PoolStatus) -> UnderWay {
+    UnderWay {
+        all: status.connecting,
+        hanging: backoff.hanging,
+        coming: backoff.coming,
+    }
 }
 
 /// One attempt, in the slot that is occupied for it.
@@ -122,6 +135,8 @@ struct Task {
     generation: u64,
     /// It has had no answer for [`HANGING`], and the back-off counts it as hanging.
     is_hanging: bool,
+    /// The server has accepted it, and the back-off counts it as coming.
+    is_coming: bool,
     /// Its login has passed `connect_timeout`, and the back-off counts it as overdue.
     is_overdue: bool,
 }
@@ -147,7 +162,8 @@ impl Task {
     }
 
     /// Opens the connection. If that hangs, records it in the back-off, so that another attempt can
-    /// be made beside this one. `None` if it was given up after its failure was recorded.
+    /// be made beside this one. `None` if it was given up: because others are enough, or after its
+    /// failure was recorded.
     async fn open(&mut self) -> Option<Result<Session, NotOpened>> {
         let (shared, runtime) = (Arc::clone(&self.shared), Arc::clone(&self.runtime));
         let limit = shared.config.connect_timeout;
@@ -167,9 +183,14 @@ impl Task {
             if HANGING < limit {
                 self.hangs(HANGING);
                 let left = limit.saturating_sub(HANGING);
-                if let Ok(outcome) = timeout(left, &mut opening).await {
-                    return Some(outcome);
+                tokio::select! {
+                    biased;
+                    () = self.until_needless(&login) => return None,
+                    outcome = timeout(left, &mut opening) => if let Ok(outcome) = outcome {
+                        return Some(outcome);
+                    }
                 }
+                self.set_coming(false);
             }
             if login.is_under_way() {
                 self.overdue();
@@ -198,6 +219,32 @@ impl Task {
         );
         log_failure(shared, is_outage, &error);
         assess(shared);
+    }
+
+    /// Waits until the server has not accepted this hanging attempt, and those that it has accepted
+    /// are enough. Meanwhile records whether this one is expected to succeed.
+    async fn until_needless(&mut self, login: &Login) {
+        loop {
+            let is_accepted = login.is_under_way();
+            let age = Timestamp::now().since(self.started);
+            self.set_coming(is_accepted && age < COMING);
+            if !is_accepted && is_enough(&self.shared) {
+                return;
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    fn set_coming(&mut self, is_coming: bool) {
+        if self.is_coming != is_coming {
+            self.is_coming = is_coming;
+            let backoff = &mut self.shared.state().backoff;
+            backoff.coming = if is_coming {
+                backoff.coming.saturating_add(1)
+            } else {
+                backoff.coming.saturating_sub(1)
+            };
+        }
     }
 
     /// Records the attempt as failed because its login has taken too long. But the login goes on: a
@@ -305,6 +352,8 @@ impl Drop for Task {
         if self.is_hanging {
             let backoff = &mut self.shared.state().backoff;
             backoff.hanging = backoff.hanging.saturating_sub(1);
+            let coming = usize::from(self.is_coming);
+            backoff.coming = backoff.coming.saturating_sub(coming);
             let overdue = usize::from(self.is_overdue);
             backoff.overdue = backoff.overdue.saturating_sub(overdue);
         }
@@ -315,6 +364,14 @@ impl Drop for Task {
             record_failure(&self.shared, self.attempt, &error);
         }
     }
+}
+
+/// Whether no attempt is needed besides those that are expected to succeed.
+fn is_enough(shared: &Shared) -> bool {
+    let state = shared.state();
+    let status = shared.slots.status();
+    let wanted = wanted(shared, &state, &status, Demand::Overdue);
+    under_way(&state.backoff, &status).is_enough(wanted)
 }
 
 /// Whether to give up an overdue login: connections are missing, and such logins take up all the

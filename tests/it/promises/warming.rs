@@ -308,3 +308,23 @@ async fn the_settings_query_is_saved_once_its_answer_is_known() {
     let used = conn.opts().max_allowed_packet();
     assert!(used.is_none() || used == known, "{used:?}");
 }
+
+/// Its queue holds the attempts for longer than one counts as hanging.
+#[tokio::test]
+async fn a_busy_server_gets_no_attempt_twice() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    proxy.delay_opening(Duration::from_millis(450));
+    for _ in 0..5 {
+        let pool = pool(config(&server.url_via(proxy.port())).size(4).overflow(6));
+        let before = proxy.accepted();
+        let report = pool.warm_up().await.expect("warm");
+        let attempts = proxy.accepted() - before;
+        pool.close().await;
+        // On a machine so busy that it took a second, more attempts are right.
+        if report.elapsed < Duration::from_millis(900) {
+            assert_eq!((attempts, report.attempts), (4, 4), "{report}");
+            return;
+        }
+    }
+}
