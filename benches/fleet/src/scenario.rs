@@ -1,0 +1,169 @@
+//! What happens to a fleet.
+
+use crate::{
+    pool::SIZE,
+    server::{RATE, Server},
+    world::{Nanos, PoolId, SECOND, World},
+};
+
+/// Replicas for each server. Its limit has room for a fifth more.
+const EACH: usize = 1_000;
+/// All replicas of a cold start begin within this time: no scheduler starts thousands at one moment.
+const WITHIN: Nanos = SECOND;
+
+pub struct Scenario {
+    pub name: &'static str,
+    pub run: fn(usize, u64) -> Outcome,
+}
+
+pub const SCENARIOS: [Scenario; 4] = [
+    Scenario {
+        name: "cold start",
+        run: cold_start,
+    },
+    Scenario {
+        name: "server restart",
+        run: |replicas, seed| outage(replicas, seed, 10 * SECOND),
+    },
+    Scenario {
+        name: "failover",
+        run: |replicas, seed| outage(replicas, seed, SECOND),
+    },
+    Scenario {
+        name: "rolling update",
+        run: rolling_update,
+    },
+];
+
+#[derive(Debug)]
+pub struct Outcome {
+    /// Seconds until 99 % of the replicas were Ready.
+    pub ready_in: f64,
+    /// The same, if the servers were never idle while a connection is missing.
+    pub at_best: f64,
+    /// Attempts that reached all servers within one second, at most.
+    pub peak: u64,
+    pub refused: u64,
+    pub needless: u64,
+    /// Connections of the fullest server, at most.
+    pub most_open: usize,
+    pub limit: usize,
+}
+
+/// Servers for so many replicas.
+fn servers(replicas: usize) -> Vec<Server> {
+    let count = replicas.div_ceil(EACH);
+    let each = replicas.div_ceil(count);
+    let limit = each * SIZE * 6 / 5;
+    (0..count).map(|_| Server::new(limit)).collect()
+}
+
+fn cold_start(replicas: usize, seed: u64) -> Outcome {
+    let mut world = World::new(seed, servers(replicas));
+    let mut starts = Vec::new();
+    for replica in 0..replicas {
+        let at = world.random() % WITHIN;
+        let server = replica % world.servers.len();
+        starts.push((at, server));
+        world.add(server, at);
+    }
+    let best = at_best(starts);
+    let ready = until_ready(&mut world, replicas);
+    outcome(&world, ready, best, 0)
+}
+
+/// The server is gone for a while; after a failover it is another one that the address leads to.
+fn outage(replicas: usize, seed: u64, lasts: Nanos) -> Outcome {
+    let mut world = World::new(seed, servers(replicas));
+    for replica in 0..replicas {
+        world.add_warm(replica % world.servers.len());
+    }
+    for server in 0..world.servers.len() {
+        world.restart(server, 0, lasts);
+    }
+    let servers = world.servers.len();
+    let starts = (0..replicas).map(|replica| (lasts, replica % servers));
+    let best = at_best(starts.collect());
+    let ready = until_ready(&mut world, replicas);
+    outcome(&world, ready, best, lasts)
+}
+
+/// A tenth more replicas than usual run at a time: each new one that is Ready ends an old one, and
+/// the next one starts.
+fn rolling_update(replicas: usize, seed: u64) -> Outcome {
+    let mut world = World::new(seed, servers(replicas));
+    let mut old: Vec<PoolId> = (0..replicas)
+        .map(|replica| world.add_warm(replica % world.servers.len()))
+        .collect();
+    let surge = replicas.div_ceil(10);
+    let mut starts = Vec::new();
+    let mut start = |world: &mut World| {
+        if starts.len() < replicas {
+            let at = world.now() + world.random() % WITHIN;
+            let server = starts.len() % world.servers.len();
+            world.add(server, at);
+            starts.push((at, server));
+        }
+    };
+    for _ in 0..surge {
+        start(&mut world);
+    }
+    let mut seen = 0;
+    while world.ready.len() < replicas && world.step() {
+        while seen < world.ready.len() {
+            seen += 1;
+            if let Some(gone) = old.pop() {
+                world.close(gone);
+            }
+            start(&mut world);
+        }
+    }
+    let ready = percentile(world.ready.iter().map(|(at, _)| *at).collect());
+    outcome(&world, ready, at_best(starts), 0)
+}
+
+fn until_ready(world: &mut World, replicas: usize) -> Nanos {
+    while world.ready.len() < replicas && world.step() {}
+    percentile(world.ready.iter().map(|(at, _)| *at).collect())
+}
+
+/// When 99 % of the replicas are Ready if the servers are never idle while a connection is missing,
+/// and serve the replicas in the order in which they start: each by its start and its server.
+fn at_best(mut starts: Vec<(Nanos, usize)>) -> Nanos {
+    starts.sort_unstable();
+    let mut free_at = Vec::new();
+    let ready = starts.into_iter().map(|(at, server)| {
+        free_at.resize(free_at.len().max(server + 1), 0);
+        let free_at: &mut Nanos = &mut free_at[server];
+        *free_at = at.max(*free_at) + SIZE as Nanos * SECOND / RATE;
+        *free_at
+    });
+    percentile(ready.collect())
+}
+
+/// When 99 % of these times are over.
+fn percentile(mut times: Vec<Nanos>) -> Nanos {
+    times.sort_unstable();
+    let place = (times.len() * 99).div_ceil(100);
+    times[place.saturating_sub(1)]
+}
+
+fn outcome(world: &World, ready: Nanos, best: Nanos, from: Nanos) -> Outcome {
+    let most_open = world.servers.iter().map(|server| server.most_open).max();
+    Outcome {
+        ready_in: seconds(ready.saturating_sub(from)),
+        at_best: seconds(best.saturating_sub(from)),
+        peak: world.peak(),
+        refused: world.refused,
+        needless: world.needless,
+        most_open: most_open.unwrap_or(0),
+        limit: world
+            .servers
+            .first()
+            .map_or(0, |server| server.max_connections),
+    }
+}
+
+fn seconds(time: Nanos) -> f64 {
+    time as f64 / SECOND as f64
+}
