@@ -10,76 +10,8 @@ use std::{
 };
 
 use mysql_warm_pool::{Pool, report::Warning};
-use test_support::{
-    Flavor, Proxy, Server, config, copy_folder, eventually, free_port, galera, skip,
-    skip_for_lack_of, warm,
-};
+use test_support::{Galera, Proxy, Server, config, copy_folder, eventually, warm};
 use tokio::{sync::watch, task::JoinSet};
-
-/// The position of a node's data. All nodes begin with the same one, so they join without copying
-/// the first node's data.
-fn position(seqno: u64) -> String {
-    format!(
-        "# GALERA saved state\nversion: 2.1\nuuid: 5b2c91f0-6a3e-11ee-8c99-0242ac120002\nseqno: {seqno}\nsafe_to_bootstrap: 1\n"
-    )
-}
-
-/// Two nodes; the second keeps the quorum when they lose each other. `None`, reported as skipped,
-/// where Galera is not installed.
-async fn cluster() -> Option<[Server; 2]> {
-    if Flavor::chosen() == Flavor::MySql {
-        skip("Galera is MariaDB's");
-        return None;
-    }
-    let Some(provider) = galera() else {
-        skip_for_lack_of("galera-4 (apt-get install galera-4)");
-        return None;
-    };
-    let groups = [free_port(), free_port()];
-    let transfers = [free_port(), free_port()];
-    let mut nodes = Vec::new();
-    for (n, (group, transfer)) in groups.into_iter().zip(transfers).enumerate() {
-        let mut builder = Server::builder()
-            .option("--wsrep-on=ON")
-            // Newer servers have it, and fix the provider's options while it is on.
-            .option("--loose-plugin-wsrep-provider=OFF")
-            .option(&format!("--wsrep-provider={}", provider.display()))
-            .option(&format!("--wsrep-cluster-name=of-{}", groups[0]))
-            .option(&format!(
-                "--wsrep-cluster-address=gcomm://127.0.0.1:{},127.0.0.1:{}",
-                groups[0], groups[1]
-            ))
-            .option(&format!("--wsrep-node-address=127.0.0.1:{group}"))
-            .option(&format!(
-                "--wsrep-provider-options=gmcast.listen_addr=tcp://127.0.0.1:{group};\
-                 ist.recv_addr=127.0.0.1:{transfer};pc.weight={};pc.recovery=FALSE;gcache.size=8M;\
-                 evs.keepalive_period=PT0.1S;evs.inactive_check_period=PT0.1S;\
-                 evs.suspect_timeout=PT0.5S;evs.inactive_timeout=PT1S",
-                n + 1
-            ))
-            .option("--binlog-format=ROW")
-            .option("--innodb-autoinc-lock-mode=2");
-        if n == 0 {
-            builder = builder.option("--wsrep-new-cluster");
-        }
-        let node = builder.prepare().await;
-        let reached = match nodes.first() {
-            Some(first) => Server::status_value(first, "wsrep_last_committed").await,
-            None => 0,
-        };
-        let file = node.folder().join("data/grastate.dat");
-        fs::write(file, position(reached)).expect("a position");
-        node.start_again().await;
-        nodes.push(node);
-    }
-    for node in &nodes {
-        eventually("the nodes are one cluster", async || {
-            node.status_value("wsrep_cluster_size").await == 2
-        })
-        .await;
-    }
-    nodes.try_into().ok()
-}
 
 /// Twenty callers that write until they are stopped.
 struct Writers {
@@ -182,14 +114,16 @@ const TABLE: &str = "CREATE TABLE test.entry (id INT AUTO_INCREMENT PRIMARY KEY)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_without_quorum_is_left_once_the_proxy_leads_elsewhere() {
-    let Some([lonely, rest]) = cluster().await else {
+    // Of two nodes, the second goes on alone.
+    let Some(cluster) = Galera::start(2, &[]).await else {
         return;
     };
+    let [lonely, rest] = [0, 1].map(|n| cluster.node(n));
     lonely.execute(TABLE).await;
     let isolate = "SET GLOBAL wsrep_provider_options = 'gmcast.isolate=1'";
     // With the code of a conflict between the two nodes, and the code of a write whose outcome the
     // node could not learn.
-    failover(&lonely, &rest, isolate, &["1047", "1213", "1205"]).await;
+    failover(lonely, rest, isolate, &["1047", "1213", "1205"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -153,3 +153,25 @@ async fn commits_without_quorum_end_by_the_statement_timeout() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_member_becomes_the_primary_as_planned_or_when_it_dies() {
+    if !is_there() {
+        return;
+    }
+    let _turn = ONE_GROUP.lock().await;
+    let (group, started) = timed(Group::start(&[])).await;
+    println!("started in {started:?}");
+    let (_, took) = timed(group.switchover(1)).await;
+    println!("switched over in {took:?}");
+    group.node(1).execute(TABLE).await;
+    group.node(1).kill().await;
+    let (primary, took) = timed(group.new_primary(&[0, 2])).await;
+    println!("node {primary} is elected after {took:?}");
+    let (_, took) = timed(group.start_again(1)).await;
+    println!("joined in {took:?}");
+    eventually("it is a member again", async || {
+        group.states(1).await == ["ONLINE"; 3]
+    })
+    .await;
+}

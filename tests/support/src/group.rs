@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use mysql_async::{Conn, prelude::Queryable};
 
 use crate::ports::free_port;
@@ -22,8 +23,9 @@ impl Group {
         let ports = [free_port(), free_port(), free_port()];
         let seeds = ports.map(|port| format!("127.0.0.1:{port}")).join(",");
         let name = format!("5b2c91f0-6a3e-11ee-8c99-{:012x}", ports[0]);
-        let mut nodes = Vec::new();
-        for (n, port) in ports.into_iter().enumerate() {
+        let servers = ports.into_iter().enumerate().map(async |(n, port)| {
+            let name = &name;
+            let seeds = &seeds;
             let mut builder = Server::builder().port(port);
             for option in [
                 &format!("--server-id={}", n + 1),
@@ -37,8 +39,9 @@ impl Group {
             for option in MEMBER.iter().chain(options) {
                 builder = builder.option(option);
             }
-            nodes.push(builder.start().await);
-        }
+            builder.start().await
+        });
+        let nodes = join_all(servers).await;
         let group = Self { name, nodes };
         let first = group.node(0);
         let bootstrap = "SET GLOBAL group_replication_bootstrap_group =";
@@ -70,6 +73,28 @@ impl Group {
             self.states(n).await.contains(&"ONLINE".to_owned())
         })
         .await;
+    }
+
+    /// Makes a member the primary as planned, and waits until it is.
+    pub async fn switchover(&self, to: usize) {
+        let mut conn = self.node(to).admin().await;
+        let id: Option<String> = conn
+            .query_first("SELECT @@server_uuid")
+            .await
+            .expect("an id");
+        let switch = format!(
+            "SELECT group_replication_set_as_primary('{}')",
+            id.expect("an id")
+        );
+        conn.query_drop(switch).await.expect("a new primary");
+        self.new_primary(&[to]).await;
+    }
+
+    /// Starts a member that was killed or shut down, and lets it join. Its server takes writes
+    /// until it joins.
+    pub async fn start_again(&self, n: usize) {
+        self.node(n).start_again().await;
+        self.join(n).await;
     }
 
     /// The states of all members as this one sees them, its own first.
