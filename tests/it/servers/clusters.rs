@@ -131,18 +131,26 @@ async fn what_was_written_on_a_replica_is_lost_when_it_rejoins() {
     one.execute(TABLE).await;
     cluster.wait_caught_up().await;
     cluster.split(1).await;
-    write(one).await.expect("written");
     for _ in 0..3 {
         write(two).await.expect("written on the other side");
     }
+    write(one).await.expect("written");
     cluster.heal(1).await;
     has(two, 1).await;
     refuses(two, "1290").await;
     // Nothing was written: nothing is copied.
     cluster.split(1).await;
     cluster.heal(1).await;
-    write(one).await.expect("written");
-    has(two, 2).await;
+    // A former primary loses what the new one did not get.
+    cluster.promote(1).await;
+    for _ in 0..3 {
+        write(one).await.expect("written on the old primary");
+    }
+    write(two).await.expect("written");
+    cluster.rejoin(0).await;
+    has(one, 2).await;
+    write(two).await.expect("written");
+    has(one, 3).await;
 }
 
 #[tokio::test]

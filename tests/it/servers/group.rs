@@ -160,7 +160,7 @@ async fn a_member_becomes_the_primary_as_planned_or_when_it_dies() {
         return;
     }
     let _turn = ONE_GROUP.lock().await;
-    let (group, started) = timed(Group::start(&[])).await;
+    let (group, started) = timed(Group::start(&[Group::EXPEL_SOON])).await;
     println!("started in {started:?}");
     let (_, took) = timed(group.switchover(1)).await;
     println!("switched over in {took:?}");

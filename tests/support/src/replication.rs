@@ -430,7 +430,9 @@ impl Replication {
         let node = self.node(n);
         node.kill().await;
         node.wipe().await;
-        node.start_with(&format!("--port={}", free_port())).await;
+        // Under another id: a replica skips what it wrote itself in an earlier life.
+        let hidden = format!("--port={} --server-id={}", free_port(), 100 + n);
+        node.start_with(&hidden).await;
         self.follow(n).await;
         let position = self.position(self.primary()).await;
         self.wait_applied(n, &position).await;
