@@ -58,7 +58,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if let Ok(control) = env::var("CLUSTER_CONTROL") {
         fail_over(&cluster, &control).await?;
     }
-    sleep(Duration::from_secs(4)).await;
+    // A MySQL group takes some 6 s to elect another primary.
+    let started_waiting = Instant::now();
+    while cluster.failovers() == 0 && started_waiting.elapsed() < Duration::from_secs(12) {
+        sleep(COLUMN).await;
+    }
+    sleep(Duration::from_secs(3)).await;
     callers.abort_all();
     while callers.join_next().await.is_some() {}
 
