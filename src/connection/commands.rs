@@ -86,9 +86,9 @@ impl<Q: AsQuery> Command for Query<Q> {
         let commits = begin_query(conn, follow, &mut timing, &text).await?;
         let outcome = follow.unless_cut(conn.query_iter(&*text)).await;
         let result = finish_query(follow, commits, outcome);
-        let result = result.map_err(|error| timing.fail(follow.used_at, error))?;
-        let outcome = follow.read(read.read(result)).await;
-        let outcome = timing.end(follow.used_at, outcome);
+        let result = result.map_err(|error| timing.fail(follow.answer, error))?;
+        let outcome = follow.read(read.read(result), R::IS_LONG).await;
+        let outcome = timing.end(follow.answer, outcome);
         outcome.map_err(|error| error_of(commits, error))
     }
 }
@@ -105,8 +105,8 @@ impl<S: Executable> Command for Exec<S> {
     ) -> mysql_async::Result<R::Output> {
         let mut timing = caller.timing_of_unseen();
         let result = execute_timed(conn, follow, &mut timing, self.0.text(), self.1).await?;
-        let outcome = follow.read(read.read(result)).await;
-        timing.end(follow.used_at, outcome)
+        let outcome = follow.read(read.read(result), R::IS_LONG).await;
+        timing.end(follow.answer, outcome)
     }
 }
 
@@ -126,9 +126,9 @@ impl<S: StatementLike> Command for ExecUnseen<S> {
         follow.record_unseen_execution(conn.conn());
         let sent = follow.unless_cut(conn.exec_iter(self.0, self.1)).await;
         let result = sent.and_then(|outcome| finish(follow, outcome));
-        let result = result.map_err(|error| timing.fail(follow.used_at, error))?;
-        let outcome = follow.read(read.read(result)).await;
-        timing.end(follow.used_at, outcome)
+        let result = result.map_err(|error| timing.fail(follow.answer, error))?;
+        let outcome = follow.read(read.read(result), R::IS_LONG).await;
+        timing.end(follow.answer, outcome)
     }
 }
 
@@ -145,7 +145,8 @@ pub(super) async fn query<'a, C: Target, Q: AsQuery + 'a>(
     drop(text);
     let outcome = follow.unless_cut(conn.query_iter(query)).await;
     let result = finish_query(follow, commits, outcome);
-    timing.end(follow.used_at, result.map(|result| (result, None)))
+    let result = result.inspect(|_| follow.record_answer());
+    timing.end(follow.answer, result.map(|result| (result, None)))
 }
 
 /// Begins a text, and records it.
@@ -162,14 +163,14 @@ async fn begin_query<C: Target>(
     Ok(commits)
 }
 
-/// Marks a text as followed to its end.
+/// Marks a text as followed to the beginning of its answer.
 fn finish_query<T>(
     follow: &mut Follow,
     commits: Commits,
     outcome: mysql_async::Result<mysql_async::Result<T>>,
 ) -> mysql_async::Result<T> {
     let outcome = outcome.map_err(|error| error_of(commits, error))?;
-    follow.end_with_status(&outcome);
+    follow.end_unread(&outcome);
     outcome.map_err(|error| error_of(commits, error))
 }
 
@@ -188,7 +189,8 @@ pub(super) async fn execute_unseen<'a, C: Target>(
     follow.record_unseen_execution(conn.conn());
     let sent = follow.unless_cut(conn.exec_iter(statement, params)).await;
     let result = sent.and_then(|outcome| finish(follow, outcome));
-    timing.end(follow.used_at, result.map(|result| (result, None)))
+    let result = result.inspect(|_| follow.record_answer());
+    timing.end(follow.answer, result.map(|result| (result, None)))
 }
 
 /// Executes a statement, and waits for the beginning of the answer.
@@ -201,7 +203,8 @@ pub(super) async fn execute<'a, C: Target>(
 ) -> mysql_async::Result<QueryResult<'a, 'static, BinaryProtocol>> {
     let mut timing = caller.timing_of_unseen();
     let result = execute_timed(conn, follow, &mut timing, text, params).await?;
-    timing.end(follow.used_at, Ok((result, None)))
+    follow.record_answer();
+    timing.end(follow.answer, Ok((result, None)))
 }
 
 /// Like [`execute`], but on success leaves the timing under way.
@@ -215,12 +218,16 @@ async fn execute_timed<'a, 't, C: Target>(
     let (statement, commits) = find(conn, follow, timing, text).await?;
     let sent = follow.unless_cut(conn.exec_iter(statement, params)).await;
     let result = sent.and_then(|outcome| finish(follow, outcome));
-    result.map_err(|error| timing.fail(follow.used_at, error_of(commits, error)))
+    result.map_err(|error| timing.fail(follow.answer, error_of(commits, error)))
 }
 
 /// How the answer is read.
 pub trait Read<P>: Send {
     type Output: Send;
+
+    /// Whether it may take long although the whole answer has arrived: because of many rows, or of
+    /// the caller's own code.
+    const IS_LONG: bool = true;
 
     /// Reads the answer. Also returns how many rows the caller gets, if they are counted.
     fn read(
@@ -284,6 +291,7 @@ impl<T: FromRow + Send + 'static, P: Protocol> Read<P> for All<T> {
 
 impl<T: FromRow + Send + 'static, P: Protocol> Read<P> for First<T> {
     type Output = Option<T>;
+    const IS_LONG: bool = false;
 
     async fn read(
         self,
@@ -350,6 +358,7 @@ where
 
 impl<P: Protocol> Read<P> for Nothing {
     type Output = ();
+    const IS_LONG: bool = false;
 
     async fn read(
         self,
@@ -386,7 +395,7 @@ pub(super) async fn execute_batch<C: Target, P: Into<Params>>(
         let sending = conn.exec_batch(&statement, run);
         let outcome = match follow.unless_cut(sending).await {
             Ok(outcome) => outcome,
-            Err(error) => return Err(timing.fail(follow.used_at, error_of(commits, error))),
+            Err(error) => return Err(timing.fail(follow.answer, error_of(commits, error))),
         };
         if outcome.is_err() {
             break outcome;
@@ -399,20 +408,18 @@ pub(super) async fn execute_batch<C: Target, P: Into<Params>>(
         return outcome;
     }
     let outcome = finish(follow, outcome).map_err(|error| error_of(commits, error));
-    timing.end(follow.used_at, outcome.map(|()| ((), None)))
+    let outcome = outcome.inspect(|()| follow.record_answer());
+    timing.end(follow.answer, outcome.map(|()| ((), None)))
 }
 
-/// Marks an execution as followed to its end.
-pub(super) fn finish<T>(
-    follow: &mut Follow,
-    outcome: mysql_async::Result<T>,
-) -> mysql_async::Result<T> {
+/// Marks an execution as followed to the beginning of its answer.
+fn finish<T>(follow: &mut Follow, outcome: mysql_async::Result<T>) -> mysql_async::Result<T> {
     if let Err(error) = &outcome
         && forgets_statements(error)
     {
         return Err(follow.lose_session());
     }
-    follow.end_with_status(&outcome);
+    follow.end_unread(&outcome);
     outcome
 }
 
@@ -502,7 +509,7 @@ async fn find<'t, C: Target>(
         Some((statement, about)) => (statement.clone(), about),
         None => match prepare(conn, follow, text).await {
             Ok(prepared) => prepared,
-            Err(error) => return Err(timing.fail(follow.used_at, error)),
+            Err(error) => return Err(timing.fail(follow.answer, error)),
         },
     };
     let commits = match follow.record_control(conn.conn(), about.control) {
@@ -595,10 +602,10 @@ where
     P: Protocol + Unpin,
 {
     if result.columns_ref().is_empty() {
-        follow.read(result.drop_result()).await?;
+        follow.read(result.drop_result(), false).await?;
         return Err(Error::NoResultSet.into());
     }
-    let rows = follow.read(result.stream_and_drop()).await?;
+    let rows = follow.read(result.stream_and_drop(), false).await?;
     match rows {
         Some(rows) => Ok(RowStream::new(rows, follow)),
         None => Err(Error::NoResultSet.into()),

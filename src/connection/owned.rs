@@ -85,7 +85,7 @@ impl OwnedTransaction {
             }
             outcome
         });
-        timing.end(follow.used_at, outcome.map(|()| ((), None)))?;
+        timing.end(follow.answer, outcome.map(|()| ((), None)))?;
         let status = bare.last_ok_packet().map(|ok| ok.status_flags());
         follow.guard(status);
         Ok(Self {
@@ -124,12 +124,12 @@ impl OwnedTransaction {
         let mut timing = caller.timing(b"COMMIT");
         timing.start();
         let sent = follow.unless_cut(conn.query_drop("COMMIT")).await;
-        let sent = sent.map_err(|error| timing.fail(follow.used_at, error));
+        let sent = sent.map_err(|error| timing.fail(follow.answer, error));
         let outcome = sent.map_err(commit_error)?;
         follow.end_with_status(&outcome);
         // After a refused commit the transaction may be open: then the return rolls back.
         follow.record_transaction(outcome.is_err());
-        let outcome = timing.end(follow.used_at, outcome.map(|()| ((), None)));
+        let outcome = timing.end(follow.answer, outcome.map(|()| ((), None)));
         let outcome = outcome.map_err(|error| Error::from(commit_error(error)));
         self.settle(outcome.as_ref().is_err_and(Error::is_deadlock));
         outcome
@@ -164,11 +164,11 @@ impl OwnedTransaction {
         let mut timing = caller.timing(b"ROLLBACK");
         timing.start();
         let sent = follow.unless_cut(conn.query_drop("ROLLBACK")).await;
-        let outcome = sent.map_err(|error| timing.fail(follow.used_at, error))?;
+        let outcome = sent.map_err(|error| timing.fail(follow.answer, error))?;
         follow.end_with_status(&outcome);
         follow.record_transaction(outcome.is_err());
         let is_deadlocked = follow.is_deadlocked();
-        let outcome = timing.end(follow.used_at, outcome.map(|()| ((), None)));
+        let outcome = timing.end(follow.answer, outcome.map(|()| ((), None)));
         self.settle(is_deadlocked);
         Ok(outcome?)
     }

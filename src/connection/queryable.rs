@@ -105,7 +105,7 @@ macro_rules! follow_commands {
                         follow.end(&outcome);
                         outcome
                     });
-                    timing.end(follow.used_at, outcome.map(|()| ((), None)))
+                    timing.end(follow.answer, outcome.map(|()| ((), None)))
                 })
             }
 

@@ -147,7 +147,7 @@ impl<'t, T: Holder> Savepoint<'t, T> {
             }
             outcome
         });
-        Ok(timing.end(follow.used_at, outcome.map(|()| ((), None)))?)
+        Ok(timing.end(follow.answer, outcome.map(|()| ((), None)))?)
     }
 
     pub(super) fn parts(&mut self) -> (&mut T::Target, &mut Follow, Caller<'_>) {

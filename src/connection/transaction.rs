@@ -77,7 +77,7 @@ impl<'a> Transaction<'a> {
             }
             started
         });
-        let inner = timing.end(follow.used_at, started.map(|inner| (inner, None)))?;
+        let inner = timing.end(follow.answer, started.map(|inner| (inner, None)))?;
         let status = inner.last_ok_packet().map(|ok| ok.status_flags());
         Ok(Self {
             inner,
@@ -180,7 +180,7 @@ impl<'a> Transaction<'a> {
             follow.record_transaction(false);
             done
         });
-        timing.end(follow.used_at, done.map(|()| ((), None)))
+        timing.end(follow.answer, done.map(|()| ((), None)))
     }
 
     pub(super) fn parts(&mut self) -> (&mut mysql_async::Transaction<'a>, &mut Follow, Caller<'_>) {

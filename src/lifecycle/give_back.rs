@@ -30,7 +30,7 @@ pub(crate) fn give_back(shared: &Arc<Shared>, mut lease: Lease) {
         connection = lease.conn.id(),
         "connection returned"
     );
-    shared.liveness.record_return(lease.follow.used_at);
+    shared.liveness.record_return(lease.follow.answer.ended_at);
     if has_met_read_only(shared, &lease) && refresh_for_read_only(shared, &lease) {
         return discard(shared, lease, DiscardReason::ReadOnly);
     }
@@ -97,7 +97,7 @@ fn is_surplus(shared: &Shared) -> bool {
 #[inline]
 fn is_due(shared: &Shared, session: &Session) -> bool {
     // Compared with the time of its last answer, which is close to now and saves reading the clock.
-    let used_at = session.follow.used_at;
+    let used_at = session.follow.answer.ended_at;
     shared.is_outdated(session) || session.origin.due_at.is_some_and(|at| used_at >= at)
 }
 

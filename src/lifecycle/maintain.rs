@@ -236,7 +236,7 @@ fn plan(
 
 fn view(shared: &Shared, session: &Session) -> IdleConnection {
     IdleConnection {
-        used_at: session.follow.used_at,
+        used_at: session.follow.answer.ended_at,
         validated_at: session.follow.validated_at,
         expires_at: session.origin.expires_at,
         is_outdated: shared.is_outdated(session),

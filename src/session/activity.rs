@@ -104,17 +104,22 @@ impl Activity {
 
     /// Reads the rest of an answer that has begun, unless it is cut off.
     ///
-    /// Costs nothing if the whole answer has arrived. Otherwise it counts as a statement under way.
+    /// Costs nothing if the whole answer has arrived. Otherwise `record_wait` is called once, and it
+    /// counts as a statement under way.
     pub(crate) async fn read<T>(
         &self,
         mut reading: impl Future<Output = T> + Unpin,
+        mut record_wait: impl FnMut(),
     ) -> Result<T, Cut> {
         let mut waiting = None;
         let mut silence = Silence::default();
         poll_fn(|cx| match Pin::new(&mut reading).poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending => {
-                waiting.get_or_insert_with(|| Waiting::begin(self));
+                waiting.get_or_insert_with(|| {
+                    record_wait();
+                    Waiting::begin(self)
+                });
                 self.poll_cut(&mut silence, cx).map(Err)
             }
         })

@@ -79,13 +79,30 @@ pub(crate) struct Follow {
     undone: Vec<Box<str>>,
     /// When the connection last gave an answer that was in step.
     pub(crate) validated_at: Timestamp,
-    /// When a caller's statement was last answered.
-    pub(crate) used_at: Timestamp,
+    /// The answer to a caller's last statement.
+    pub(crate) answer: Answer,
     /// The server said that it is read-only, though the caller did not ask for that.
     pub(crate) met_read_only: bool,
     /// The server said that a table is read-only, as a server whose tables all are would say.
     pub(crate) met_read_only_table: bool,
     pub(crate) statements: Statements,
+}
+
+/// When an answer was read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    /// When the reading of its rows began, if that took long; otherwise when it ended.
+    pub(crate) began_at: Timestamp,
+    pub(crate) ended_at: Timestamp,
+}
+
+impl Answer {
+    const fn at(now: Timestamp) -> Self {
+        Self {
+            began_at: now,
+            ended_at: now,
+        }
+    }
 }
 
 /// The open savepoints of a transaction, counted from 1.
@@ -159,7 +176,7 @@ impl Follow {
             changes: Changes::default(),
             undone: Vec::new(),
             validated_at: now,
-            used_at: now,
+            answer: Answer::at(now),
             met_read_only: false,
             met_read_only_table: false,
         }
@@ -201,13 +218,29 @@ impl Follow {
 
     /// Continues to read an answer that has begun. This may be cancelled: the next statement or the
     /// return reads the rest.
+    ///
+    /// `is_long`: what has arrived of it may take long to read too.
     pub(crate) async fn read<T>(
         &mut self,
         reading: impl Future<Output = mysql_async::Result<T>>,
+        is_long: bool,
     ) -> mysql_async::Result<T> {
-        let outcome = self.activity.read(pin!(reading)).await;
+        let mut began_at = is_long.then(Timestamp::now);
+        let (answer, validated_at) = (&mut self.answer, &mut self.validated_at);
+        // Recorded here in case that this is cancelled.
+        let record_wait = || {
+            *validated_at = *began_at.get_or_insert_with(Timestamp::now);
+            *answer = Answer::at(*validated_at);
+        };
+        let outcome = self.activity.read(pin!(reading), record_wait).await;
         match outcome {
-            Ok(outcome) => outcome.map_err(|error| self.record_read_error(error)),
+            Ok(outcome) => {
+                self.record_answer();
+                if let Some(began_at) = began_at {
+                    self.answer.began_at = began_at;
+                }
+                outcome.map_err(|error| self.record_read_error(error))
+            }
             Err(cut) => {
                 self.in_flight = true;
                 Err(cut_off(cut))
@@ -260,13 +293,30 @@ impl Follow {
             Err(mysql_async::Error::Driver(_)) => self.is_misused = true,
             _ => {
                 self.commits = false;
-                self.validated_at = Timestamp::now();
-                self.used_at = self.validated_at;
+                self.record_answer();
             }
         }
         if let Err(error) = result {
             self.record_error(error);
         }
+    }
+
+    /// Marks the statement as followed to the beginning of its answer, which carries the server's
+    /// status. [`read`](Self::read) reads the rest, and records the time.
+    pub(crate) fn end_unread<T>(&mut self, result: &mysql_async::Result<T>) {
+        if result.is_err() {
+            return self.end(result);
+        }
+        self.in_flight = false;
+        self.activity.end();
+        self.commits = false;
+        self.status_is_stale = false;
+    }
+
+    /// Records that a statement was answered now.
+    pub(crate) fn record_answer(&mut self) {
+        self.validated_at = Timestamp::now();
+        self.answer = Answer::at(self.validated_at);
     }
 
     /// Records an error of a statement, or of the reading of its rows.

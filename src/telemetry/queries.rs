@@ -23,7 +23,10 @@ use crate::{
     config::PoolConfig,
     error::ErrorType,
     report::Flavor,
-    session::effect::sanitize::{MAX_READ, Verb, sanitized, table_of, verb_of},
+    session::{
+        effect::sanitize::{MAX_READ, Verb, sanitized, table_of, verb_of},
+        follow::Answer,
+    },
     time::Timestamp,
 };
 
@@ -214,37 +217,55 @@ impl<'a> Timing<'a> {
         self.span = Span::none();
     }
 
-    /// Ends with the statement's outcome and the number of rows that the caller gets. `answered_at`
-    /// is when the answer began; if it lies before the start, there was none.
+    /// Ends with the statement's outcome and the number of rows that the caller gets. `answer` is the
+    /// last one on the connection, which is this statement's if it succeeded.
     #[inline]
     pub(crate) fn end<T>(
         mut self,
-        answered_at: Timestamp,
+        answer: Answer,
         outcome: mysql_async::Result<(T, Option<u64>)>,
     ) -> mysql_async::Result<T> {
         match outcome {
             Ok((output, rows)) => {
-                self.finish(answered_at, rows, None);
+                if let Some(started) = self.started.take() {
+                    self.record(&Ended {
+                        took: answer.ended_at.since(started),
+                        server: answer.began_at.since(started),
+                        rows,
+                        error: None,
+                    });
+                }
                 Ok(output)
             }
-            Err(error) => Err(self.fail(answered_at, error)),
+            Err(error) => Err(self.fail(answer, error)),
         }
     }
 
     /// Ends with an error.
-    pub(crate) fn fail(
-        &mut self,
-        answered_at: Timestamp,
-        error: mysql_async::Error,
-    ) -> mysql_async::Error {
-        self.finish(answered_at, None, Some(ErrorType::of(&error)));
+    #[cold]
+    pub(crate) fn fail(&mut self, answer: Answer, error: mysql_async::Error) -> mysql_async::Error {
+        if let Some(ended) = self.stop(Some(answer), ErrorType::of(&error)) {
+            self.record(&ended);
+        }
         error
     }
 
-    fn finish(&mut self, answered_at: Timestamp, rows: Option<u64>, error: Option<ErrorType>) {
-        let Some(ended) = self.stop(answered_at, rows, error) else {
-            return;
-        };
+    /// Stops the clock; `None` if it does not run.
+    fn stop(&mut self, answer: Option<Answer>, error: ErrorType) -> Option<Ended> {
+        let started = self.started.take()?;
+        let took = Timestamp::now().since(started);
+        let answer = answer.filter(|answer| answer.began_at >= started);
+        Some(Ended {
+            took,
+            server: answer.map_or(took, |answer| answer.began_at.since(started)),
+            rows: None,
+            error: Some(error),
+        })
+    }
+
+    /// Counts and shows the statement.
+    #[inline]
+    fn record(&self, ended: &Ended) {
         let queries = self.caller.queries;
         queries.time.record(ended.took);
         #[cfg(feature = "metrics")]
@@ -255,31 +276,9 @@ impl<'a> Timing<'a> {
                 error: ended.error,
             },
             ended.took,
-            rows,
+            ended.rows,
         );
-        self.show(&ended);
-    }
-
-    /// Stops the clock. Returns `None` if it was not running.
-    fn stop(
-        &mut self,
-        answered_at: Timestamp,
-        rows: Option<u64>,
-        error: Option<ErrorType>,
-    ) -> Option<Ended> {
-        let started = self.started.take()?;
-        let took = Timestamp::now().since(started);
-        let server = if answered_at < started {
-            took
-        } else {
-            answered_at.since(started)
-        };
-        Some(Ended {
-            took,
-            server,
-            rows,
-            error,
-        })
+        self.show(ended);
     }
 
     /// Shows the statement in its span, and in the log if it was slow.
@@ -370,11 +369,10 @@ impl<'a> Timing<'a> {
 
 impl Drop for Timing<'_> {
     fn drop(&mut self) {
-        if self.started.is_some() {
-            let never = Timestamp::now().before(Duration::MAX);
-            if let Some(ended) = self.stop(never, None, Some(ErrorType::CANCELLED)) {
-                self.show(&ended);
-            }
+        if self.started.is_some()
+            && let Some(ended) = self.stop(None, ErrorType::CANCELLED)
+        {
+            self.show(&ended);
         }
     }
 }
