@@ -3,6 +3,8 @@
 //!
 //! `scripts/with-database scripts/bench promises service`
 
+mod queries;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
@@ -44,7 +46,9 @@ async fn main() -> Result<()> {
     let mut table = Table::begin();
     table.group("service");
     probing(&mut table, &opts).await?;
-    starting(&mut table, &opts).await
+    starting(&mut table, &opts).await?;
+    table.group("statements");
+    queries::measure(&mut table, &opts).await
 }
 
 /// The service on its own threads, as in the real program.
