@@ -3,18 +3,23 @@
 //!
 //! `cargo run --release --manifest-path benches/Cargo.toml --package fleet`
 //!
-//! The pool's decisions are its own code, the files of `src/` included below: when to begin an
-//! attempt, when one hangs, how long to pause after a failure. What is simulated is around it: the
-//! servers, the network, the time (a virtual clock; a run of minutes takes seconds), and the order of
-//! events in `lifecycle/open.rs` and `lifecycle/maintain.rs`. Random numbers come from a seed that is
-//! printed; the same seed gives the same result.
+//! The pool's own code, included below, are `engine/backoff.rs` and `engine/schedule.rs`: whether
+//! another attempt may begin, when one hangs, how long to pause after a failure. The rest is a model:
+//!
+//! - a server: a queue of accepted connections of limited length, a rate of handshakes, refusals with
+//!   1040 beyond `max_connections`, TCP refused while it is down;
+//! - the network, and the time (a virtual clock; a run of minutes takes seconds);
+//! - the order of events in `lifecycle/open.rs` and `lifecycle/maintain.rs`, and how many connections
+//!   are missing (`wanted` there), without waiting callers. An overdue login is never given up.
+//!
+//! Random numbers come from a seed that is printed; the same seed gives the same result.
 //!
 //! It prints a table and writes `docs/pictures/fleet.json`, from which `scripts/draw-pictures` draws.
 
 mod engine;
 mod pool;
 pub mod scenario;
-mod server;
+pub mod server;
 mod telemetry;
 mod world;
 

@@ -2,7 +2,7 @@
 
 use crate::{
     pool::SIZE,
-    server::{RATE, Server},
+    server::{Conditions, Server},
     world::{Nanos, PoolId, SECOND, World},
 };
 
@@ -13,7 +13,7 @@ const WITHIN: Nanos = SECOND;
 
 pub struct Scenario {
     pub name: &'static str,
-    pub run: fn(usize, u64) -> Outcome,
+    pub run: fn(usize, u64, Conditions) -> Outcome,
 }
 
 pub const SCENARIOS: [Scenario; 4] = [
@@ -23,11 +23,11 @@ pub const SCENARIOS: [Scenario; 4] = [
     },
     Scenario {
         name: "server restart",
-        run: |replicas, seed| outage(replicas, seed, 10 * SECOND),
+        run: |replicas, seed, conditions| outage(replicas, seed, conditions, 10 * SECOND),
     },
     Scenario {
         name: "failover",
-        run: |replicas, seed| outage(replicas, seed, SECOND),
+        run: |replicas, seed, conditions| outage(replicas, seed, conditions, SECOND),
     },
     Scenario {
         name: "rolling update",
@@ -44,6 +44,8 @@ pub struct Outcome {
     /// Attempts that reached all servers within one second, at most.
     pub peak: u64,
     pub refused: u64,
+    /// Those of them that a server refused because it was at its limit (error 1040).
+    pub over_limit: u64,
     pub needless: u64,
     /// Connections of the fullest server, at most.
     pub most_open: usize,
@@ -51,15 +53,15 @@ pub struct Outcome {
 }
 
 /// Servers for so many replicas.
-fn servers(replicas: usize) -> Vec<Server> {
+fn servers(replicas: usize, conditions: Conditions) -> Vec<Server> {
     let count = replicas.div_ceil(EACH);
     let each = replicas.div_ceil(count);
     let limit = each * SIZE * 6 / 5;
-    (0..count).map(|_| Server::new(limit)).collect()
+    (0..count).map(|_| Server::new(limit, conditions)).collect()
 }
 
-fn cold_start(replicas: usize, seed: u64) -> Outcome {
-    let mut world = World::new(seed, servers(replicas));
+fn cold_start(replicas: usize, seed: u64, conditions: Conditions) -> Outcome {
+    let mut world = World::new(seed, servers(replicas, conditions));
     let mut starts = Vec::new();
     for replica in 0..replicas {
         let at = world.random() % WITHIN;
@@ -67,14 +69,14 @@ fn cold_start(replicas: usize, seed: u64) -> Outcome {
         starts.push((at, server));
         world.add(server, at);
     }
-    let best = at_best(starts);
+    let best = at_best(starts, conditions);
     let ready = until_ready(&mut world, replicas);
     outcome(&world, ready, best, 0)
 }
 
 /// The server is gone for a while; after a failover it is another one that the address leads to.
-fn outage(replicas: usize, seed: u64, lasts: Nanos) -> Outcome {
-    let mut world = World::new(seed, servers(replicas));
+fn outage(replicas: usize, seed: u64, conditions: Conditions, lasts: Nanos) -> Outcome {
+    let mut world = World::new(seed, servers(replicas, conditions));
     for replica in 0..replicas {
         world.add_warm(replica % world.servers.len());
     }
@@ -83,15 +85,15 @@ fn outage(replicas: usize, seed: u64, lasts: Nanos) -> Outcome {
     }
     let servers = world.servers.len();
     let starts = (0..replicas).map(|replica| (lasts, replica % servers));
-    let best = at_best(starts.collect());
+    let best = at_best(starts.collect(), conditions);
     let ready = until_ready(&mut world, replicas);
     outcome(&world, ready, best, lasts)
 }
 
 /// A tenth more replicas than usual run at a time: each new one that is Ready ends an old one, and
 /// the next one starts.
-fn rolling_update(replicas: usize, seed: u64) -> Outcome {
-    let mut world = World::new(seed, servers(replicas));
+fn rolling_update(replicas: usize, seed: u64, conditions: Conditions) -> Outcome {
+    let mut world = World::new(seed, servers(replicas, conditions));
     let mut old: Vec<PoolId> = (0..replicas)
         .map(|replica| world.add_warm(replica % world.servers.len()))
         .collect();
@@ -119,7 +121,7 @@ fn rolling_update(replicas: usize, seed: u64) -> Outcome {
         }
     }
     let ready = percentile(world.ready.iter().map(|(at, _)| *at).collect());
-    outcome(&world, ready, at_best(starts), 0)
+    outcome(&world, ready, at_best(starts, conditions), 0)
 }
 
 fn until_ready(world: &mut World, replicas: usize) -> Nanos {
@@ -129,13 +131,13 @@ fn until_ready(world: &mut World, replicas: usize) -> Nanos {
 
 /// When 99 % of the replicas are Ready if the servers are never idle while a connection is missing,
 /// and serve the replicas in the order in which they start: each by its start and its server.
-fn at_best(mut starts: Vec<(Nanos, usize)>) -> Nanos {
+fn at_best(mut starts: Vec<(Nanos, usize)>, conditions: Conditions) -> Nanos {
     starts.sort_unstable();
     let mut free_at = Vec::new();
     let ready = starts.into_iter().map(|(at, server)| {
         free_at.resize(free_at.len().max(server + 1), 0);
         let free_at: &mut Nanos = &mut free_at[server];
-        *free_at = at.max(*free_at) + SIZE as Nanos * SECOND / RATE;
+        *free_at = at.max(*free_at) + SIZE as Nanos * SECOND / conditions.rate;
         *free_at
     });
     percentile(ready.collect())
@@ -155,6 +157,7 @@ fn outcome(world: &World, ready: Nanos, best: Nanos, from: Nanos) -> Outcome {
         at_best: seconds(best.saturating_sub(from)),
         peak: world.peak(),
         refused: world.refused,
+        over_limit: world.over_limit,
         needless: world.needless,
         most_open: most_open.unwrap_or(0),
         limit: world

@@ -4,12 +4,22 @@ use std::collections::VecDeque;
 
 use crate::world::{AttemptId, Nanos, SECOND};
 
-/// Handshakes a second. A server on a few cores makes some 5,000; opening and closing a connection
-/// on loopback takes 78 us of one.
-pub(crate) const RATE: u64 = 5_000;
-/// Connections in the queue (`back_log`). The kernel drops the first packet of any other one, and the
-/// client's kernel repeats it after 1, 3 and 7 s.
-pub(crate) const BACK_LOG: usize = 900;
+/// What a server can do.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditions {
+    /// Handshakes a second.
+    pub rate: u64,
+    /// Connections in the queue (`back_log`). The kernel drops the first packet of any other one, and
+    /// the client's kernel repeats it after 1, 3 and 7 s.
+    pub back_log: usize,
+}
+
+/// A server on a few cores makes some 5,000 handshakes a second; opening and closing a connection on
+/// loopback takes 78 us of one. MariaDB's queue has 900 places at most by default.
+pub const USUAL: Conditions = Conditions {
+    rate: 5_000,
+    back_log: 900,
+};
 /// What answering 1040, or noticing that a client is gone, costs beside a handshake.
 const REFUSAL: u64 = 5;
 
@@ -23,10 +33,11 @@ pub(crate) struct Server {
     pub(crate) open: usize,
     pub(crate) most_open: usize,
     pub(crate) max_connections: usize,
+    pub(crate) conditions: Conditions,
 }
 
 impl Server {
-    pub(crate) const fn new(max_connections: usize) -> Self {
+    pub(crate) const fn new(max_connections: usize, conditions: Conditions) -> Self {
         Self {
             is_up: true,
             starts: 0,
@@ -35,15 +46,16 @@ impl Server {
             open: 0,
             most_open: 0,
             max_connections,
+            conditions,
         }
     }
 
-    pub(crate) const fn handshake() -> Nanos {
-        SECOND / RATE
+    pub(crate) const fn handshake(&self) -> Nanos {
+        SECOND / self.conditions.rate
     }
 
-    pub(crate) const fn refusal() -> Nanos {
-        SECOND / RATE / REFUSAL
+    pub(crate) const fn refusal(&self) -> Nanos {
+        self.handshake() / REFUSAL
     }
 
     /// Opens a connection, if the limit allows it.

@@ -13,7 +13,7 @@ use crate::{
     },
     error::ConnectError,
     pool::{OVERFLOW, Pool, SIZE},
-    server::{BACK_LOG, Server},
+    server::Server,
     time::Timestamp,
 };
 
@@ -85,6 +85,8 @@ pub(crate) struct World {
     /// When pools became ready since the last look.
     pub(crate) ready: Vec<(Nanos, PoolId)>,
     pub(crate) refused: u64,
+    /// Those of them that a server refused because it was at its limit (error 1040).
+    pub(crate) over_limit: u64,
     /// First packets of connections, in each tenth of a second.
     syns: BTreeMap<u64, u64>,
     /// Connections opened beyond `size`, and handshakes for clients that were gone.
@@ -104,6 +106,7 @@ impl World {
             attempts: Vec::new(),
             ready: Vec::new(),
             refused: 0,
+            over_limit: 0,
             syns: BTreeMap::new(),
             needless: 0,
         }
@@ -252,7 +255,7 @@ impl World {
         let server = &mut self.servers[server_id];
         if !server.is_up {
             self.after(HOP, Event::Refused(id));
-        } else if server.queue.len() >= BACK_LOG {
+        } else if server.queue.len() >= server.conditions.back_log {
             // Linux sends it again after 1, 2, 4 s and so on.
             self.after(SECOND << nth.min(5), Event::Syn(id, nth + 1));
         } else {
@@ -273,9 +276,9 @@ impl World {
         }
         let is_wanted = !self.attempts[*next].is_over && server.open < server.max_connections;
         let (takes, starts) = if is_wanted {
-            (Server::handshake(), server.starts)
+            (server.handshake(), server.starts)
         } else {
-            (Server::refusal(), server.starts)
+            (server.refusal(), server.starts)
         };
         self.after(takes, Event::Served(server_id, starts));
     }
@@ -292,6 +295,7 @@ impl World {
             } else if server.open() {
                 self.after(LOGIN, Event::Opened(id));
             } else {
+                self.over_limit += 1;
                 self.after(HOP, Event::Refused(id));
             }
         }
