@@ -4,7 +4,12 @@ use std::{collections::BTreeSet, env, time::Duration};
 
 use super::hosts;
 use crate::{
-    config::{PoolConfig, duration, duration_or_never, env::from_variables, fault},
+    config::{
+        CLUSTER_SETTINGS as SETTINGS, PoolConfig, duration, duration_or_never,
+        env::from_variables,
+        fault,
+        similar::{or_similar, similar},
+    },
     error::{ConfigError, ConfigFault, Error},
 };
 
@@ -236,7 +241,18 @@ impl ClusterConfig {
                 "max_lag" => duration_or_never(&text).map(|lag| self.max_lag = lag),
                 "reads" => reads(&text).map(|reads| self.reads = reads),
                 "discover" => boolean(&text).map(|discover| self.discover = discover),
-                _ => Err(format!("one of {}", SETTINGS.join(", "))),
+                // A variable. Its value may be a password that was put in the wrong place.
+                _ => {
+                    let start = name
+                        .rsplit_once("_CLUSTER_")
+                        .map_or("", |(prefix, _)| prefix);
+                    let named = |key: &str| format!("{start}_CLUSTER_{}", key.to_uppercase());
+                    let meant = similar(&key, SETTINGS.into_iter()).map(named);
+                    let allowed = format!("one of {}", SETTINGS.map(named).join(", "));
+                    let allowed = or_similar(allowed, meant);
+                    faults.push(fault(&name, "not a known name", allowed));
+                    continue;
+                }
             };
             if let Err(allowed) = outcome {
                 faults.push(fault(&name, text, allowed));
@@ -284,9 +300,6 @@ impl ClusterConfig {
         }
     }
 }
-
-/// The cluster's own settings.
-const SETTINGS: [&str; 4] = ["check_every", "max_lag", "reads", "discover"];
 
 /// The address of a member: `host:port`, an IPv6 address in brackets.
 pub(super) fn address(config: &PoolConfig) -> String {
@@ -405,6 +418,21 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_was_nearly_right_is_suggested() {
+        let variables = [
+            ("DATABASE_HOST", "db1,db2"),
+            ("DATABASE_CLUSTER_MAXLAG", "s3cret"),
+        ];
+        let error = from_map(&variables).expect_err("unknown").to_string();
+        let suggestion = "(did you mean DATABASE_CLUSTER_MAX_LAG?)";
+        assert!(error.contains(suggestion), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+        let error = ClusterConfig::from_url("mysql://app@db1,db2/shop?max_lags=5s");
+        let error = error.expect_err("unknown").to_string();
+        assert!(error.contains("(did you mean max_lag"), "{error}");
+    }
+
+    #[test]
     fn all_faults_are_named_and_no_secret_is_shown() {
         let url = "mysql://app:s3cret@db1,db2/shop?check_every=soon&reads=all&discover=2";
         let error = ClusterConfig::from_url(url)
@@ -423,7 +451,10 @@ mod tests {
         ];
         let error = from_map(&variables).expect_err("an empty host").to_string();
         assert!(
-            error.contains("DATABASE_CLUSTER_CHECKS is 1, allowed is one of"),
+            error.contains(
+                "DATABASE_CLUSTER_CHECKS is not a known name, allowed is one of \
+                 DATABASE_CLUSTER_CHECK_EVERY, "
+            ),
             "{error}"
         );
         assert!(error.contains("DATABASE_URL is (hidden)"), "{error}");

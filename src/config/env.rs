@@ -7,6 +7,7 @@ use super::{
     given::{ChecksRanges, Given},
     parts::{PARTS, Part},
     password_file::without_line_breaks,
+    similar::similar,
     table::{self, Setting},
     url::unquoted,
 };
@@ -101,14 +102,29 @@ pub(crate) fn from_variables(
             Meaning::Part(part) => given.add_part(part, name, text),
             Meaning::Setting(setting) => given.add(setting, name, text),
             // The value is not quoted: it may be a password that was put in the wrong place.
-            Meaning::Unknown => given.add_unknown(&name, || {
-                let names =
-                    table::one_value_names(|name| format!("{start}POOL_{}", name.to_uppercase()));
-                format!("one of {names}")
-            }),
+            Meaning::Unknown => {
+                let documented = |setting| format!("{start}{}", variable(setting));
+                // As in `DATABASE_POOL_MAX_OVERFLOW`.
+                let names = table::one_value_names().chain(["max_overflow"]);
+                let meant = similar(rest.trim_start_matches("POOL_"), names).map(documented);
+                given.add_unknown(&name, meant, || {
+                    let names: Vec<_> = table::one_value_names().map(documented).collect();
+                    format!("one of {}", names.join(", "))
+                });
+            }
         }
     }
     given.finish(|_config| {}, ChecksRanges::Always)
+}
+
+/// The documented name of a setting's variable, without the prefix.
+fn variable(setting: &str) -> String {
+    match setting {
+        // The name that SQLAlchemy services use.
+        "overflow" | "max_overflow" => "MAX_OVERFLOW".to_owned(),
+        "password_file" => "PASSWORD_FILE".to_owned(),
+        _ => format!("POOL_{}", setting.to_uppercase()),
+    }
 }
 
 /// What a variable means.
@@ -126,7 +142,6 @@ impl Meaning {
     fn of(rest: &str) -> Option<Self> {
         let part = PARTS.iter().find(|part| part.variable == rest);
         let setting = match rest {
-            // The name that SQLAlchemy services use.
             "MAX_OVERFLOW" => Some("overflow".to_owned()),
             "PASSWORD_FILE" => Some("password_file".to_owned()),
             _ => rest.strip_prefix("POOL_").map(str::to_lowercase),
@@ -254,12 +269,21 @@ mod tests {
         for part in [
             "DATABASE_POOL_TIMEOUT is 0s, allowed is 1ms to 365 days",
             "DATABASE_POOL_SIZE is 100001, allowed is 1 to",
-            "DATABASE_POOL_PASSWORD is not understood",
-            "DATABASE_POOL_OVERFLOW is 4, allowed is one of this and DATABASE_MAX_OVERFLOW",
+            "DATABASE_POOL_PASSWORD is not a known name",
+            "set only one of DATABASE_POOL_OVERFLOW and DATABASE_MAX_OVERFLOW",
         ] {
             assert!(text.contains(part), "{text}");
         }
         assert!(!text.contains("s3cret"), "{text}");
+        let Error::Config(error) = error else {
+            panic!("{error}");
+        };
+        let conflict = error.faults().get(1).expect("the second fault");
+        assert_eq!(conflict.value, "4");
+        assert_eq!(
+            conflict.allowed,
+            "only one of DATABASE_POOL_OVERFLOW and DATABASE_MAX_OVERFLOW"
+        );
     }
 
     #[test]
@@ -431,6 +455,34 @@ mod tests {
             1,
             "{text}"
         );
+    }
+
+    #[test]
+    fn documented_names_are_listed_and_suggested() {
+        let error = from_map(&[
+            ("DATABASE_URL", "mysql://app@db/shop"),
+            ("DATABASE_POOL_COLOUR", "red"),
+            ("DATABASE_POOL_MAX_OVERFLOW", "5"),
+            ("DATABASE_POOL_OVERFLWO", "5"),
+            ("DATABASE_POOL_PASSWORDFILE", "/run/s3cret"),
+            ("DATABASE_POOL_RECYLCE", "5"),
+        ])
+        .expect_err("five unknown names");
+        let text = error.to_string();
+        for part in [
+            "DATABASE_POOL_COLOUR is not a known name, allowed is one of DATABASE_POOL_SIZE, \
+             DATABASE_MAX_OVERFLOW, DATABASE_POOL_TIMEOUT, ",
+            ", DATABASE_PASSWORD_FILE, ",
+            "DATABASE_POOL_NAME; DATABASE_POOL_MAX_OVERFLOW is not a known name, allowed is as \
+             listed above (did you mean DATABASE_MAX_OVERFLOW?); ",
+            "above (did you mean DATABASE_MAX_OVERFLOW?); DATABASE_POOL_PASSWORDFILE is",
+            "(did you mean DATABASE_PASSWORD_FILE?)",
+            "(did you mean DATABASE_POOL_RECYCLE?)",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("DATABASE_POOL_OVERFLOW,"), "{text}");
+        assert!(!text.contains("s3cret"), "{text}");
     }
 
     #[test]

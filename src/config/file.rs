@@ -12,6 +12,7 @@ use super::{
     OnCancel, PoolConfig, Reset, fault,
     given::{ChecksRanges, Given},
     parts::{self, PARTS},
+    similar::similar,
     table::{self, SETTINGS},
     tls::Mode,
 };
@@ -181,12 +182,15 @@ fn read(values: BTreeMap<String, Value>) -> Result<PoolConfig, Error> {
                 (_, Some(_), value) => {
                     given.faults.push(fault(&key, value.kind(), "one value"));
                 }
-                (None, None, _) => given.add_unknown(&key, || {
+                (None, None, _) => {
                     let parts = PARTS.iter().map(|part| part.key);
-                    let settings = SETTINGS.iter().map(|setting| setting.name);
-                    let names: Vec<_> = parts.chain(settings).collect();
-                    format!("one of url, {}", names.join(", "))
-                }),
+                    let names = parts.chain(SETTINGS.iter().map(|setting| setting.name));
+                    let meant = similar(&key, names.clone()).map(str::to_owned);
+                    given.add_unknown(&key, meant, || {
+                        let names: Vec<_> = names.collect();
+                        format!("one of url, {}", names.join(", "))
+                    });
+                }
             },
         }
     }
@@ -427,7 +431,7 @@ mod tests {
         let json = r#"{"url": "mysql://app@db/shop", "listen": "[::]:80", "tiemout": 5}"#;
         let error = serde_json::from_str::<Service>(json).expect_err("an unknown key");
         let text = error.to_string();
-        assert!(text.contains("tiemout is not understood"), "{text}");
+        assert!(text.contains("tiemout is not a known name"), "{text}");
         assert!(!text.contains("listen"), "{text}");
     }
 
@@ -439,11 +443,11 @@ mod tests {
                 "reset": true, "keepalive": [5], "name": {"a": 1}}"#,
         );
         for part in [
-            "url parameter shape is not understood",
+            "url parameter shape is not a known name",
             "size is x, allowed is a whole number",
             "recycle is y, allowed is seconds (1800, 1.5) or a duration",
-            "colour is not understood, allowed is one of url, host, port,",
-            "passwrod is not understood, allowed is as listed above",
+            "colour is not a known name, allowed is one of url, host, port,",
+            "passwrod is not a known name, allowed is as listed above (did you mean password?)",
             "max_connecting is 1.5, allowed is a whole number",
             "timeout is 0s, allowed is 1ms to 365 days",
             "reset is true, allowed is when_changed, always, never",

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, mem};
 use mysql_async::OptsBuilder;
 
 use super::{
-    HIDDEN, PoolConfig, fault,
+    HIDDEN, PoolConfig, conflict, fault,
     parts::{self, Part},
+    similar::or_similar,
     table::{SETTINGS, Setting},
     url,
 };
@@ -53,11 +54,7 @@ impl Values {
         match self.texts.insert(key, value) {
             None => Ok(()),
             Some(other) if other.name == name => Err(fault(&name, shown, "to give it once")),
-            Some(other) => Err(fault(
-                &name,
-                shown,
-                format!("one of this and {}", other.name),
-            )),
+            Some(other) => Err(conflict(&name, shown, &other.name)),
         }
     }
 
@@ -106,8 +103,13 @@ impl Given {
     }
 
     /// See [`add_unknown`].
-    pub(super) fn add_unknown(&mut self, name: &str, known: impl FnOnce() -> String) {
-        add_unknown(&mut self.faults, name, known);
+    pub(super) fn add_unknown(
+        &mut self,
+        name: &str,
+        meant: Option<String>,
+        known: impl FnOnce() -> String,
+    ) {
+        add_unknown(&mut self.faults, name, meant, known);
     }
 
     /// Reads the URL and the settings into a config, and records those that cannot be parsed.
@@ -131,8 +133,7 @@ impl Given {
         if let (Some(file), Some(password)) =
             (self.apart.get("password_file"), self.apart.get("password"))
         {
-            let allowed = format!("one of this and {}", password.name);
-            faults.push(fault(&file.name, file.shown(), allowed));
+            faults.push(conflict(&file.name, file.shown(), &password.name));
         }
         values.override_with(self.apart);
 
@@ -170,10 +171,12 @@ pub(super) enum ChecksRanges {
     WithOtherFaults,
 }
 
-/// Records that a name is unknown. Only the first such fault lists the known ones.
+/// Records that a name is unknown, and which one was probably meant. Only the first such fault
+/// lists the known ones.
 pub(super) fn add_unknown(
     faults: &mut Vec<ConfigFault>,
     name: &str,
+    meant: Option<String>,
     known: impl FnOnce() -> String,
 ) {
     let is_first = faults.iter().all(|fault| fault.value != UNKNOWN);
@@ -182,7 +185,7 @@ pub(super) fn add_unknown(
     } else {
         "as listed above".to_owned()
     };
-    faults.push(fault(name, UNKNOWN, allowed));
+    faults.push(fault(name, UNKNOWN, or_similar(allowed, meant)));
 }
 
-const UNKNOWN: &str = "not understood";
+const UNKNOWN: &str = "not a known name";

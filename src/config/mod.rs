@@ -15,6 +15,7 @@ mod parts;
 pub(crate) mod password_file;
 #[cfg(test)]
 mod secrecy_tests;
+pub(crate) mod similar;
 mod spellings;
 mod table;
 pub(crate) mod tls;
@@ -624,6 +625,9 @@ impl fmt::Debug for PoolConfig {
 
 const DEFAULT_SIZE: usize = 20;
 
+/// The settings of a `ClusterConfig` that a URL may hold too.
+pub(crate) const CLUSTER_SETTINGS: [&str; 4] = ["check_every", "max_lag", "reads", "discover"];
+
 /// Stands for a value that may hold a password.
 const HIDDEN: &str = "(hidden)";
 
@@ -641,6 +645,15 @@ pub(crate) fn fault(
             value
         },
         allowed: allowed.into(),
+        is_conflict: false,
+    }
+}
+
+/// The fault of a setting that cannot be given beside `other`.
+fn conflict(field: &str, value: impl fmt::Display, other: &str) -> ConfigFault {
+    ConfigFault {
+        is_conflict: true,
+        ..fault(field, value, format!("only one of {field} and {other}"))
     }
 }
 

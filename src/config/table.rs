@@ -143,11 +143,10 @@ pub(super) fn find_one_value(name: &str) -> Option<&'static Setting> {
     find(name).filter(|setting| setting.is_one_value())
 }
 
-/// The names of all settings that one value sets, each changed by `rename`, for an error's text.
-pub(super) fn one_value_names(rename: impl Fn(&'static str) -> String) -> String {
+/// The names of all settings that one value sets.
+pub(super) fn one_value_names() -> impl Iterator<Item = &'static str> + Clone {
     let settings = SETTINGS.iter().filter(|setting| setting.is_one_value());
-    let names: Vec<_> = settings.map(|setting| rename(setting.name)).collect();
-    names.join(", ")
+    settings.map(|setting| setting.name)
 }
 
 fn number(value: usize, allowed: RangeInclusive<usize>, unit: &str) -> Vec<Fault> {
@@ -236,7 +235,7 @@ fn password_file_faults(config: &PoolConfig) -> Vec<Fault> {
         }],
         Some(path) if config.credentials.is_some() => vec![Fault {
             value: path.display().to_string(),
-            allowed: "one of this and credentials".to_owned(),
+            allowed: "no file, because credentials is set".to_owned(),
         }],
         _ => vec![],
     }

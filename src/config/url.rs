@@ -4,9 +4,10 @@ use mysql_async::{Opts, OptsBuilder, UrlError};
 use url::Url;
 
 use super::{
-    DEFAULT_SIZE, HIDDEN, PoolConfig, fault,
+    CLUSTER_SETTINGS, DEFAULT_SIZE, HIDDEN, PoolConfig, conflict, fault,
     given::{ChecksRanges, Given, Value, Values, add_unknown},
     parts,
+    similar::similar,
     spellings::{self, Meaning},
     table,
     tls::Mode,
@@ -74,6 +75,20 @@ const DRIVER_TLS: &[&str] = &[
     "verify_ca",
     "verify_identity",
     "built_in_roots",
+];
+
+/// The driver's other parameters, as far as they are used here.
+const DRIVER_OPTIONS: &[&str] = &[
+    "client_found_rows",
+    "compression",
+    "enable_cleartext_plugin",
+    "max_allowed_packet",
+    "secure_auth",
+    "socket",
+    "stmt_cache_size",
+    "tcp_keepalive",
+    "tcp_nodelay",
+    "wait_timeout",
 ];
 
 impl PoolConfig {
@@ -145,15 +160,13 @@ pub(super) fn read(
     query.add_most();
     if query.values.get("user").is_some() && !url.username().is_empty() {
         let name = format!("{field} parameter user");
-        query
-            .faults
-            .push(fault(&name, HIDDEN, "one of this and user@host"));
+        query.faults.push(conflict(&name, HIDDEN, "user@host"));
     }
     if query.values.get("password").is_some() && url.password().is_some() {
         let name = format!("{field} parameter password");
         query
             .faults
-            .push(fault(&name, HIDDEN, "one of this and user:password@host"));
+            .push(conflict(&name, HIDDEN, "user:password@host"));
     }
     let opts = query.driver_opts(&mut url);
     let values = query.values;
@@ -349,8 +362,7 @@ impl Query<'_> {
         }
         let is_of_driver = |(key, _): &&(String, String)| DRIVER_TLS.contains(&key.as_str());
         if let Some((key, _)) = self.theirs.iter().find(is_of_driver) {
-            let allowed = format!("one of this and {key}");
-            self.faults.push(fault(&name, mode.name(), allowed));
+            self.faults.push(conflict(&name, mode.name(), key));
         }
         self.add_value("ssl_mode", name, mode.name().to_owned());
     }
@@ -365,8 +377,7 @@ impl Query<'_> {
         };
         let shown = if self.is_hidden { HIDDEN } else { &text };
         if let Some(overflow) = self.values.get("overflow") {
-            let allowed = format!("one of this and {}", overflow.name);
-            return self.faults.push(fault(&name, shown, allowed));
+            return self.faults.push(conflict(&name, shown, &overflow.name));
         }
         let size = match self.values.get("size") {
             Some(value) => value.text.parse().unwrap_or(0),
@@ -400,8 +411,11 @@ impl Query<'_> {
             let refused = match error {
                 UrlError::UnknownParameter { param } => {
                     let name = self.name_of(&param);
-                    add_unknown(self.faults, &name, || {
-                        let names = table::one_value_names(str::to_owned);
+                    // A part of a password is not repeated in other letters either.
+                    let meant = name.ends_with(&param).then(|| meant(&param)).flatten();
+                    add_unknown(self.faults, &name, meant, || {
+                        let names: Vec<_> = table::one_value_names().collect();
+                        let names = names.join(", ");
                         format!("a field of PoolConfig ({names}) or an option of the driver")
                     });
                     param
@@ -441,6 +455,22 @@ impl Query<'_> {
             format!("{} parameter {param}", self.field)
         }
     }
+}
+
+/// The parameter that was probably meant by one that is unknown.
+fn meant(param: &str) -> Option<String> {
+    let names = table::one_value_names()
+        .chain([
+            "ssl-mode", "ssl-ca", "ssl-cert", "ssl-key", "user", "password",
+        ])
+        .chain(DRIVER_TLS.iter().chain(DRIVER_OPTIONS).copied())
+        .chain(CLUSTER_SETTINGS);
+    let name = similar(param, names)?;
+    Some(if CLUSTER_SETTINGS.contains(&name) {
+        format!("{name}, of a ClusterConfig")
+    } else {
+        name.to_owned()
+    })
 }
 
 /// Rebuilds options that were made from a URL as host and port. The driver resolves the host of a
@@ -618,7 +648,7 @@ mod tests {
             ),
             (
                 "pool_max=5&overflow=2",
-                "pool_max is 5, allowed is one of this and overflow",
+                "set only one of url parameter pool_max and overflow",
             ),
             ("pool_max=0", "size is 0"),
             ("conn_ttl=5", "conn_ttl is 5, allowed is to leave it out"),
@@ -633,6 +663,34 @@ mod tests {
             let text = checked.expect_err(query).to_string();
             assert!(text.contains(expected), "{query}: {text}");
         }
+    }
+
+    #[test]
+    fn a_parameter_of_nearly_a_known_name_is_recognised() {
+        for (query, expected) in [
+            (
+                "recylce=30m",
+                "recylce is not a known name, allowed is a field",
+            ),
+            ("recylce=30m", "(did you mean recycle?)"),
+            ("ssl-mod=REQUIRED", "(did you mean ssl-mode?)"),
+            ("stmt_cache_sice=5", "(did you mean stmt_cache_size?)"),
+            ("max_lags=5s", "(did you mean max_lag, of a ClusterConfig?)"),
+            ("max_lag=5s", "(did you mean max_lag, of a ClusterConfig?)"),
+            // The list of known names follows the first unknown one, whatever else is wrong.
+            (
+                "stmt_cache_size=x&colour=red",
+                "colour is not a known name, allowed is a field",
+            ),
+        ] {
+            let error = PoolConfig::from_url(&format!("mysql://app:secret@db/shop?{query}"));
+            let text = error.expect_err(query).to_string();
+            assert!(text.contains(expected), "{query}: {text}");
+        }
+        // It may be a part of the password.
+        let error = PoolConfig::from_url("mysql://app@db/shop?password=a&recylce=b");
+        let text = error.expect_err("not encoded").to_string();
+        assert!(!text.contains("did you mean"), "{text}");
     }
 
     #[test]
@@ -751,8 +809,8 @@ mod tests {
             ),
             (
                 "ssl-mode=REQUIRED&require_ssl=true",
-                "ssl-mode is REQUIRED",
-                "one of this and require_ssl",
+                "set only one of",
+                "url parameter ssl-mode and require_ssl",
             ),
             (
                 "useSSL=false&requireSSL=true",
@@ -788,14 +846,14 @@ mod tests {
             ),
             (
                 "size=5&pool=6",
-                "url parameter pool is 6",
-                "one of this and size",
+                "set only one of",
+                "url parameter pool and size",
             ),
             ("size=5&size=6", "size is 6", "to give it once"),
             (
                 "user=root",
-                "parameter user is (hidden)",
-                "one of this and user@host",
+                "set only one of",
+                "url parameter user and user@host",
             ),
         ] {
             let error = PoolConfig::from_url(&format!("mysql://app:secret@db/shop?{query}"));

@@ -47,6 +47,8 @@ pub struct ConfigFault {
     pub value: String,
     /// What is allowed.
     pub allowed: String,
+    /// Whether another setting is in its way, and `allowed` is "only one of ... and ...".
+    pub(crate) is_conflict: bool,
 }
 
 impl fmt::Display for ConfigFault {
@@ -55,8 +57,14 @@ impl fmt::Display for ConfigFault {
             field,
             value,
             allowed,
+            is_conflict,
         } = self;
-        write!(f, "{field} is {value}, allowed is {allowed}")
+        if *is_conflict {
+            // Names the field.
+            write!(f, "set {allowed}")
+        } else {
+            write!(f, "{field} is {value}, allowed is {allowed}")
+        }
     }
 }
 
@@ -66,18 +74,20 @@ mod tests {
 
     #[test]
     fn every_fault_is_in_the_message() {
-        let fault = |field: &str, value: &str, allowed: &str| ConfigFault {
+        let fault = |field: &str, value: &str, allowed: &str, is_conflict| ConfigFault {
             field: field.to_owned(),
             value: value.to_owned(),
             allowed: allowed.to_owned(),
+            is_conflict,
         };
         let error = ConfigError::new(vec![
-            fault("size", "0", "1 to 100000"),
-            fault("DATABASE_URL", "(hidden)", "a URL"),
+            fault("size", "0", "1 to 100000", false),
+            fault("pool", "6", "only one of pool and size", true),
+            fault("DATABASE_URL", "(hidden)", "a URL", false),
         ]);
         assert_eq!(
             error.to_string(),
-            "bad settings: size is 0, allowed is 1 to 100000; \
+            "bad settings: size is 0, allowed is 1 to 100000; set only one of pool and size; \
              DATABASE_URL is (hidden), allowed is a URL"
         );
     }

@@ -220,7 +220,7 @@ fn an_unknown_key_and_a_bad_value_are_named() {
     ];
     for text in errors {
         for part in [
-            "sise is not understood, allowed is one of url, host,",
+            "sise is not a known name, allowed is one of url, host,",
             "timeout is soon, allowed is seconds",
         ] {
             assert!(text.contains(part), "{text}");
