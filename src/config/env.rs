@@ -346,6 +346,34 @@ mod tests {
     }
 
     #[test]
+    fn tls_is_not_turned_off_beside_its_files() {
+        // Turning it off apart from a URL that asks for it is a decision, as is any other value.
+        let url = "mysql://app@db/shop?ssl-mode=VERIFY_CA&ssl-ca=/ca.pem";
+        let config = from_map(&[("DATABASE_URL", url), ("DATABASE_SSL_MODE", "disabled")]);
+        let config = config.expect("good settings");
+        assert!(config.opts().ssl_opts().is_none());
+
+        let error = from_map(&[
+            ("DATABASE_URL", "mysql://app@db/shop?ssl-mode=DISABLED"),
+            ("DATABASE_SSL_CA", "/ca.pem"),
+        ]);
+        let error = error.expect_err("a file for no TLS");
+        assert_eq!(fields(&error), ["DATABASE_SSL_CA"]);
+        let expected = "DATABASE_SSL_CA is /ca.pem, allowed is no file, because DATABASE_URL \
+                        parameter ssl-mode turns TLS off";
+        assert!(error.to_string().contains(expected), "{error}");
+
+        let error = from_map(&[
+            ("DATABASE_HOST", "db"),
+            ("DATABASE_SSL_MODE", "DISABLED"),
+            ("DATABASE_SSL_CERT", "/cert.pem"),
+            ("DATABASE_SSL_KEY", "/key.pem"),
+        ]);
+        let error = error.expect_err("files for no TLS");
+        assert_eq!(fields(&error), ["DATABASE_SSL_CERT", "DATABASE_SSL_KEY"]);
+    }
+
+    #[test]
     fn a_server_and_one_password_must_be_given() {
         let error = from_map(&[("DATABASE_NAME", "shop")]).expect_err("no server");
         assert_eq!(fields(&error), ["DATABASE_URL"]);

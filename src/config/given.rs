@@ -9,6 +9,7 @@ use super::{
     parts::{self, Part},
     similar::or_similar,
     table::{SETTINGS, Setting},
+    tls::{self, Mode},
     url,
 };
 use crate::error::{ConfigError, ConfigFault, Error};
@@ -64,6 +65,13 @@ impl Values {
         for (this, other) in [("password", "password_file"), ("password_file", "password")] {
             if others.texts.contains_key(this) {
                 self.texts.remove(other);
+            }
+        }
+        // TLS turned off from one place turns off that of the other, with its files.
+        let mode = others.get("ssl_mode").map(|value| Mode::read(&value.text));
+        if mode == Some(Ok(Mode::Disabled)) {
+            for file in tls::FILES {
+                self.texts.remove(file);
             }
         }
         self.texts.extend(others.texts);

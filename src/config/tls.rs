@@ -19,6 +19,9 @@ pub(super) enum Mode {
     VerifyIdentity,
 }
 
+/// The files that settings may name, by their keys: authority, client's certificate, its key.
+pub(super) const FILES: [&str; 3] = ["ssl_ca", "ssl_cert", "ssl_key"];
+
 const MODES: &str = "DISABLED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY";
 
 impl Mode {
@@ -114,10 +117,18 @@ pub(super) fn options(
         let refused = |allowed| faults.push(fault(&value.name, value.shown(), allowed));
         mode.map_err(refused).ok()
     });
-    let [ca, cert, key] = ["ssl_ca", "ssl_cert", "ssl_key"].map(|key| values.get(key));
+    let [ca, cert, key] = FILES.map(|key| values.get(key));
     let mut options = match (mode, [ca, cert, key]) {
         (None, [None, None, None]) => return None,
-        (Some(Mode::Disabled), _) => return Some(None),
+        (Some(Mode::Disabled), files) => {
+            // The `mysql` client ignores them, and sends everything in the clear.
+            faults.extend(files.into_iter().flatten().map(|file| {
+                let mode = values.get("ssl_mode").map_or("ssl-mode", |mode| &mode.name);
+                let allowed = format!("no file, because {mode} turns TLS off");
+                fault(&file.name, file.shown(), allowed)
+            }));
+            return Some(None);
+        }
         // A file alone asks for TLS, as safe as the driver's.
         (None, _) => opts.ssl_opts().cloned().unwrap_or_default(),
         // An authority is named to be verified.

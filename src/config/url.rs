@@ -762,7 +762,6 @@ mod tests {
             ("ssl-mode=REQUIRED&ssl-ca=/ca.pem", authority),
             ("ssl-mode=VERIFY_CA&sslrootcert=/ca.pem", authority),
             ("sslMode=verify-full&serverSslCert=/ca.pem", identity),
-            ("ssl-mode=DISABLED&ssl-ca=/ca.pem", none),
             ("require_ssl=true", identity),
             (
                 "require_ssl=true&verify_ca=false&ssl-ca=/ca.pem",
@@ -802,6 +801,16 @@ mod tests {
             ),
             ("ssl-cert=/c.pem", "ssl-cert is not enough", "ssl-key"),
             ("sslkey=/k.pem", "sslkey is not enough", "ssl-cert"),
+            (
+                "ssl-mode=DISABLED&ssl-ca=/ca.pem",
+                "ssl-ca is /ca.pem",
+                "no file, because url parameter ssl-mode turns TLS off",
+            ),
+            (
+                "useSSL=false&serverSslCert=/ca.pem",
+                "serverSslCert is /ca.pem",
+                "no file, because url parameter useSSL turns TLS off",
+            ),
             (
                 "ssl-capath=/etc/ssl",
                 "ssl-capath is /etc/ssl",
