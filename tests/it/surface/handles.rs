@@ -52,8 +52,11 @@ fn the_handles_can_be_shared_and_sent() {
     fn is_shared<T: Clone + Send + Sync + Unpin + 'static>() {}
     fn is_sent<T: Send + Unpin>() {}
     is_shared::<Pool>();
+    is_shared::<mysql_warm_pool::cluster::Cluster>();
+    is_shared::<mysql_warm_pool::cluster::ClusterConfig>();
     is_shared::<mysql_warm_pool::Error>();
     is_sent::<PooledConn>();
     is_sent::<mysql_warm_pool::Transaction<'_>>();
+    is_sent::<mysql_warm_pool::OwnedTransaction>();
     is_sent::<mysql_warm_pool::report::ReadinessWatch>();
 }
