@@ -21,6 +21,8 @@ use mysql_warm_pool::{
 const SYMPTOMS_LAST: Duration = Duration::from_millis(1_300);
 /// How often lateness is measured.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
+/// A tick that is this late means that the process did not run.
+const STANDS_STILL: Duration = Duration::from_millis(50);
 /// How many violations are kept; the rest are only counted.
 const KEPT: usize = 40;
 
@@ -43,6 +45,8 @@ struct State {
     recoveries: Vec<Duration>,
     last_tick: Option<Instant>,
     late_at_worst: Duration,
+    /// The time in all in which this process did not run.
+    stood_still: Duration,
     wrong_answers: u64,
     traces: u64,
     violations: Vec<String>,
@@ -97,6 +101,12 @@ pub(crate) struct Symptoms {
     pub(crate) denials: bool,
     /// Writes are refused.
     pub(crate) read_only: bool,
+    /// No member of a cluster takes writes, or none serves reads.
+    pub(crate) no_member: bool,
+    /// Two members of a cluster take writes.
+    pub(crate) split: bool,
+    /// Writes fail too, not only reads.
+    pub(crate) writes: bool,
 }
 
 impl Symptoms {
@@ -105,6 +115,9 @@ impl Symptoms {
             && (self.waits || !other.waits)
             && (self.denials || !other.denials)
             && (self.read_only || !other.read_only)
+            && (self.no_member || !other.no_member)
+            && (self.split || !other.split)
+            && (self.writes || !other.writes)
     }
 }
 
@@ -120,6 +133,31 @@ struct Trouble {
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Begun(Instant);
+
+/// A moment, and for how long this process had not run until then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) at: Instant,
+    stood_still: Duration,
+}
+
+impl Moment {
+    /// How long this process has run since then.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        let all = self.at.saturating_duration_since(earlier.at);
+        all.saturating_sub(self.stood_still.saturating_sub(earlier.stood_still))
+    }
+}
+
+/// How much of the time since the last tick this process did not run.
+fn stood_still(since_tick: Duration) -> Duration {
+    let late = since_tick.saturating_sub(TICK);
+    if late < STANDS_STILL {
+        Duration::ZERO
+    } else {
+        late
+    }
+}
 
 impl Account {
     /// A fault begins.
@@ -178,6 +216,9 @@ impl Account {
     pub(crate) fn tick(&self) {
         let mut state = self.state();
         state.record_lateness();
+        if let Some(last) = state.last_tick {
+            state.stood_still += stood_still(last.elapsed());
+        }
         state.last_tick = Some(Instant::now());
     }
 
@@ -193,6 +234,32 @@ impl Account {
     /// Counts a failed request; it is a violation if no fault can have caused it.
     pub(crate) fn failed(&self, name: &'static str, error: &mysql_async::Error, begun: Instant) {
         let (label, needs) = class_of(error);
+        self.failed_as(name, error, begun, label, needs);
+    }
+
+    /// The same for a write through a cluster: the fault must be one that writes may notice.
+    pub(crate) fn failed_write(
+        &self,
+        name: &'static str,
+        error: &mysql_async::Error,
+        begun: Instant,
+    ) {
+        let (label, needs) = class_of(error);
+        let needs = needs.map(|needs| Symptoms {
+            writes: needs.causes_needed(),
+            ..needs
+        });
+        self.failed_as(name, error, begun, label, needs);
+    }
+
+    fn failed_as(
+        &self,
+        name: &'static str,
+        error: &mysql_async::Error,
+        begun: Instant,
+        label: &'static str,
+        needs: Option<Symptoms>,
+    ) {
         let now = Instant::now();
         let mut state = self.state();
         state.requests.entry(name).or_default().failed += 1;
@@ -255,6 +322,16 @@ impl Account {
         violations
     }
 
+    /// Now, for times that leave out those in which this process did not run.
+    pub(crate) fn now(&self) -> Moment {
+        let state = self.state();
+        let overdue = state.last_tick.map(|last| stood_still(last.elapsed()));
+        Moment {
+            at: Instant::now(),
+            stood_still: state.stood_still + overdue.unwrap_or_default(),
+        }
+    }
+
     /// Requests acknowledged so far.
     pub(crate) fn successes(&self) -> u64 {
         self.successes.load(Ordering::Relaxed)
@@ -267,7 +344,7 @@ impl Account {
 
 impl Symptoms {
     const fn causes_needed(self) -> bool {
-        self.losses || self.waits || self.denials || self.read_only
+        self.losses || self.waits || self.denials || self.read_only || self.no_member || self.split
     }
 }
 
@@ -350,6 +427,14 @@ fn class_of(error: &mysql_async::Error) -> (&'static str, Option<Symptoms>) {
         read_only: true,
         ..nothing
     };
+    let no_member = Symptoms {
+        no_member: true,
+        ..nothing
+    };
+    let split = Symptoms {
+        split: true,
+        ..nothing
+    };
     match error {
         mysql_async::Error::Io(IoError::Io(_)) => ("connection lost", Some(losses)),
         mysql_async::Error::Driver(DriverError::ConnectionClosed) => {
@@ -362,6 +447,8 @@ fn class_of(error: &mysql_async::Error) -> (&'static str, Option<Symptoms>) {
             1053 | 1927 | 3169 | 1152..=1161 => ("killed or shut down", Some(losses)),
             1317 => ("1317 interrupted", Some(losses)),
             1290 | 1836 => ("read-only", Some(read_only)),
+            // 1180 is the answer to a commit.
+            1047 | 1180 => ("no quorum", Some(no_member)),
             _ => ("another of the server", None),
         },
         mysql_async::Error::Other(error) => match error.downcast_ref::<Error>() {
@@ -372,6 +459,10 @@ fn class_of(error: &mysql_async::Error) -> (&'static str, Option<Symptoms>) {
                 TimeoutCause::Validating => ("time-out: proving", Some(waits)),
                 _ => ("time-out: another", None),
             },
+            Some(Error::StatementTimeout { .. }) => ("statement time-out", Some(waits)),
+            Some(Error::NoWriter { .. }) => ("no writer", Some(no_member)),
+            Some(Error::SeveralWriters { .. }) => ("several writers", Some(split)),
+            Some(Error::NoReplica { .. }) => ("no replica", Some(no_member)),
             Some(Error::Connect(_)) => ("connect, lasting", Some(denials)),
             Some(Error::ConnectionLost) => ("refused after a loss", Some(losses)),
             Some(Error::CommitUnknown { source }) => class_of(source),

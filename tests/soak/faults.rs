@@ -318,6 +318,9 @@ const fn symptoms(fault: Fault) -> Symptoms {
         waits: false,
         denials: false,
         read_only: false,
+        no_member: false,
+        split: false,
+        writes: true,
     };
     match fault {
         Fault::Kill(_) | Fault::KillAll | Fault::Cut | Fault::HangUp => Symptoms {

@@ -22,10 +22,19 @@
 //! | `bank.rs` | the tables, and what must be true of them |
 //! | `account.rs` | the account of every request, and which errors have a cause |
 //! | `witness.rs` | observes status, server, readiness and memory |
+//! | `cluster/` | the same through a `Cluster`: failovers, partitions, frozen members, lag |
+//!
+//! The tests of clusters are ignored by default:
+//!
+//! ```sh
+//! SOAK_SECONDS=600 cargo test --test soak -- --nocapture --ignored galera
+//! SOAK_SECONDS=600 cargo test --test soak -- --nocapture --ignored replication
+//! ```
 
 mod account;
 mod bank;
 mod caller;
+mod cluster;
 mod faults;
 mod plan;
 mod witness;
@@ -47,6 +56,7 @@ use tokio::{
 
 use crate::{
     caller::{Caller, DETACHED_AT_ONCE, Deliberate, Shared},
+    cluster::Topology,
     faults::{Injector, Password, World},
     plan::Deck,
     witness::{Witness, allocated},
@@ -179,6 +189,18 @@ async fn nothing_is_lost_mixed_up_or_left_behind_whatever_goes_wrong() {
     let violations = account.violations();
     println!("violations: {}", violations.len());
     assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes; scripts/check-release runs it"]
+async fn no_write_is_lost_or_led_astray_on_galera() {
+    cluster::run(Topology::Galera).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes; scripts/check-release runs it"]
+async fn no_write_is_lost_or_led_astray_on_replication() {
+    cluster::run(Topology::Replication).await;
 }
 
 /// Like `Seed::new`, but known from the start.
