@@ -87,6 +87,8 @@ pub(crate) struct Tally {
     pub(crate) audits: u64,
     /// The most connections that a proxy has accepted during a fault, and how long it lasted.
     pub(crate) most_attempts: (u64, Duration),
+    /// The most connections of a member that are a violation already.
+    peak: usize,
 }
 
 impl Injector {
@@ -112,6 +114,7 @@ impl Injector {
         self.until_ready(name, ended).await;
         self.account().over(begun);
         self.count_attempts(name, &accepted_before, began);
+        self.check_peaks(name).await;
         self.look_for_rows(name).await;
     }
 
@@ -166,6 +169,19 @@ impl Injector {
             if attempts > allowed {
                 self.account().violation(format!(
                     "{name}: {attempts} attempts to connect to member {n} in {took:?}"
+                ));
+            }
+        }
+    }
+
+    /// Checks the limit of each member, so that the fault in which it was exceeded is known.
+    async fn check_peaks(&mut self, name: &str) {
+        for (n, proxy) in self.world.proxies.iter().enumerate() {
+            let peak = proxy.peak().await;
+            if peak > self.tally.peak.max(LIMIT + 1) {
+                self.tally.peak = peak;
+                self.account().violation(format!(
+                    "{name}: member {n} saw {peak} connections, of {LIMIT} and 1"
                 ));
             }
         }
