@@ -2,12 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use mysql_async::{
-    QueryResult, Row, TextProtocol, Value,
-    prelude::{FromRow, Queryable},
-};
+use mysql_async::{QueryResult, Row, TextProtocol, Value, prelude::Queryable};
 
-use crate::connection::PooledConn;
+use super::monitor::in_time;
+use crate::{connection::PooledConn, error::ends_connection};
 
 /// What a server has answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +38,15 @@ pub(super) struct Usable {
 pub(super) struct Asker {
     /// What holds for the connection with this id.
     learnt: Option<(u32, Learnt)>,
+}
+
+/// A row of Group Replication's table of members.
+struct GroupMember {
+    id: String,
+    /// `host:port`; empty before it has joined for the first time.
+    address: String,
+    state: String,
+    role: String,
 }
 
 /// What is asked once for each connection.
@@ -80,13 +87,13 @@ const VARIABLES: [&str; 4] = [
     "offline_mode",
 ];
 /// Those that do not change while a connection lives.
-const CONSTANTS: &str = "'version', 'server_uuid', 'server_uid', 'wsrep_on', \
-                         'group_replication_group_name', 'group_replication_single_primary_mode'";
+const CONSTANTS: &str = "'version', 'server_uuid', 'server_uid', 'server_id', 'hostname', 'port', \
+                         'wsrep_on', 'group_replication_group_name'";
 const GALERA: &str = "SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_ready', \
                       'wsrep_cluster_status', 'wsrep_local_state', 'wsrep_local_state_comment', \
                       'wsrep_incoming_addresses', 'wsrep_gcomm_uuid')";
-const GROUP: &str = "SELECT MEMBER_ID, CONCAT(MEMBER_HOST, ':', MEMBER_PORT), MEMBER_STATE, \
-                     MEMBER_ROLE FROM performance_schema.replication_group_members";
+const GROUP: &str = "SELECT MEMBER_ID, IFNULL(CONCAT(MEMBER_HOST, ':', MEMBER_PORT), ''), \
+                     MEMBER_STATE, MEMBER_ROLE FROM performance_schema.replication_group_members";
 /// 0 if nothing waits to be applied; otherwise the age of what is being applied.
 const GROUP_LAG: &str = "SELECT IF(COUNT_TRANSACTIONS_REMOTE_IN_APPLIER_QUEUE = 0, 0, \
                          (SELECT MAX(TIMESTAMPDIFF(SECOND, \
@@ -109,18 +116,20 @@ impl Asker {
         let id = conn.id();
         let mut learnt = match self.learnt.take() {
             Some((known, learnt)) if known == id => learnt,
-            _ => Learnt::of(conn).await?,
+            _ => in_time(Learnt::of(conn)).await?,
         };
-        let answer = loop {
+        let outcome = loop {
             let before = (learnt.may_ask, learnt.version);
-            match learnt.ask(conn).await {
+            match in_time(learnt.ask(conn)).await {
                 // Without what was refused.
                 Err(_) if (learnt.may_ask, learnt.version) != before => {}
-                outcome => break outcome?,
+                outcome => break outcome,
             }
         };
-        self.learnt = Some((id, learnt));
-        Ok(answer)
+        if !outcome.as_ref().is_err_and(ends_connection) {
+            self.learnt = Some((id, learnt));
+        }
+        outcome
     }
 
     /// The statement that gives the account the right to ask for the lag, if it lacks it.
@@ -149,11 +158,8 @@ impl Learnt {
         let changing = VARIABLES.map(|name| format!("'{name}'")).join(", ");
         let question =
             format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({changing}, {CONSTANTS})");
-        let rows: Vec<(String, String)> = conn.query(question).await?;
-        let facts: HashMap<_, _> = rows
-            .into_iter()
-            .map(|(name, value)| (name.to_lowercase(), value))
-            .collect();
+        let rows: Vec<Row> = conn.query(question).await?;
+        let facts = pairs(rows);
         let variables = VARIABLES.iter().copied();
         let variables = variables.filter(|name| facts.contains_key(*name)).collect();
         let fact = |name| facts.get(name).map(String::as_str).unwrap_or_default();
@@ -161,9 +167,12 @@ impl Learnt {
         Ok(Self {
             variables,
             account: None,
-            identity: named("server_uuid")
-                .or_else(|| named("server_uid"))
-                .map(str::to_owned),
+            identity: named("server_uuid").map(str::to_owned).or_else(|| {
+                // It is made of the network card's address, which containers may share.
+                let uid = named("server_uid")?;
+                let rest = ["server_id", "hostname", "port"].map(fact).join(" ");
+                Some(format!("{uid} {rest}"))
+            }),
             version: version(fact("version")),
             is_galera: is_on(fact("wsrep_on")),
             is_in_group: named("group_replication_group_name").is_some(),
@@ -233,8 +242,8 @@ impl Learnt {
             ..Usable::default()
         };
         if is_galera {
-            let status: Vec<(String, String)> = next(&mut results).await?;
-            return Ok(of_galera(usable, status.into_iter().collect()));
+            let status = next(&mut results).await?;
+            return Ok(of_galera(usable, pairs(status)));
         }
         let mut answer = if on.contains(&"offline_mode") {
             unusable("in offline mode", "offline_mode is ON")
@@ -242,26 +251,38 @@ impl Learnt {
             Answer::Usable(usable)
         };
         if asks_group {
-            let members = next::<(String, String, String, String)>(&mut results).await;
+            let members = next(&mut results).await;
             let members = members.inspect_err(|error| self.may_ask.group &= !is_denied(error))?;
+            let members = members.into_iter().filter_map(group_member).collect();
             if let Answer::Usable(usable) = answer {
                 answer = of_group(usable, self.identity.as_deref(), members);
             }
         }
         if self.may_ask.lag {
-            let rows: mysql_async::Result<Vec<Row>> = next(&mut results).await;
-            let rows = rows.inspect_err(|error| {
-                self.may_ask.lag &= !is_denied(error);
-                if self.version == Version::MySql && code(error) == Some(PARSE_ERROR) {
-                    self.version = Version::OldMySql;
+            let rows = next(&mut results).await;
+            let rows = match rows {
+                Ok(rows) => rows,
+                Err(error) if is_denied(&error) => {
+                    self.may_ask.lag = false;
+                    return Err(error);
                 }
-            })?;
+                Err(error)
+                    if self.version == Version::MySql && code(&error) == Some(PARSE_ERROR) =>
+                {
+                    self.version = Version::OldMySql;
+                    return Err(error);
+                }
+                Err(error) if ends_connection(&error) => return Err(error),
+                // It does not know this question, or cannot answer it now.
+                Err(_) => Vec::new(),
+            };
             if let Answer::Usable(usable) = &mut answer {
                 usable.lag = lag(&rows);
             }
         }
         if let Answer::Usable(usable) = &mut answer
             && usable.is_writable
+            && !usable.shares_writes
         {
             usable.lag = Some(Duration::ZERO);
         }
@@ -269,16 +290,34 @@ impl Learnt {
     }
 }
 
-/// Reads the next result set.
-async fn next<T: FromRow + Send + 'static>(
-    results: &mut Results<'_>,
-) -> mysql_async::Result<Vec<T>> {
+/// Reads the next result set. Rows take any value, where other types panic.
+async fn next(results: &mut Results<'_>) -> mysql_async::Result<Vec<Row>> {
     results.collect().await
+}
+
+/// Names in lower case, and their values.
+fn pairs(rows: Vec<Row>) -> HashMap<String, String> {
+    let pairs = rows.into_iter().filter_map(|row| {
+        let mut values = row.unwrap().into_iter().map(|value| text(&value));
+        Some((values.next()?.to_lowercase(), values.next()?))
+    });
+    pairs.collect()
+}
+
+fn group_member(row: Row) -> Option<GroupMember> {
+    let mut values = row.unwrap().into_iter().map(|value| text(&value));
+    Some(GroupMember {
+        id: values.next()?,
+        address: values.next()?,
+        state: values.next()?,
+        role: values.next()?,
+    })
 }
 
 /// `app@%` as `'app'@'%'`.
 fn quoted(account: &str) -> String {
     let (user, host) = account.rsplit_once('@').unwrap_or((account, "%"));
+    let (user, host) = (user.replace('\'', "''"), host.replace('\'', "''"));
     format!("'{user}'@'{host}'")
 }
 
@@ -361,37 +400,32 @@ fn addresses(list: &str) -> Vec<String> {
     addresses.map(str::to_owned).collect()
 }
 
-fn of_group(
-    usable: Usable,
-    own_id: Option<&str>,
-    members: Vec<(String, String, String, String)>,
-) -> Answer {
-    let own = members.iter().find(|(id, ..)| Some(id.as_str()) == own_id);
-    let own_state = own.map_or("OFFLINE", |(_, _, state, _)| state.as_str());
+fn of_group(usable: Usable, own_id: Option<&str>, members: Vec<GroupMember>) -> Answer {
+    let is_own = |member: &&GroupMember| Some(member.id.as_str()) == own_id;
+    let own_state = members.iter().find(is_own);
+    let own_state = own_state.map_or("OFFLINE", |own| own.state.as_str());
     if own_state != "ONLINE" {
         return unusable("not online in its group", own_state);
     }
     let reachable = members
         .iter()
-        .filter(|(_, _, state, _)| state != "UNREACHABLE");
+        .filter(|member| member.state != "UNREACHABLE");
     let (reachable, all) = (reachable.count(), members.len());
     if reachable.saturating_mul(2) <= all {
         let reason = format!("no quorum in its group: {reachable} of {all} members reachable");
         return Answer::Unusable { reason };
     }
-    let is_primary = |(_, _, state, role): &&(String, String, String, String)| {
-        state == "ONLINE" && role == "PRIMARY"
-    };
+    let is_primary = |member: &&GroupMember| member.state == "ONLINE" && member.role == "PRIMARY";
     let primaries: Vec<_> = members.iter().filter(is_primary).collect();
-    let is_own_primary = primaries.iter().any(|(id, ..)| Some(id.as_str()) == own_id);
-    let primary_seen = primaries.first().map(|(id, ..)| id.clone());
+    let is_own_primary = primaries.iter().any(is_own);
+    let primary_seen = primaries.first().map(|primary| primary.id.clone());
     Answer::Usable(Usable {
         is_writable: usable.is_writable && is_own_primary,
         shares_writes: primaries.len() > 1,
         primary_seen: primary_seen.filter(|_| primaries.len() == 1),
         members_seen: members
             .iter()
-            .flat_map(|(_, address, ..)| addresses(address))
+            .flat_map(|member| addresses(&member.address))
             .collect(),
         ..usable
     })

@@ -54,6 +54,11 @@ impl Standing {
         self.claim.usable()
     }
 
+    /// Forgets everything: what it said may be long out of date.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
     /// Whether both certainly took writes at the same time: one of them before and after the other
     /// began to.
     fn overlaps(&self, other: &Self) -> bool {
@@ -76,7 +81,14 @@ impl Claim {
 }
 
 /// Decides which member takes writes, after the one that did so far.
+///
+/// At first it waits for every member, so that the order of their answers decides nothing.
 pub(super) fn writer(members: &[Standing], previous: Option<usize>) -> Writer {
+    let is_unknown = |member: &Standing| member.claim == Claim::Unknown;
+    let known_writer = previous.and_then(|index| members.get(index));
+    if known_writer.is_none_or(is_unknown) && members.iter().any(is_unknown) {
+        return Writer::None;
+    }
     let mut claimants: Vec<(usize, &Standing)> = members
         .iter()
         .enumerate()

@@ -3,6 +3,7 @@
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
 use super::state::View;
+use crate::report::Role;
 
 const ROLE: &str = "mysql_warm_pool.cluster.role";
 const LAG: &str = "mysql_warm_pool.cluster.lag";
@@ -36,6 +37,12 @@ pub(super) fn members(view: &View) {
         let lag = member.lag.map_or(f64::NAN, |lag| lag.as_secs_f64());
         gauge!(LAG, POOL => pool.to_owned()).set(lag);
     }
+}
+
+/// The facade keeps every gauge, so a member that is gone is shown as unreachable.
+pub(super) fn removed(pool: &str) {
+    gauge!(ROLE, POOL => pool.to_owned()).set(Role::Unreachable.number());
+    gauge!(LAG, POOL => pool.to_owned()).set(f64::NAN);
 }
 
 pub(super) fn failover(cluster: &str) {

@@ -146,13 +146,14 @@ impl Cluster {
         let deadline = deadline(started, longest.unwrap_or_default());
         let mut warming = Warming::new(shared.servers());
         let mut views = shared.view.subscribe();
-        let mut running: FuturesUnordered<_> = warming
-            .servers()
-            .map(|server| async move { (Arc::clone(&server), server.pool.warm_up().await) })
-            .collect();
+        let mut running: FuturesUnordered<_> = warming.servers().map(warm_up).collect();
         let finished = timeout_at(deadline, async {
             loop {
-                if warming.is_finished(&views.borrow_and_update()) {
+                let view = Arc::clone(&views.borrow_and_update());
+                for server in warming.discovered(&view) {
+                    running.push(warm_up(server));
+                }
+                if warming.is_finished(&view) {
                     return;
                 }
                 tokio::select! {
@@ -294,7 +295,11 @@ impl Cluster {
                 let left = deadline.saturating_duration_since(Instant::now());
                 tokio::select! {
                     biased;
-                    got = server.pool.get_called_at(left, called_at) => return got,
+                    got = server.pool.get_called_at(left, called_at) => {
+                        if !is_removal(&got, &views, std::slice::from_ref(&server)) {
+                            return got;
+                        }
+                    }
                     () = until_another_writes(&mut views, &server) => {}
                 }
             } else if timeout_at(deadline, views.changed()).await.is_err() {
@@ -329,7 +334,11 @@ impl Cluster {
             if !replicas.is_empty() {
                 tokio::select! {
                     biased;
-                    got = first_of(&replicas, left, called_at) => return got,
+                    got = first_of(&replicas, left, called_at) => {
+                        if !is_removal(&got, &views, &replicas) {
+                            return got;
+                        }
+                    }
                     () = until_none_reads(&mut views, &replicas) => {}
                 }
             } else if !is_known && !left.is_zero() {
@@ -518,6 +527,19 @@ impl Warming {
         }
     }
 
+    /// Members that were discovered since, and can be used.
+    fn discovered(&mut self, view: &View) -> Vec<Arc<Server>> {
+        let is_new = |server: &&Arc<Server>| {
+            let mut known = self.outcomes.iter();
+            view.uses(server) && !known.any(|(other, _)| Arc::ptr_eq(other, server))
+        };
+        let servers = view.members.iter().map(|member| &member.server);
+        let new: Vec<_> = servers.filter(is_new).cloned().collect();
+        self.outcomes
+            .extend(new.iter().map(|server| (Arc::clone(server), None)));
+        new
+    }
+
     fn servers(&self) -> impl Iterator<Item = Arc<Server>> {
         let servers: Vec<_> = self
             .outcomes
@@ -615,6 +637,21 @@ impl Warming {
             warnings,
         }
     }
+}
+
+async fn warm_up(server: Arc<Server>) -> (Arc<Server>, Outcome) {
+    let outcome = server.pool.warm_up().await;
+    (server, outcome)
+}
+
+/// Whether this outcome says that a member was removed.
+fn is_removal(
+    outcome: &Result<PooledConn, Error>,
+    views: &watch::Receiver<Arc<View>>,
+    servers: &[Arc<Server>],
+) -> bool {
+    let is_left = |server| !views.borrow().has(server);
+    matches!(outcome, Err(Error::Closed)) && servers.iter().any(is_left)
 }
 
 /// Waits until another member than this one takes writes, or it is certain that this one does not.

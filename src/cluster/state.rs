@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -40,8 +40,12 @@ pub(super) struct Shared {
     /// The members as they are now. Callers that wait for another writer watch it.
     pub(super) view: watch::Sender<Arc<View>>,
     pub(super) readiness: watch::Sender<ReadinessSnapshot>,
-    /// The monitors. Empty before the first use, and after their runtime has ended.
+    /// The monitors, and closings of members that are gone.
     tasks: Mutex<JoinSet<()>>,
+    /// Each monitor has a clone: none has one before the first use, and after their runtime has
+    /// ended.
+    alive: Arc<()>,
+    begun_at: OnceLock<Timestamp>,
     pub(super) failovers: AtomicU64,
     pub(super) closed: OnceCell<CloseReport>,
 }
@@ -55,7 +59,7 @@ pub(super) struct Server {
     /// Notified when it is to be asked at once.
     pub(super) ask_now: Notify,
     /// The settings name it; it was not discovered.
-    is_named: bool,
+    pub(super) is_named: bool,
 }
 
 #[derive(Default)]
@@ -67,7 +71,6 @@ struct State {
     aliases: BTreeSet<String>,
     /// Changed by `resize`.
     limit: Option<(usize, usize)>,
-    begun_at: Option<Timestamp>,
     is_closed: bool,
 }
 
@@ -121,6 +124,8 @@ impl Shared {
                 times_ready: 0,
             }),
             tasks: Mutex::default(),
+            alive: Arc::default(),
+            begun_at: OnceLock::new(),
             failovers: AtomicU64::new(0),
             closed: OnceCell::new(),
             config,
@@ -134,22 +139,55 @@ impl Shared {
             return Err(Error::Closed);
         }
         let runtime = tokio::runtime::Handle::try_current();
-        let runtime = runtime.map_err(|_not_in_a_runtime| Error::NoRuntime)?;
-        let mut tasks = lock(&self.tasks);
-        while tasks.try_join_next().is_some() {}
-        if tasks.is_empty() {
-            let servers = {
-                let mut state = lock(&self.state);
-                state.begun_at.get_or_insert_with(Timestamp::now);
-                state.servers()
-            };
-            for server in servers {
-                tasks.spawn_on(monitor::run(Arc::clone(self), server), &runtime);
-            }
-            drop(tasks);
-            self.assess();
+        runtime.map_err(|_not_in_a_runtime| Error::NoRuntime)?;
+        if !self.is_watched() {
+            self.begin();
         }
         Ok(())
+    }
+
+    fn is_watched(&self) -> bool {
+        Arc::strong_count(&self.alive) > 1
+    }
+
+    fn begin(self: &Arc<Self>) {
+        let mut tasks = lock(&self.tasks);
+        if self.is_watched() {
+            return;
+        }
+        while tasks.try_join_next().is_some() {}
+        let mut state = lock(&self.state);
+        if state.is_closed {
+            return;
+        }
+        if self.begun_at.set(Timestamp::now()).is_err() {
+            // Nobody has asked for a while.
+            for member in &mut state.members {
+                member.standing.forget();
+            }
+            self.decide(&mut state);
+        }
+        for server in state.servers() {
+            tasks.spawn(self.monitor(server));
+        }
+        drop((state, tasks));
+        self.assess();
+    }
+
+    fn monitor(self: &Arc<Self>, server: Arc<Server>) -> impl Future<Output = ()> + use<> {
+        let (shared, alive) = (Arc::clone(self), Arc::clone(&self.alive));
+        async move {
+            monitor::run(shared, server).await;
+            drop(alive);
+        }
+    }
+
+    /// Runs it beside the monitors, unless they have been ended.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = lock(&self.tasks);
+        if !self.view.borrow().is_closed {
+            tasks.spawn(task);
+        }
     }
 
     pub(super) fn servers(&self) -> Vec<Arc<Server>> {
@@ -199,10 +237,10 @@ impl Shared {
         self.decide(&mut state);
         drop(state);
         for server in added {
-            lock(&self.tasks).spawn(monitor::run(Arc::clone(self), server));
+            self.spawn(self.monitor(server));
         }
         for server in removed {
-            lock(&self.tasks).spawn(async move {
+            self.spawn(async move {
                 server.close().await;
             });
         }
@@ -249,7 +287,8 @@ impl Shared {
             Writer::None | Writer::Several(_) => {}
         }
         let view = state.view(&self.config, writer);
-        self.log_changes(&self.view.borrow(), &view);
+        let old = Arc::clone(&self.view.borrow());
+        self.log_changes(&old, &view);
         #[cfg(feature = "metrics")]
         super::export::members(&view);
         self.view.send_replace(Arc::new(view));
@@ -296,7 +335,7 @@ impl Shared {
         state.members.retain(|member| {
             let server = &member.server;
             let is_silent = matches!(member.standing.claim, Claim::Unreachable { .. });
-            let is_gone = is_silent && !seen.contains(&server.address);
+            let is_gone = is_silent && !seen.is_empty() && !seen.contains(&server.address);
             let goes = !server.is_named && (is_gone || aliases.contains(&server.address));
             if goes {
                 info!(
@@ -304,6 +343,8 @@ impl Shared {
                     member = server.address,
                     "member removed"
                 );
+                #[cfg(feature = "metrics")]
+                super::export::removed(server.pool.name());
                 removed.push(Arc::clone(server));
             }
             !goes
@@ -346,23 +387,17 @@ impl Shared {
     }
 
     pub(super) fn resize(&self, size: usize, overflow: usize) -> Result<(), Error> {
-        let servers = {
-            let mut state = lock(&self.state);
-            state.limit = Some((size, overflow));
-            state.servers()
-        };
-        servers
-            .iter()
-            .try_for_each(|server| server.pool.resize(size, overflow))
+        let mut state = lock(&self.state);
+        let mut pools = state.members.iter().map(|member| &member.server.pool);
+        // What is wrong for one is wrong for all.
+        pools.try_for_each(|pool| pool.resize(size, overflow))?;
+        state.limit = Some((size, overflow));
+        Ok(())
     }
 
     /// Updates the readiness from the members' roles and pools.
     pub(super) fn assess(&self) {
-        let (begun_at, is_closed) = {
-            let state = lock(&self.state);
-            (state.begun_at, state.is_closed)
-        };
-        let view = Arc::clone(&self.view.borrow());
+        let begun_at = self.begun_at.get().copied();
         let longest = self
             .config
             .members
@@ -373,7 +408,9 @@ impl Shared {
             begun_at.is_some_and(|at| Timestamp::now().since(at) < longest.unwrap_or_default());
         let mut change = None;
         self.readiness.send_if_modified(|snapshot| {
-            let readiness = if is_closed {
+            // The newest, so that no older one has the last word.
+            let view = Arc::clone(&self.view.borrow());
+            let readiness = if view.is_closed {
                 Readiness::Closed
             } else if begun_at.is_none() {
                 Readiness::Cold
@@ -397,11 +434,6 @@ impl Shared {
         if let Some((was, now)) = change {
             info!(cluster = self.name, %was, %now, "readiness changed");
         }
-    }
-
-    /// Whether a member takes writes, as far as is known.
-    pub(super) fn has_writer(&self) -> bool {
-        matches!(self.view.borrow().writer, Writer::One(_))
     }
 
     /// Ends the monitors. From then on nothing serves callers.
@@ -508,6 +540,31 @@ impl Tracked {
 }
 
 impl View {
+    /// Whether a member says that it takes writes, and no other one does.
+    pub(super) fn has_writer(&self) -> bool {
+        let Writer::One(index) = self.writer else {
+            return false;
+        };
+        let member = self.members.get(index);
+        member.is_some_and(|member| member.role == Role::Writer)
+    }
+
+    /// Whether this is a member.
+    pub(super) fn has(&self, server: &Arc<Server>) -> bool {
+        self.members
+            .iter()
+            .any(|member| Arc::ptr_eq(&member.server, server))
+    }
+
+    /// Whether this is a member that serves callers.
+    pub(super) fn uses(&self, server: &Arc<Server>) -> bool {
+        let mut members = self.members.iter();
+        members.any(|member| {
+            Arc::ptr_eq(&member.server, server)
+                && matches!(member.role, Role::Writer | Role::Replica)
+        })
+    }
+
     fn readiness(&self, may_warm: bool) -> Readiness {
         let pools = self
             .members
