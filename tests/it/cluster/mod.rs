@@ -2,9 +2,14 @@
 //! that changes.
 
 mod failover;
+mod galera;
+mod lag;
+mod limits;
 mod load;
 mod manners;
+mod noticing;
 mod roles;
+mod waiting;
 
 use mysql_warm_pool::{
     PooledConn,
@@ -21,6 +26,11 @@ async fn make_read_only(servers: &[&Server]) {
 
 async fn make_writable(server: &Server) {
     server.execute("SET GLOBAL read_only = OFF").await;
+}
+
+/// The address of a member, as it is reported.
+fn address(server: &Server) -> String {
+    format!("127.0.0.1:{}", server.port())
 }
 
 /// Settings with small pools, for servers of the tests.

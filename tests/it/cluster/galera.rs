@@ -1,0 +1,158 @@
+//! Galera: which nodes are members, which one is written to, and nodes that no setting names.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use mysql_warm_pool::{
+    Error,
+    cluster::{Cluster, ClusterConfig, Role},
+};
+use test_support::{Galera, Server, config, eventually};
+
+use super::{address, roles, settings, until_roles, warm, writer_port};
+
+use Role::{Replica, Unreachable, Unusable, Writer};
+
+const OFTEN: Duration = Duration::from_millis(200);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_not_synced_serves_nothing() {
+    let Some(servers) = Galera::start(3, &[]).await else {
+        return;
+    };
+    let nodes: Vec<_> = servers.nodes().iter().collect();
+    let cluster = warm(settings(&nodes).check_every(OFTEN)).await;
+    // The first in order, whoever answers first.
+    until_roles(&cluster, &[Writer, Replica, Replica]).await;
+    assert_eq!(cluster.failovers(), 0);
+
+    servers.desync(1).await;
+    until_roles(&cluster, &[Writer, Unusable, Replica]).await;
+    for _ in 0..10 {
+        assert_eq!(super::reader_port(&cluster).await, nodes[2].port());
+    }
+    servers.resync(1).await;
+    until_roles(&cluster, &[Writer, Replica, Replica]).await;
+
+    servers.isolate(0).await;
+    until_roles(&cluster, &[Unusable, Writer, Replica]).await;
+    assert_eq!(writer_port(&cluster).await, nodes[1].port());
+    let members = cluster.members();
+    let reason = members[0].last_error.as_deref().unwrap_or_default();
+    assert!(reason.contains("no quorum in Galera"), "{reason}");
+    servers.rejoin(0).await;
+    // The second stays the writer.
+    until_roles(&cluster, &[Replica, Writer, Replica]).await;
+    assert_eq!(cluster.failovers(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_quorum_there_is_no_writer_and_a_reason() {
+    let Some(servers) = Galera::start(3, &[]).await else {
+        return;
+    };
+    let nodes: Vec<_> = servers.nodes().iter().collect();
+    let cluster = warm(settings(&nodes).check_every(OFTEN)).await;
+    join_all((0..3).map(|n| servers.isolate(n))).await;
+    until_roles(&cluster, &[Unusable; 3]).await;
+    let error = cluster
+        .writer_within(Duration::from_millis(100))
+        .await
+        .expect_err("no quorum");
+    let Error::NoWriter { members, .. } = &error else {
+        panic!("{error}");
+    };
+    for (node, member) in nodes.iter().zip(members) {
+        let part = format!("{} is unusable (no quorum in Galera", address(node));
+        assert!(member.starts_with(&part), "{error}");
+    }
+    let error = cluster
+        .reader_within(Duration::from_millis(100))
+        .await
+        .expect_err("no quorum");
+    assert!(matches!(error, Error::NoWriter { .. }), "{error}");
+}
+
+fn addresses(cluster: &Cluster) -> Vec<String> {
+    let members = cluster.members();
+    members.into_iter().map(|member| member.address).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_no_setting_names_are_discovered() {
+    let Some(servers) = Galera::start(3, &[]).await else {
+        return;
+    };
+    let nodes: Vec<_> = servers.nodes().iter().collect();
+    // Its own name differs from the one that the nodes use.
+    let url = nodes[1].url().replace("127.0.0.1", "localhost");
+    let members = [config(&url).size(2).overflow(2)];
+    let settings = ClusterConfig::new(members)
+        .discover(true)
+        .check_every(OFTEN);
+    let cluster = Cluster::new(settings).expect("valid settings");
+    let report = cluster.warm_up().await.expect("warm");
+    // The default of `warm_up_timeout` is 30 s.
+    assert!(report.elapsed < Duration::from_secs(20), "{report}");
+    let expected = [
+        format!("localhost:{}", nodes[1].port()),
+        address(nodes[0]),
+        address(nodes[2]),
+    ];
+    eventually("the others are members, each once", async || {
+        let mut found = addresses(&cluster);
+        found.sort();
+        let mut expected = expected.clone();
+        expected.sort();
+        found == expected && roles(&cluster).iter().all(|role| role.number() >= 3)
+    })
+    .await;
+    assert_eq!(writer_port(&cluster).await, nodes[1].port());
+    for node in &nodes {
+        eventually("each has its pool and a monitor", async || {
+            node.threads_connected().await == 3
+        })
+        .await;
+        let most = node.status_value("Max_used_connections").await;
+        // The second name of a node has a monitor of its own for a moment.
+        assert!(most <= 2 + 1 + 1 + 1, "{most}");
+    }
+
+    let gone = nodes[2];
+    let pool = cluster.pool(&address(gone)).expect("a member");
+    servers.kill(2).await;
+    eventually("it is removed", async || addresses(&cluster).len() == 2).await;
+    eventually("its pool is closed", async || {
+        matches!(pool.get_within(Duration::ZERO).await, Err(Error::Closed))
+    })
+    .await;
+    servers.start_again(2).await;
+    eventually("it is back", async || {
+        addresses(&cluster).contains(&address(gone))
+    })
+    .await;
+}
+
+/// A network failure on this side must not empty the list.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn discovered_nodes_stay_while_nobody_answers() {
+    let Some(servers) = Galera::start(2, &[]).await else {
+        return;
+    };
+    let nodes: Vec<&Server> = servers.nodes().iter().collect();
+    let members = [config(&nodes[0].url()).size(1)];
+    let settings = ClusterConfig::new(members)
+        .discover(true)
+        .check_every(OFTEN);
+    let cluster = warm(settings).await;
+    until_roles(&cluster, &[Writer, Replica]).await;
+    {
+        let _frozen = (servers.freeze(0).await, servers.freeze(1).await);
+        until_roles(&cluster, &[Unreachable, Unreachable]).await;
+    }
+    eventually("both are back", async || {
+        roles(&cluster).iter().all(|role| role.number() >= 3)
+    })
+    .await;
+    assert_eq!(addresses(&cluster), [address(nodes[0]), address(nodes[1])]);
+}

@@ -1,0 +1,114 @@
+//! How far real replicas are behind, and what follows from it.
+
+use std::time::Duration;
+
+use mysql_warm_pool::{
+    Error,
+    cluster::{Cluster, ClusterConfig, ClusterWarning, Reads},
+};
+use test_support::{Flavor, Replication, config, eventually};
+
+use super::{address, warm};
+
+const USER: &str = "watcher";
+const PASSWORD: &str = "w4tcher";
+
+/// The settings of an account with these rights beside those on its own schema.
+async fn settings(servers: &Replication, rights: &str) -> ClusterConfig {
+    let primary = servers.node(servers.primary());
+    primary.create_user(USER, PASSWORD, rights).await;
+    servers.wait_caught_up().await;
+    let nodes = servers.nodes().iter();
+    let members = nodes.map(|node| config(&node.url_as(USER, PASSWORD)).size(1).overflow(1));
+    ClusterConfig::new(members).check_every(Duration::from_millis(200))
+}
+
+fn lags(cluster: &Cluster) -> Vec<Option<Duration>> {
+    cluster.members().iter().map(|member| member.lag).collect()
+}
+
+fn serving(cluster: &Cluster) -> Vec<bool> {
+    let members = cluster.members();
+    members.iter().map(|member| member.serves_reads).collect()
+}
+
+async fn until_serving(cluster: &Cluster, expected: [bool; 3]) {
+    eventually("these serve reads", async || serving(cluster) == expected).await;
+}
+
+#[tokio::test]
+async fn a_replica_behind_serves_no_reads_until_it_has_caught_up() {
+    let servers = Replication::start(2).await;
+    let primary = servers.node(0);
+    primary
+        .execute("CREATE TABLE test.entry (id INT PRIMARY KEY)")
+        .await;
+    let settings = settings(&servers, Replication::right_to_read_lag()).await;
+    let strict = settings
+        .max_lag(Duration::from_secs(2))
+        .reads(Reads::ReplicaOnly);
+    let cluster = warm(strict).await;
+    until_serving(&cluster, [false, true, true]).await;
+    assert_eq!(lags(&cluster), [Some(Duration::ZERO); 3]);
+
+    servers.delay(1, Duration::from_secs(3600)).await;
+    primary.execute("INSERT INTO test.entry VALUES (1)").await;
+    until_serving(&cluster, [false, false, true]).await;
+    eventually("its lag is shown", async || {
+        lags(&cluster)[1].is_some_and(|lag| lag > Duration::from_secs(2))
+    })
+    .await;
+    for _ in 0..10 {
+        assert_eq!(super::reader_port(&cluster).await, servers.node(2).port());
+    }
+    servers.stop_applying(2).await;
+    until_serving(&cluster, [false, false, false]).await;
+    eventually("its lag is unknown", async || lags(&cluster)[2].is_none()).await;
+    let error = cluster.reader().await.expect_err("no replica");
+    assert!(matches!(error, Error::NoReplica { .. }), "{error}");
+
+    servers.delay(1, Duration::ZERO).await;
+    servers.start_applying(2).await;
+    until_serving(&cluster, [false, true, true]).await;
+}
+
+#[tokio::test]
+async fn without_the_right_a_warning_names_the_grant() {
+    let servers = Replication::start(2).await;
+    let settings = settings(&servers, "")
+        .await
+        .max_lag(Duration::from_secs(60));
+    let cluster = Cluster::new(settings).expect("valid settings");
+    let report = cluster.warm_up().await.expect("a writer is enough");
+    let grants: Vec<_> = report
+        .warnings
+        .iter()
+        .map(|warning| match warning {
+            ClusterWarning::LagUnknown { address, grant } => (address.clone(), grant.clone()),
+            other => panic!("{other}"),
+        })
+        .collect();
+    let right = match Flavor::chosen() {
+        Flavor::MariaDb => "SLAVE MONITOR",
+        Flavor::MySql => "REPLICATION CLIENT",
+    };
+    let grant = format!("GRANT {right} ON *.* TO '{USER}'@'%'");
+    let expected: Vec<_> = servers
+        .nodes()
+        .iter()
+        .map(|node| (address(node), grant.clone()))
+        .collect();
+    assert_eq!(grants, expected, "{report}");
+    assert_eq!(lags(&cluster), [Some(Duration::ZERO), None, None]);
+    assert_eq!(serving(&cluster), [false, false, false]);
+    // The policy leads to the writer.
+    assert_eq!(super::reader_port(&cluster).await, servers.node(0).port());
+
+    servers.node(0).execute(&grant).await;
+    servers.wait_caught_up().await;
+    cluster.refresh();
+    until_serving(&cluster, [false, true, true]).await;
+    assert_eq!(lags(&cluster), [Some(Duration::ZERO); 3]);
+    let report = cluster.warm_up().await.expect("warm");
+    assert!(report.warnings.is_empty(), "{report}");
+}
