@@ -12,6 +12,8 @@ pub(super) struct Standing {
     asked_at: Option<Timestamp>,
     /// Since when each of its answers has been that it takes writes.
     writable_since: Option<Timestamp>,
+    /// Its last answer was that it takes writes.
+    took_writes: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +43,9 @@ impl Standing {
     /// Records the answer to a question, or that there was none.
     pub(super) fn record(&mut self, claim: Claim, asked_at: Timestamp, now: Timestamp) {
         let is_writable = claim.usable().is_some_and(|usable| usable.is_writable);
+        if matches!(claim, Claim::Answered(_)) {
+            self.took_writes = is_writable;
+        }
         self.claim = claim;
         self.asked_at = Some(asked_at);
         if is_writable {
@@ -100,8 +105,9 @@ pub(super) fn writer(members: &[Standing], previous: Option<usize>) -> Writer {
         [] => {
             // Until another one takes writes, it is the one most likely to do so again.
             let is_silent = |index: &usize| {
-                let claim = members.get(*index).map(|member| &member.claim);
-                matches!(claim, Some(Claim::Unreachable { .. }))
+                members.get(*index).is_some_and(|member| {
+                    member.took_writes && matches!(member.claim, Claim::Unreachable { .. })
+                })
             };
             previous.filter(is_silent).map_or(Writer::None, Writer::One)
         }
@@ -146,6 +152,8 @@ fn keep_primary_of_most(claimants: &mut Vec<(usize, &Standing)>, members: &[Stan
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -261,5 +269,94 @@ mod tests {
             &[(10, member("c", "b"))],
         ]);
         assert_eq!(writer(&known, Some(0)), Writer::One(1));
+    }
+
+    /// Before each has answered, the order of the answers would decide.
+    #[test]
+    fn the_first_writer_waits_for_all_members() {
+        let mut known = members([&[], &[(1, says(true))], &[(1, says(false))]]);
+        assert_eq!(writer(&known, None), Writer::None);
+        // That one is asked again, after a pause in which nobody asked.
+        assert_eq!(writer(&known, Some(0)), Writer::None);
+        known[0].record(silent(), at(2), at(3));
+        assert_eq!(writer(&known, None), Writer::One(1));
+        // One that is discovered later stops nothing.
+        let more = [known[0].clone(), known[1].clone(), Standing::default()];
+        assert_eq!(writer(&more, Some(1)), Writer::One(1));
+    }
+
+    /// What a member does at a time, and what it is asked.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// Makes this one the only one that takes writes, or none.
+        Move(Option<usize>),
+        /// Asks this one; the answer arrives at a later step.
+        Ask(usize),
+        Answer(usize),
+        Silent(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let member = 0..3_usize;
+        let step = prop_oneof![
+            1 => proptest::option::of(member.clone()).prop_map(Step::Move),
+            4 => member.clone().prop_map(Step::Ask),
+            4 => member.clone().prop_map(Step::Answer),
+            1 => member.prop_map(Step::Silent),
+        ];
+        proptest::collection::vec(step, 1..80)
+    }
+
+    proptest! {
+        /// While at most one takes writes at a time, the writer is one that took writes at its last
+        /// answer.
+        #[test]
+        fn the_writer_took_writes_at_its_last_answer(steps in steps()) {
+            let mut known = vec![Standing::default(); 3];
+            let mut truth = None;
+            let mut asked = [None; 3];
+            let mut last_answer = [None; 3];
+            let mut previous = None;
+            for (now, step) in (1_u64..).step_by(10).zip(steps) {
+                match step {
+                    Step::Move(to) => truth = to,
+                    Step::Ask(n) => asked[n] = Some((now, truth == Some(n))),
+                    Step::Answer(n) => {
+                        if let Some((then, writable)) = asked[n].take() {
+                            known[n].record(says(writable), at(then), at(now));
+                            last_answer[n] = Some(writable);
+                        }
+                    }
+                    Step::Silent(n) => {
+                        asked[n] = None;
+                        known[n].record(silent(), at(now), at(now + 1));
+                    }
+                }
+                match writer(&known, previous) {
+                    Writer::One(index) => {
+                        prop_assert_eq!(last_answer[index], Some(true));
+                        previous = Some(index);
+                    }
+                    Writer::Several(several) => {
+                        // Only if one of them has ceased and begun again between two answers.
+                        prop_assert!(several.len() >= 2);
+                    }
+                    Writer::Unclear(several) => prop_assert!(several.len() >= 2),
+                    Writer::None => {}
+                }
+            }
+        }
+
+        /// Two that take writes are found out as soon as each has been asked twice.
+        #[test]
+        fn two_at_once_are_found_out(order in proptest::collection::vec(0..2_usize, 0..20)) {
+            let mut known = vec![Standing::default(); 2];
+            let mut now = 1;
+            for n in order.into_iter().chain([0, 1, 0, 1]) {
+                known[n].record(says(true), at(now), at(now + 5));
+                now += 10;
+            }
+            prop_assert_eq!(writer(&known, Some(0)), Writer::Several(vec![0, 1]));
+        }
     }
 }

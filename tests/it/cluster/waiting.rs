@@ -153,6 +153,7 @@ async fn a_reader_does_not_wait_for_a_stalled_replica() {
     }
     assert_eq!(before, [opened(&addresses[0]), opened(&addresses[1])]);
     proxy.stall();
+    proxy.accept_and_stall();
     for _ in 0..10 {
         let mut conn = cluster
             .reader_within(Duration::from_secs(10))
