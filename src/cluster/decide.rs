@@ -31,6 +31,8 @@ pub(super) enum Claim {
 /// Which member takes writes, by its place in the list of members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Writer {
+    /// Not every member has answered for the first time.
+    Undecided,
     None,
     One(usize),
     /// Several say that they do, but not at the same time: the first may have ceased to. All of
@@ -92,7 +94,7 @@ pub(super) fn writer(members: &[Standing], previous: Option<usize>) -> Writer {
     let is_unknown = |member: &Standing| member.claim == Claim::Unknown;
     let known_writer = previous.and_then(|index| members.get(index));
     if known_writer.is_none_or(is_unknown) && members.iter().any(is_unknown) {
-        return Writer::None;
+        return Writer::Undecided;
     }
     let mut claimants: Vec<(usize, &Standing)> = members
         .iter()
@@ -191,7 +193,7 @@ mod tests {
         let known = members([&[(1, says(false))], &[(2, says(true))], &[(3, silent())]]);
         assert_eq!(writer(&known, None), Writer::One(1));
         assert_eq!(writer(&known, Some(0)), Writer::One(1));
-        let none = members([&[(1, says(false))], &[]]);
+        let none = members([&[(1, says(false))], &[(1, says(false))]]);
         assert_eq!(writer(&none, Some(0)), Writer::None);
     }
 
@@ -275,9 +277,9 @@ mod tests {
     #[test]
     fn the_first_writer_waits_for_all_members() {
         let mut known = members([&[], &[(1, says(true))], &[(1, says(false))]]);
-        assert_eq!(writer(&known, None), Writer::None);
+        assert_eq!(writer(&known, None), Writer::Undecided);
         // That one is asked again, after a pause in which nobody asked.
-        assert_eq!(writer(&known, Some(0)), Writer::None);
+        assert_eq!(writer(&known, Some(0)), Writer::Undecided);
         known[0].record(silent(), at(2), at(3));
         assert_eq!(writer(&known, None), Writer::One(1));
         // One that is discovered later stops nothing.
@@ -342,7 +344,7 @@ mod tests {
                         prop_assert!(several.len() >= 2);
                     }
                     Writer::Unclear(several) => prop_assert!(several.len() >= 2),
-                    Writer::None => {}
+                    Writer::Undecided | Writer::None => {}
                 }
             }
         }

@@ -288,7 +288,7 @@ impl Cluster {
                     return Err(Error::SeveralWriters { members });
                 }
                 Writer::One(index) => view.members.get(*index),
-                Writer::None | Writer::Unclear(_) => None,
+                Writer::Undecided | Writer::None | Writer::Unclear(_) => None,
             };
             if let Some(writer) = writer {
                 let server = Arc::clone(&writer.server);

@@ -95,6 +95,8 @@ pub(super) struct Seen {
     pub(super) role: Role,
     pub(super) lag: Option<Duration>,
     pub(super) serves_reads: bool,
+    /// It says that it takes writes, and is not the one that was chosen.
+    is_outvoted: bool,
     /// Why it is unreachable or unusable.
     reason: Option<String>,
 }
@@ -113,7 +115,7 @@ impl Shared {
             members,
             ..State::default()
         };
-        let view = state.view(&config, Writer::None);
+        let view = state.view(&config, Writer::Undecided);
         Ok(Arc::new(Self {
             name,
             state: Mutex::new(state),
@@ -284,7 +286,7 @@ impl Shared {
                     }
                 }
             }
-            Writer::None | Writer::Several(_) => {}
+            Writer::Undecided | Writer::None | Writer::Several(_) => {}
         }
         let view = state.view(&self.config, writer);
         let old = Arc::clone(&self.view.borrow());
@@ -441,7 +443,7 @@ impl Shared {
         {
             let mut state = lock(&self.state);
             state.is_closed = true;
-            let view = Arc::new(state.view(&self.config, Writer::None));
+            let view = Arc::new(state.view(&self.config, Writer::Undecided));
             drop(state);
             self.view.send_replace(view);
         }
@@ -511,15 +513,19 @@ impl State {
         let members = members.map(|(index, (member, standing))| {
             let is_writer = match &writer {
                 Writer::One(one) => *one == index,
-                Writer::Several(several) => several.contains(&index),
-                Writer::None | Writer::Unclear(_) => false,
+                Writer::Unclear(several) | Writer::Several(several) => several.contains(&index),
+                Writer::Undecided | Writer::None => false,
             };
-            Seen::new(
-                Arc::clone(&member.server),
-                standing.claim,
-                is_writer,
-                config.max_lag,
-            )
+            let is_decided = writer != Writer::Undecided;
+            let server = Arc::clone(&member.server);
+            let mut seen = Seen::new(server, standing.claim, is_writer, config.max_lag);
+            if seen.is_outvoted && is_decided {
+                seen.role = Role::Unusable;
+                seen.reason = Some("most members see another primary".to_owned());
+            } else if seen.is_outvoted {
+                seen.role = Role::Unknown;
+            }
+            seen
         });
         View {
             members: members.collect(),
@@ -613,6 +619,7 @@ impl Seen {
             role: Role::Unknown,
             lag: None,
             serves_reads: false,
+            is_outvoted: false,
             reason: None,
         };
         match claim {
@@ -638,8 +645,8 @@ impl Seen {
                     Role::Replica
                 };
                 seen.lag = lag;
-                // Another one that takes writes is no replica.
-                let is_replica = !is_writer && (!is_writable || shares_writes);
+                seen.is_outvoted = is_writable && !is_writer && !shares_writes;
+                let is_replica = !is_writer && !seen.is_outvoted;
                 let is_close = max_lag.is_none_or(|most| lag.is_some_and(|lag| lag <= most));
                 seen.serves_reads = is_replica && is_close;
             }

@@ -27,8 +27,9 @@ pub enum Role {
     /// that the cluster has chosen for writes.
     Replica,
     /// It answers, but is no usable member: a Galera node without quorum or that is not synced, a
-    /// member of a group that is offline, recovering, in error or without quorum, a server in
-    /// offline mode, or a second name for another member.
+    /// member of a group that is offline, recovering, in error or without quorum, or that takes
+    /// itself for the primary when most members see another one, a server in offline mode, or a
+    /// second name for another member.
     Unusable,
     /// It does not answer.
     Unreachable,

@@ -1,13 +1,20 @@
 //! A cluster warms up, reports its readiness and closes as a pool does.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use futures_util::FutureExt;
 use mysql_warm_pool::{
     Error, Readiness,
     cluster::{Cluster, ClusterConfig, Role},
+    config::{Credentials, CredentialsSource},
 };
-use test_support::{Server, config, eventually, free_port};
+use test_support::{Elsewhere, Server, config, eventually, free_port};
 
 use super::{make_read_only, settings, until_roles, warm, writer_port};
 
@@ -168,6 +175,70 @@ fn it_moves_to_another_runtime() {
         })
         .await;
     });
+}
+
+/// The monitors live on the first runtime, and callers on another are served.
+#[test]
+fn two_runtimes_share_it() {
+    let other = Elsewhere::start();
+    let own = tokio::runtime::Runtime::new().expect("a runtime");
+    let (cluster, one, two) = own.block_on(async {
+        let (one, two) = tokio::join!(Server::start(), Server::start());
+        make_read_only(&[&two]).await;
+        (warm(settings(&[&one, &two])).await, one, two)
+    });
+    let shared = cluster.clone();
+    let there = other.block_on(async move {
+        let ports = (
+            writer_port(&shared).await,
+            super::reader_port(&shared).await,
+        );
+        drop(shared);
+        ports
+    });
+    assert_eq!(there, (one.port(), two.port()));
+    own.block_on(async {
+        assert_eq!(writer_port(&cluster).await, one.port());
+    });
+    // It moves, and asks anew before it names a writer.
+    drop(own);
+    let third = tokio::runtime::Runtime::new().expect("a runtime");
+    third.block_on(async {
+        make_read_only(&[&one]).await;
+        super::make_writable(&two).await;
+    });
+    let shared = cluster.clone();
+    let there = other.block_on(async move { writer_port(&shared).await });
+    assert_eq!(there, two.port());
+    third.block_on(until_roles(&cluster, &[Role::Replica, Role::Writer]));
+}
+
+/// Slower than the monitor's own patience with an attempt to connect, and once a panic.
+#[tokio::test]
+async fn a_slow_source_of_credentials_hurts_nobody() {
+    let server = Server::start().await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let opts = config(&server.url());
+    let (user, password) = {
+        let opts = opts.opts();
+        let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+        (text(opts.user()), text(opts.pass()))
+    };
+    let source = CredentialsSource::new(move || {
+        let (user, password) = (user.clone(), password.clone());
+        let turn = counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            assert!(turn != 0, "the first is a panic");
+            Ok::<_, std::io::Error>(Credentials::new(user, password))
+        }
+    });
+    let member = opts.size(1).overflow(0).credentials(source);
+    let cluster = Cluster::new(ClusterConfig::new([member])).expect("valid settings");
+    eventually("it is warm", async || cluster.warm_up().await.is_ok()).await;
+    assert_eq!(writer_port(&cluster).await, server.port());
+    until_roles(&cluster, &[Role::Writer]).await;
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod failover;
 mod galera;
+mod group;
 mod lag;
 mod limits;
 mod load;

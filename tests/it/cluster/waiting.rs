@@ -6,13 +6,14 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use mysql_warm_pool::{Error, cluster::ClusterConfig, mysql_async::prelude::Queryable};
+use mysql_warm_pool::{
+    Error,
+    cluster::{ClusterConfig, Role::Replica},
+};
 use test_support::{Proxy, Server, config, eventually};
 use tokio::{task::JoinSet, time::sleep};
 
 use super::{address, make_read_only, make_writable, settings, until_roles, warm};
-
-use mysql_warm_pool::cluster::Role::{Replica, Writer};
 
 #[tokio::test]
 async fn a_hundred_callers_wait_across_a_failover() {

@@ -1,5 +1,6 @@
 //! What users see: events, metrics, readiness, the example, the docs and the sources.
 
+mod clusters;
 mod events;
 #[cfg(feature = "metrics")]
 mod export;
