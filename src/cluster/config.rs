@@ -345,6 +345,8 @@ fn boolean(text: &str) -> Result<bool, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn from_map(pairs: &[(&str, &str)]) -> Result<ClusterConfig, Error> {
@@ -482,5 +484,96 @@ mod tests {
             error.contains("members is 0, allowed is 1 to 64 members"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_missing_host_is_a_fault() {
+        for hosts in ["db1,", ",db1", "db1,,db2", ","] {
+            let url = format!("mysql://app:s3cret@{hosts}/shop");
+            let error = ClusterConfig::from_url(&url).expect_err(hosts).to_string();
+            assert!(!error.contains("s3cret"), "{error}");
+            let outcome = from_map(&[
+                ("DATABASE_URL", "mysql://app:s3cret@other/shop"),
+                ("DATABASE_HOST", hosts),
+            ]);
+            let error = outcome.expect_err(hosts).to_string();
+            assert!(error.contains("DATABASE_HOST is (hidden)"), "{error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn more_members_than_allowed_are_a_fault() {
+        let hosts: Vec<_> = (0..65).map(|n| format!("db{n}")).collect();
+        let url = format!("mysql://app@{}/shop", hosts.join(","));
+        let config = ClusterConfig::from_url(&url).expect("readable");
+        let error = config.check().expect_err("65").to_string();
+        assert!(
+            error.contains("members is 65, allowed is 1 to 64 members"),
+            "{error}"
+        );
+    }
+
+    fn encoded(text: &str) -> String {
+        let bytes = text.bytes();
+        bytes.map(|byte| format!("%{byte:02X}")).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn any_hosts_and_any_account_are_read(
+            hosts in proptest::collection::btree_map(0..50_u8, 0..4_u8, 1..8),
+            scheme in prop_oneof![Just("mysql"), Just("mariadb"), Just("mysql+asyncmy")],
+            (user, password) in ("[a-z]{1,5}[,@:/?# é]{0,3}", "[a-z]{1,5}[,@:/?#&=% é]{1,9}[a-z]"),
+            query in prop_oneof![Just(""), Just("?size=3"), Just("?max_lag=5s&size=3")],
+        ) {
+            let (mut names, mut expected) = (Vec::new(), Vec::new());
+            for (n, kind) in hosts {
+                let (name, address) = match kind {
+                    0 => (format!("db{n}.internal"), format!("db{n}.internal:3306")),
+                    1 => (format!("10.0.0.{n}:{}", 3307), format!("10.0.0.{n}:3307")),
+                    2 => (format!("[2001:db8::{n}]"), format!("[2001:db8::{n}]:3306")),
+                    _ => (format!("[2001:db8::{n}]:3308"), format!("[2001:db8::{n}]:3308")),
+                };
+                names.push(name);
+                expected.push(address);
+            }
+            let hosts = names.join(",");
+            let account = format!("{}:{}", encoded(&user), encoded(&password));
+            let url = format!("{scheme}://{account}@{hosts}/shop{query}");
+            let by_url = ClusterConfig::from_url(&url).expect("a good URL");
+            // A single host is as a pool reads it, which has its port apart.
+            let hosts = if expected.len() > 1 { hosts } else { "db1,db2".to_owned() };
+            let by_variables = from_map(&[
+                ("DATABASE_HOST", &hosts),
+                ("DATABASE_NAME", "shop"),
+                ("DATABASE_USER", &user),
+                ("DATABASE_PASSWORD", &password),
+            ]);
+            prop_assert_eq!(addresses(&by_url), expected.clone());
+            let by_variables = by_variables.expect("good variables");
+            if expected.len() > 1 {
+                prop_assert_eq!(addresses(&by_variables), expected);
+            }
+            for config in [by_url, by_variables] {
+                for member in &config.members {
+                    let opts = member.opts();
+                    prop_assert_eq!(opts.user(), Some(user.as_str()));
+                    prop_assert_eq!(opts.pass(), Some(password.as_str()));
+                    prop_assert_eq!(opts.db_name(), Some("shop"));
+                }
+                let shown = format!("{config:?}");
+                prop_assert!(!shown.contains(&password));
+            }
+        }
+
+        /// Whatever it is, it is read or refused.
+        #[test]
+        fn no_text_panics(url in "(mysql://)?[a-z0-9,@:/?#&=%\\[\\].]{0,40}") {
+            if let Ok(config) = ClusterConfig::from_url(&url) {
+                drop(config.check());
+            }
+            drop(from_map(&[("DATABASE_HOST", &url), ("DATABASE_USER", "app")]));
+        }
     }
 }

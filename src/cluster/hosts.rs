@@ -53,6 +53,8 @@ pub(super) fn variables(
             // They win over those of the URL.
             let url = urls.and_then(|urls| urls.into_iter().next());
             for host in hosts.split(',').map(str::trim) {
+                // An empty variable would count as missing, so that the fault is not seen.
+                let host = if host.is_empty() { &hosts } else { host };
                 let (host, port) = host_and_port(host);
                 let mut changed = vec![("HOST", host.to_owned())];
                 changed.extend(port.map(|port| ("PORT", port.to_owned())));
