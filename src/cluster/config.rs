@@ -522,7 +522,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_hosts_and_any_account_are_read(
-            hosts in proptest::collection::btree_map(0..50_u8, 0..4_u8, 1..8),
+            hosts in proptest::collection::btree_map(1..50_u8, 0..4_u8, 1..8),
             scheme in prop_oneof![Just("mysql"), Just("mariadb"), Just("mysql+asyncmy")],
             (user, password) in ("[a-z]{1,5}[,@/?# é]{0,3}[a-z]", "[a-z]{1,5}[,@:/?#&=% é]{1,9}[a-z]"),
             query in prop_oneof![Just(""), Just("?size=3"), Just("?max_lag=5s&size=3")],
