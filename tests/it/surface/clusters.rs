@@ -12,7 +12,7 @@ use tracing::Level;
 use super::events::Listener;
 
 /// Two servers of which the first takes writes, and their cluster.
-async fn start() -> (Server, Server, Cluster) {
+pub(super) async fn start() -> (Server, Server, Cluster) {
     let (one, two) = tokio::join!(Server::start(), Server::start());
     read_only(&two, "ON").await;
     let members = [&one, &two].map(|server| config(&server.url()).size(1).overflow(1));
@@ -21,13 +21,13 @@ async fn start() -> (Server, Server, Cluster) {
     (one, two, cluster.expect("valid settings"))
 }
 
-async fn read_only(server: &Server, value: &str) {
+pub(super) async fn read_only(server: &Server, value: &str) {
     server
         .execute(&format!("SET GLOBAL read_only = {value}"))
         .await;
 }
 
-async fn until_roles(cluster: &Cluster, expected: [Role; 2]) {
+pub(super) async fn until_roles(cluster: &Cluster, expected: [Role; 2]) {
     eventually("the members have these roles", async || {
         let members = cluster.members();
         members.iter().map(|member| member.role).eq(expected)
@@ -35,7 +35,7 @@ async fn until_roles(cluster: &Cluster, expected: [Role; 2]) {
     .await;
 }
 
-fn address(server: &Server) -> String {
+pub(super) fn address(server: &Server) -> String {
     format!("127.0.0.1:{}", server.port())
 }
 
@@ -160,93 +160,5 @@ async fn no_text_of_a_cluster_shows_a_password() {
     texts.extend([error.to_string(), format!("{error:?}")]);
     for text in texts {
         assert!(!text.contains("s3cret"), "{text}");
-    }
-}
-
-#[cfg(feature = "metrics")]
-mod exported {
-    use std::{
-        collections::BTreeMap,
-        sync::{
-            Arc, Mutex,
-            atomic::{AtomicU64, Ordering},
-        },
-    };
-
-    use metrics::{
-        Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
-        set_default_local_recorder,
-    };
-
-    use super::*;
-
-    /// Keeps the cluster's own gauges and counters, by name and label.
-    #[derive(Default)]
-    struct Recorded(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
-
-    impl Recorded {
-        fn entry(&self, key: &Key) -> Arc<AtomicU64> {
-            let labels: Vec<_> = key.labels().map(metrics::Label::value).collect();
-            let name = format!("{} {}", key.name(), labels.join(" "));
-            Arc::clone(self.0.lock().expect("no panic").entry(name).or_default())
-        }
-
-        fn bits(&self, name: &str) -> Option<u64> {
-            let all = self.0.lock().expect("no panic");
-            all.get(name).map(|value| value.load(Ordering::Relaxed))
-        }
-
-        fn gauge(&self, name: &str) -> Option<f64> {
-            self.bits(name).map(f64::from_bits)
-        }
-    }
-
-    impl Recorder for Recorded {
-        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-            Counter::from_arc(self.entry(key))
-        }
-
-        fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-            Gauge::from_arc(self.entry(key))
-        }
-
-        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-            Histogram::noop()
-        }
-    }
-
-    #[tokio::test]
-    async fn roles_lag_and_failovers_are_exported() {
-        let recorded = Recorded::default();
-        let _guard = set_default_local_recorder(&recorded);
-        let (one, two, cluster) = start().await;
-        let name = [&one, &two].map(address).join(",");
-        let failovers = format!("mysql_warm_pool.cluster.failovers {name}");
-        assert_eq!(recorded.bits(&failovers), Some(0));
-        cluster.warm_up().await.expect("warm");
-        let role = |server: &Server| {
-            let name = format!("mysql_warm_pool.cluster.role {}/test", address(server));
-            recorded.gauge(&name)
-        };
-        let lag = |server: &Server| {
-            let name = format!("mysql_warm_pool.cluster.lag {}/test", address(server));
-            recorded.gauge(&name)
-        };
-        assert_eq!((role(&one), role(&two)), (Some(4.0), Some(3.0)));
-        assert_eq!(lag(&one), Some(0.0));
-        assert!(lag(&two).is_some_and(f64::is_nan), "it does not replicate");
-        read_only(&one, "ON").await;
-        until_roles(&cluster, [Role::Replica, Role::Replica]).await;
-        read_only(&two, "OFF").await;
-        until_roles(&cluster, [Role::Replica, Role::Writer]).await;
-        one.kill().await;
-        until_roles(&cluster, [Role::Unreachable, Role::Writer]).await;
-        assert_eq!((role(&one), role(&two)), (Some(0.0), Some(4.0)));
-        assert_eq!(recorded.bits(&failovers), Some(1));
-        assert_eq!(cluster.failovers(), 1);
     }
 }

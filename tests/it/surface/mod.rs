@@ -1,6 +1,8 @@
 //! What users see: events, metrics, readiness, the example, the docs and the sources.
 
 mod clusters;
+#[cfg(feature = "metrics")]
+mod clusters_export;
 mod events;
 #[cfg(feature = "metrics")]
 mod export;
