@@ -394,6 +394,7 @@ impl Shared {
         // What is wrong for one is wrong for all.
         pools.try_for_each(|pool| pool.resize(size, overflow))?;
         state.limit = Some((size, overflow));
+        drop(state);
         Ok(())
     }
 
