@@ -6,7 +6,7 @@ use super::hosts;
 use crate::{
     config::{
         CLUSTER_SETTINGS as SETTINGS, PoolConfig, duration, duration_or_never,
-        env::from_variables,
+        env::{from_variables, is_injected},
         fault,
         similar::{or_similar, similar},
     },
@@ -170,12 +170,13 @@ impl ClusterConfig {
         for (name, value) in &variables {
             let rest = name
                 .strip_prefix(prefix)
-                .and_then(|rest| rest.strip_prefix("_CLUSTER_"));
-            let key = rest.map(str::to_lowercase);
-            if let (Some(key), Some(value)) = (key, value)
-                && !value.trim().is_empty()
+                .and_then(|rest| rest.strip_prefix('_'));
+            if let (Some(rest), Some(value)) = (rest, value.as_deref().map(str::trim))
+                && let Some(key) = rest.strip_prefix("CLUSTER_")
+                && !value.is_empty()
+                && !is_injected(rest, value)
             {
-                own.push((key, name.clone(), value.trim().to_owned()));
+                own.push((key.to_lowercase(), name.clone(), value.to_owned()));
             }
         }
         let mut query_settings = Vec::new();
@@ -379,6 +380,19 @@ mod tests {
         assert_eq!(config.max_lag, Some(Duration::from_secs(5)));
         assert_eq!((config.reads, config.discover), (Reads::ReplicaOnly, true));
         config.check().expect("good values");
+    }
+
+    /// As kubelet sets them for a service called database-cluster.
+    #[test]
+    fn variables_that_platforms_inject_are_ignored() {
+        let config = from_map(&[
+            ("DATABASE_URL", "mysql://app@db1,db2/shop"),
+            ("DATABASE_CLUSTER_SERVICE_HOST", "10.0.0.1"),
+            ("DATABASE_CLUSTER_SERVICE_PORT", "3306"),
+            ("DATABASE_CLUSTER_PORT", "tcp://10.0.0.1:3306"),
+            ("DATABASE_CLUSTER_PORT_3306_TCP_ADDR", "10.0.0.1"),
+        ]);
+        assert_eq!(config.expect("good variables").members.len(), 2);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
     state::{Server, Shared, View},
 };
 use crate::{
-    config::{PoolConfig, Reset},
+    config::{OnCancel, PoolConfig, Reset},
     error::{ConnectError, Error, ends_connection},
     pool::Pool,
     report::ClusterWarning,
@@ -31,8 +31,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 const LONGEST_WITHOUT_WRITER: Duration = Duration::from_secs(1);
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The settings of the pool that holds the monitor's one connection. Asking validates it.
-pub(super) fn config(member: &PoolConfig, check_every: Duration) -> PoolConfig {
+/// The settings of the monitor's pool. Asking validates its connection.
+fn config(member: &PoolConfig, check_every: Duration) -> PoolConfig {
     let name = format!("{} monitor", member.display_name());
     let connect_within = CONNECT_WITHIN.max(check_every);
     let connect_timeout = if member.credentials.is_some() {
@@ -53,6 +53,7 @@ pub(super) fn config(member: &PoolConfig, check_every: Duration) -> PoolConfig {
         .validate_after_idle(FOR_EVER)
         .keepalive(None)
         .reset(Reset::Never)
+        .on_cancel(OnCancel::Close)
         .statement_timeout(None)
         .init(Vec::<String>::new())
         .prepare(Vec::<String>::new())
@@ -61,6 +62,15 @@ pub(super) fn config(member: &PoolConfig, check_every: Duration) -> PoolConfig {
         .leak_after(None);
     config.on_connect = None;
     config
+}
+
+/// The pool that holds the monitor's one connection. It exports no metrics: they are about callers.
+pub(super) fn pool(member: &PoolConfig, check_every: Duration) -> Result<Pool, Error> {
+    let config = config(member, check_every);
+    #[cfg(feature = "metrics")]
+    return Pool::with_recorder(config, Arc::new(metrics::NoopRecorder));
+    #[cfg(not(feature = "metrics"))]
+    Pool::new(config)
 }
 
 /// Warms the member's pool, and asks it for its role until the task is aborted.

@@ -672,11 +672,11 @@ impl Seen {
 impl Server {
     fn new(config: PoolConfig, check_every: Duration, is_named: bool) -> Result<Arc<Self>, Error> {
         let address = address(&config);
-        let monitor = monitor::config(&config, check_every);
+        let monitor = monitor::pool(&config, check_every)?;
         Ok(Arc::new(Self {
             address,
             pool: Pool::new(config)?,
-            monitor: Pool::new(monitor)?,
+            monitor,
             ask_now: Notify::new(),
             is_named,
         }))

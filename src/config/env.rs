@@ -160,7 +160,7 @@ impl Meaning {
 
 /// Whether Kubernetes set the variable for a service, or Docker for a link, called `database` or
 /// `database-pool` or the like. `rest` is the name without the prefix.
-fn is_injected(rest: &str, value: &str) -> bool {
+pub(crate) fn is_injected(rest: &str, value: &str) -> bool {
     let is_address = ["tcp://", "udp://", "sctp://"]
         .iter()
         .any(|scheme| value.starts_with(scheme));
