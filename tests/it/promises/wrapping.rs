@@ -41,6 +41,12 @@ async fn a_refresh_is_noticed_whatever_caused_it() {
         .expect_err("nothing has happened");
     pool.refresh();
     refreshed.await;
+    // An error on a connection that is about to be replaced refreshes nothing.
+    eventually("it is replaced", async || {
+        let status = pool.status();
+        pool.metrics().opened == 2 && status.open == 1 && status.idle == 1
+    })
+    .await;
 
     let mut refreshed = Box::pin(pool.refreshed());
     timeout(Duration::from_millis(1), &mut refreshed)
