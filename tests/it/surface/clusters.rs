@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mysql_warm_pool::{
-    Error, Readiness,
+    Error,
     cluster::{Cluster, ClusterConfig, Role},
 };
 use test_support::{Server, config, eventually};
@@ -109,7 +109,7 @@ async fn health_and_report_are_json() {
     assert_eq!(report["members"][0]["address"], address(&one));
     assert_eq!(report["members"][1]["role"], "replica");
     eventually("it is ready", async || {
-        cluster.readiness() == Readiness::Ready
+        cluster.readiness() == mysql_warm_pool::Readiness::Ready
     })
     .await;
     let health = serde_json::to_value(cluster.health()).expect("JSON");
