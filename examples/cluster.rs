@@ -1,11 +1,12 @@
-//! Several servers behind one handle: reads and writes through a failover, and a picture of who
-//! served what.
+//! Several servers behind one handle: reads and writes through a failover, and a picture of which
+//! server answered when.
 //!
 //! `scripts/with-cluster cargo run --example cluster`
 //!
 //! `scripts/with-cluster` starts a primary with two replicas, or with `--kind galera` a Galera
-//! cluster, and names them in `DATABASE_URL`. In `CLUSTER_CONTROL` it names a command that this
-//! program causes the failover with. Without it, the program only reads and writes for 6 s.
+//! cluster, and names all servers in `DATABASE_URL`. `CLUSTER_CONTROL` is the command with which this
+//! program causes the failover. Without it, the program reads and writes for some 17 s, and waits
+//! for a failover that you cause.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +23,7 @@ use tokio::{
     time::sleep,
 };
 
-/// The time that one column of the picture covers.
+/// The time that each column of the picture covers.
 const COLUMN: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +57,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     sleep(Duration::from_secs(2)).await;
     if let Ok(control) = env::var("CLUSTER_CONTROL") {
-        fail_over(&cluster, &control).await?;
+        fail_over(&cluster, &control, started).await?;
     }
     // A MySQL group takes some 6 s to elect another primary.
     let started_waiting = Instant::now();
@@ -74,7 +75,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     draw(&cluster, &answers, started.elapsed());
     print_members(&cluster);
     println!(
-        "{} failovers; {}",
+        "\nfailovers: {}; {}",
         cluster.failovers(),
         cluster.close().await
     );
@@ -108,17 +109,22 @@ async fn read(cluster: &Cluster) -> Result<Option<u16>, mysql_warm_pool::Error> 
 }
 
 /// Kills the server that takes writes. Among replicas, another one has to be promoted.
-async fn fail_over(cluster: &Cluster, control: &str) -> Result<(), Box<dyn Error>> {
+async fn fail_over(
+    cluster: &Cluster,
+    control: &str,
+    started: Instant,
+) -> Result<(), Box<dyn Error>> {
     let members = cluster.members();
     let place = |role| members.iter().position(|member| member.role == role);
     let (Some(old), Some(new)) = (place(Role::Writer), place(Role::Replica)) else {
         return Ok(());
     };
-    println!("\nkilling {}", members[old].address);
+    let now = || format!("at {:.1} s", started.elapsed().as_secs_f64());
+    println!("\n{}: killing {}", now(), members[old].address);
     run(control, &["kill", &(old + 1).to_string()]).await?;
     sleep(Duration::from_secs(1)).await;
     if env::var("CLUSTER_KIND").is_ok_and(|kind| kind == "replication") {
-        println!("promoting {}", members[new].address);
+        println!("{}: promoting {}", now(), members[new].address);
         run(control, &["promote", &(new + 1).to_string()]).await?;
     }
     Ok(())
@@ -153,7 +159,7 @@ fn print_members(cluster: &Cluster) {
     }
 }
 
-/// Draws a line for each server and kind: the taller the bar, the more it answered.
+/// Draws a line for each server and kind: the taller the bar, the more calls it answered.
 fn draw(cluster: &Cluster, answers: &[Answer], took: Duration) {
     const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let column = |at: Duration| usize::try_from(at.as_millis() / COLUMN.as_millis()).unwrap_or(0);
@@ -167,7 +173,8 @@ fn draw(cluster: &Cluster, answers: &[Answer], took: Duration) {
         }
     }
     let most = lines.values().flatten().copied().max().unwrap_or(1).max(1);
-    println!("\n{:>32} {}", "seconds", ruler(columns));
+    println!("\nanswers of each server; the tallest bar is {most} in 250 ms");
+    println!("{:>32} {} total", "second", ruler(columns));
     for ((kind, server), counts) in lines {
         let name = match (kind, server) {
             (Kind::Write, Some(port)) => format!("writes on {}", address(cluster, port)),
@@ -179,14 +186,18 @@ fn draw(cluster: &Cluster, answers: &[Answer], took: Duration) {
             let height = (count * 8).div_ceil(most);
             BARS.get(height).copied().unwrap_or('█')
         });
-        println!("{name:>32} {}", bars.collect::<String>());
+        let total: usize = counts.iter().sum();
+        println!(
+            "{name:>32} {:columns$} {total:>5}",
+            bars.collect::<String>()
+        );
     }
 }
 
 fn ruler(columns: usize) -> String {
     let each = usize::try_from(1000 / COLUMN.as_millis()).unwrap_or(1);
     let marks = (0..columns.div_ceil(each)).map(|second| format!("{second:<each$}"));
-    marks.collect()
+    marks.collect::<String>().chars().take(columns).collect()
 }
 
 fn address(cluster: &Cluster, port: u16) -> String {
