@@ -16,10 +16,10 @@ use crate::scratch::scratch;
 use crate::server::{Builder, Flavor, Frozen, Server, galera};
 use crate::skips::{skip, skip_for_lack_of};
 
-/// Nodes that all take writes. One that loses the others takes none; of two nodes, the second goes
-/// on alone.
+/// Nodes that all take writes. A node that loses the others takes none. If two nodes lose each
+/// other, the second keeps the quorum.
 ///
-/// A silent node is given up after 1 to 2 s.
+/// A silent node is expelled after 1 to 2 s.
 pub struct Galera {
     nodes: Vec<Server>,
 }
@@ -42,8 +42,8 @@ impl Galera {
             let builder = node(&provider, &groups, n);
             let builder = options.iter().fold(builder, |builder, o| builder.option(o));
             let node = builder.prepare().await;
-            // All begin with the same data, so nothing is copied if the node says that it is where
-            // the others are.
+            // All start with the same data, so nothing is copied if the node claims the others'
+            // position.
             let writes = match cluster.nodes.first() {
                 Some(first) => first.status_value("wsrep_last_committed").await,
                 None => 0,
@@ -67,20 +67,20 @@ impl Galera {
         &self.nodes
     }
 
-    /// Cuts a node off the others. It goes on answering clients, and refuses all that needs the
-    /// others within 2 s.
+    /// Cuts a node off from the others. It still answers clients, and within 2 s it refuses
+    /// everything that needs a quorum.
     pub async fn isolate(&self, n: usize) {
         self.node(n).execute(&isolation(1)).await;
     }
 
-    /// Ends [`Galera::isolate`], and waits until the node takes part again.
+    /// Ends [`Galera::isolate`], and waits until the node has rejoined.
     pub async fn rejoin(&self, n: usize) {
         self.node(n).execute(&isolation(0)).await;
         self.wait_synced(n).await;
     }
 
-    /// Lets a node fall behind the others without slowing them, as while it is a donor. It goes on
-    /// answering clients, with stale data.
+    /// Lets a node fall behind without slowing the others, as a donor does. It still answers
+    /// clients, with stale data.
     pub async fn desync(&self, n: usize) {
         self.node(n).execute("SET GLOBAL wsrep_desync = ON").await;
     }
@@ -91,7 +91,7 @@ impl Galera {
         self.wait_synced(n).await;
     }
 
-    /// Stops a node without a word to the others, until the guard is dropped.
+    /// Freezes a node until the guard is dropped. The others only notice its silence.
     pub async fn freeze(&self, n: usize) -> Frozen {
         self.node(n).freeze().await
     }
@@ -101,16 +101,16 @@ impl Galera {
         self.node(n).kill().await;
     }
 
-    /// Starts a node that was killed or shut down, and waits until it has what it missed. A node
-    /// that starts while no other runs forms the cluster anew.
+    /// Starts a node that was killed or shut down, and waits until it has the writes it missed. If
+    /// no other node runs, it forms a new cluster.
     ///
-    /// What it missed comes from another node's cache, which holds 32 MB of writes; the start fails
-    /// if it missed more.
+    /// They come from another node's cache, which holds 32 MB of writes; the start fails if it
+    /// missed more.
     pub async fn start_again(&self, n: usize) {
         let node = self.node(n);
         let position = match Position::read(node) {
             Some(position) => position,
-            // It crashed: its tables know the position.
+            // It crashed: only its tables know its position.
             None => {
                 let log = node.run_once("--wsrep-recover").await;
                 let found = log.rsplit_once("Recovered position: ");
@@ -127,7 +127,7 @@ impl Galera {
         self.wait_synced(n).await;
     }
 
-    /// Waits until a node takes part in a cluster with quorum, and has all its writes.
+    /// Waits until a node is in a cluster with quorum, and has all its writes.
     pub async fn wait_synced(&self, n: usize) {
         eventually("the node is synced", async || {
             self.node(n).status_value("wsrep_local_state").await == 4
@@ -135,7 +135,7 @@ impl Galera {
         .await;
     }
 
-    /// Waits until all running nodes see as many members.
+    /// Waits until every running node sees this number of members.
     pub async fn wait_size(&self, count: usize) {
         let count = u64::try_from(count).expect("a small number");
         for node in &self.nodes {
@@ -150,16 +150,16 @@ impl Galera {
     }
 }
 
-/// The cluster's history of writes, which a position counts in.
+/// The UUID of the cluster's history of writes. A position is a place in it.
 const HISTORY: &str = "5b2c91f0-6a3e-11ee-8c99-0242ac120002";
-/// Forms a cluster instead of looking for one.
+/// Forms a new cluster instead of joining one.
 const NEW: &str = "--wsrep-new-cluster";
 
 fn isolation(on: u8) -> String {
     format!("SET GLOBAL wsrep_provider_options = 'gmcast.isolate={on}'")
 }
 
-/// A node that talks to the others on its port among `groups`.
+/// A node that talks to the others on its port of `groups`.
 fn node(provider: &Path, groups: &[u16], n: usize) -> Builder {
     let port = free_port();
     let addresses: Vec<String> = groups
@@ -188,7 +188,7 @@ fn node(provider: &Path, groups: &[u16], n: usize) -> Builder {
         ))
         .option(&format!("--wsrep-node-name=n{n}"))
         .option(&format!("--wsrep-node-address={own}"))
-        // What the other nodes tell their clients.
+        // The address that the other nodes report to their clients.
         .option(&format!("--wsrep-node-incoming-address=127.0.0.1:{port}"))
         .option("--wsrep-sst-method=cached")
         .option(&format!(
@@ -199,7 +199,7 @@ fn node(provider: &Path, groups: &[u16], n: usize) -> Builder {
              evs.join_retrans_period=PT0.2S;gmcast.peer_timeout=PT2S;gmcast.time_wait=PT1S",
             free_port()
         ))
-        // What was committed outlives the process.
+        // Commits survive the process.
         .option("--innodb-flush-log-at-trx-commit=2")
         .option("--binlog-format=ROW")
         .option("--innodb-autoinc-lock-mode=2")
@@ -220,14 +220,14 @@ fn scripts() -> &'static Path {
     })
 }
 
-/// How far a node's data go in the cluster's history.
+/// A node's position in the cluster's history of writes.
 struct Position {
     history: String,
     writes: u64,
 }
 
 impl Position {
-    /// From the form `history:writes`.
+    /// Parses `history:writes`.
     fn of(text: &str) -> Option<Self> {
         let (history, writes) = text.trim().split_once(':')?;
         Some(Self {
@@ -236,7 +236,7 @@ impl Position {
         })
     }
 
-    /// What a node that was shut down has saved; after a crash there is none.
+    /// The position that a node saved when it was shut down; there is none after a crash.
     fn read(node: &Server) -> Option<Self> {
         let text = fs::read_to_string(file(node)).ok()?;
         let value = |name| text.lines().find_map(|line| line.strip_prefix(name));

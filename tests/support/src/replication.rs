@@ -11,11 +11,11 @@ use crate::eventually;
 use crate::ports::free_port;
 use crate::server::{ADMIN, ADMIN_PASSWORD, Flavor, Server};
 
-/// A primary that takes writes, and replicas that are read-only to the tests' user. Every server
-/// starts read-only, also one that was the primary before it was killed.
+/// A primary that takes writes, and replicas that are read-only for the tests' user. Every server
+/// starts read-only, even a former primary.
 ///
-/// Replicas connect as another user than the tests': [`Server::threads_connected`] counts them at
-/// their primary, and [`Server::connections_of`] leaves them out.
+/// Replicas connect to their primary as another user: [`Server::threads_connected`] counts them,
+/// [`Server::connections_of`] does not.
 pub struct Replication {
     nodes: Vec<Server>,
     primary: AtomicUsize,
@@ -23,13 +23,14 @@ pub struct Replication {
 }
 
 impl Replication {
-    /// Starts a primary, which is node 0, and replicas of it.
+    /// Starts a primary, which is node 0, and its replicas.
     pub async fn start(replicas: usize) -> Self {
         Self::start_with(replicas, &[], false).await
     }
 
-    /// The same, where a commit returns only once a replica has the transaction, within a minute:
-    /// no acknowledged write is lost if the most advanced replica is promoted.
+    /// As [`start`](Self::start), with semi-synchronous replication: a commit returns once a
+    /// replica has the transaction, or after a minute. So no acknowledged write is lost if the most
+    /// advanced replica is promoted.
     pub async fn start_semi_synchronous(replicas: usize) -> Self {
         let options: &[&str] = match Flavor::chosen() {
             Flavor::MariaDb => &[
@@ -67,7 +68,7 @@ impl Replication {
             "--log-bin=binlog",
             "--relay-log=relay",
             "--sync-binlog=0",
-            // What was committed outlives the process.
+            // Commits survive the process.
             "--innodb-flush-log-at-trx-commit=2",
         ];
         let servers = (1..=replicas + 1).map(async |id| {
@@ -124,9 +125,9 @@ impl Replication {
         }
     }
 
-    /// Makes a replica the primary as it is, with all it has received, after the primary was
-    /// killed. The other replicas that run follow it. The old primary is left as it is: one that
-    /// still runs goes on taking writes.
+    /// Makes a replica the primary after the old one was killed, once it has applied all it has
+    /// received. The other running replicas follow it. The old primary is left as it is: if it
+    /// still runs, it goes on taking writes.
     pub async fn promote(&self, to: usize) {
         let old = self.primary();
         self.start_applying(to).await;
@@ -139,7 +140,7 @@ impl Replication {
         }
     }
 
-    /// The running replica that has received most.
+    /// The running replica that has received the most.
     pub async fn most_advanced(&self) -> usize {
         let mut best = None;
         for n in self.others(self.primary()) {
@@ -154,9 +155,9 @@ impl Replication {
         best.expect("a running replica").1
     }
 
-    /// Lets a former primary, or a replica that was killed, follow the primary; starts it if it
-    /// does not run. Writes of its own that the primary does not have are lost: then it gets all
-    /// data anew, and is back only when it has them.
+    /// Makes a former primary, or a replica that was killed, follow the primary; starts it if it
+    /// does not run. If it has writes that the primary lacks, they are lost: all data are copied to
+    /// it again, and it is unreachable meanwhile.
     pub async fn rejoin(&self, n: usize) {
         assert_ne!(n, self.primary(), "it is the primary");
         if self.node(n).is_running().await {
@@ -172,7 +173,7 @@ impl Replication {
         self.wait_following(n).await;
     }
 
-    /// Starts the server that was the primary when it was killed, and is to be it again.
+    /// Starts the primary again after it was killed, as the primary.
     pub async fn start_primary_again(&self) {
         let primary = self.primary();
         self.node(primary).start_again().await;
@@ -190,7 +191,7 @@ impl Replication {
         self.rejoin(n).await;
     }
 
-    /// Stops a replica from applying what it receives. Its lag is unknown to itself from then on.
+    /// Stops a replica from applying what it receives. From then on it reports no lag.
     pub async fn stop_applying(&self, n: usize) {
         let stop = match self.node(n).flavor() {
             Flavor::MariaDb => "STOP SLAVE SQL_THREAD",
@@ -208,8 +209,8 @@ impl Replication {
         self.node(n).execute(start).await;
     }
 
-    /// Lets a replica apply each write so much later, in whole seconds: its lag grows from the next
-    /// write on, up to this. Zero ends it.
+    /// Makes a replica apply each write this much later, in whole seconds: its lag grows up to this
+    /// from the next write on. Zero ends it.
     pub async fn delay(&self, n: usize, by: Duration) {
         let seconds = by.as_secs();
         let node = self.node(n);
@@ -230,7 +231,7 @@ impl Replication {
         }
     }
 
-    /// Waits until every running replica has applied all that the primary has written until now.
+    /// Waits until every running replica has applied all that the primary has written so far.
     pub async fn wait_caught_up(&self) {
         let position = self.position(self.primary()).await;
         for n in self.others(self.primary()) {
@@ -262,7 +263,8 @@ impl Replication {
         node.execute(statement).await;
     }
 
-    /// Whether commits on this server wait for a replica. A replica's own would wait for ever.
+    /// Sets whether commits on this server wait for a replica. On a replica they would wait for
+    /// ever.
     async fn wait_for_replicas(&self, n: usize, on: bool) {
         if !self.semi_synchronous {
             return;
@@ -300,7 +302,7 @@ impl Replication {
         let statements = match node.flavor() {
             Flavor::MariaDb => vec![
                 "STOP SLAVE".to_owned(),
-                // For a former primary: what it has written itself counts as well.
+                // A former primary has also what it has written itself.
                 "SET GLOBAL gtid_slave_pos = @@global.gtid_current_pos".to_owned(),
                 format!(
                     "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {port}, \
@@ -341,7 +343,7 @@ impl Replication {
         .await;
     }
 
-    /// What a replica says of itself; nothing on a primary.
+    /// A replica's status; a primary has none.
     async fn status(&self, n: usize) -> Option<Row> {
         let mut conn = self.node(n).admin().await;
         let question = match self.node(n).flavor() {
@@ -351,7 +353,7 @@ impl Replication {
         conn.query_first(question).await.expect("a status")
     }
 
-    /// All that a server has written and applied until now.
+    /// The position of all that a server has written and applied so far.
     async fn position(&self, n: usize) -> String {
         self.ask(
             n,
@@ -382,7 +384,7 @@ impl Replication {
                 let row = self.status(n).await.expect("a replica");
                 let received = text(&row, "Gtid_IO_Pos");
                 self.wait_applied(n, &received).await;
-                // As in `0-1-42`; there is one domain only.
+                // As in `0-1-42`; there is only one domain.
                 let number = received.rsplit('-').next().map(str::parse);
                 number.and_then(Result::ok).unwrap_or_default()
             }
@@ -406,7 +408,7 @@ impl Replication {
         let primary = self.primary();
         match self.node(n).flavor() {
             Flavor::MariaDb => {
-                // The last transaction of each server in one history, as in `0-1-42,0-2-57`.
+                // The last transaction of each server, as in `0-1-42,0-2-57`.
                 let known: String = self.ask(primary, "SELECT @@global.gtid_binlog_state").await;
                 let Some((server, number)) = own.rsplit_once('-') else {
                     return false;
@@ -425,18 +427,18 @@ impl Replication {
         }
     }
 
-    /// Gives a replica all data anew. It is at another port until it has them.
+    /// Copies all data to a replica again. Until they are there, it listens on another port.
     async fn rebuild(&self, n: usize) {
         let node = self.node(n);
         node.kill().await;
         node.wipe().await;
-        // Under another id: a replica skips what it wrote itself in an earlier life.
+        // Under another server id: a replica skips what it wrote itself before.
         let hidden = format!("--port={} --server-id={}", free_port(), 100 + n);
         node.start_with(&hidden).await;
         self.follow(n).await;
         let position = self.position(self.primary()).await;
         self.wait_applied(n, &position).await;
-        // It goes on following by itself.
+        // From here on it replicates by itself.
         node.restart().await;
     }
 
