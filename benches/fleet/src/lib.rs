@@ -1,20 +1,22 @@
-//! Many replicas of a service against servers that make a limited number of handshakes a second and
-//! allow a limited number of connections: a cold start, a restart, a failover, a rolling update.
+//! Simulates many replicas of a service and their servers, which complete a limited number of
+//! handshakes a second and allow a limited number of connections: a cold start, a restart, a
+//! failover, a rolling update.
 //!
 //! `cargo run --release --manifest-path benches/Cargo.toml --package fleet`
 //!
-//! The pool's own code, included below, are `engine/backoff.rs` and `engine/schedule.rs`: whether
-//! another attempt may begin, when one hangs, how long to pause after a failure. The rest is a model:
+//! `engine/backoff.rs` and `engine/schedule.rs` are the pool's own code: they decide whether another
+//! attempt may begin, when one hangs, how long to pause after a failure. The rest is a model:
 //!
-//! - a server: a queue of accepted connections of limited length, a rate of handshakes, refusals with
-//!   1040 beyond `max_connections`, TCP refused while it is down;
-//! - the network, and the time (a virtual clock; a run of minutes takes seconds);
-//! - the order of events in `lifecycle/open.rs` and `lifecycle/maintain.rs`, and how many connections
-//!   are missing (`wanted` there), without waiting callers. An overdue login is never given up.
+//! - the servers: a queue of limited length for accepted connections, a rate of handshakes, error
+//!   1040 beyond `max_connections`, TCP refused while a server is down;
+//! - the network and the clock (minutes pass in seconds);
+//! - the order of events in `lifecycle/open.rs` and `lifecycle/maintain.rs`, and how many
+//!   connections are missing (`wanted` there), without waiting callers. An overdue login is never
+//!   given up.
 //!
-//! Random numbers come from a seed that is printed; the same seed gives the same result.
+//! The seed of the random numbers is printed; the same seed gives the same result.
 //!
-//! It prints a table and writes `docs/pictures/fleet.json`, from which `scripts/draw-pictures` draws.
+//! It prints a table and writes `docs/pictures/fleet.json`, which `scripts/draw-pictures` draws.
 
 mod engine;
 mod pool;
@@ -27,7 +29,7 @@ mod world;
 #[path = "../../../src/time.rs"]
 #[expect(dead_code, reason = "the simulation uses a part of it")]
 mod time;
-/// Stands in for the pool's error: here it is only known that there was one.
+/// Stands in for the pool's error, whose content does not matter here.
 mod error {
     #[derive(Clone, Debug)]
     pub(crate) struct ConnectError;

@@ -1,4 +1,4 @@
-//! Prints what the simulation gives, and writes the data for the picture.
+//! Prints the results of the simulation, and writes the data for the picture.
 
 use std::{env, fs, path::Path, str::FromStr};
 

@@ -1,4 +1,4 @@
-//! A simulated pool: the pool's own back-off and decisions, and counts instead of connections.
+//! A simulated pool: the real back-off and decisions, with counts in place of connections.
 
 use crate::{
     engine::{
@@ -24,7 +24,7 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// As `next_task` of `lifecycle/open.rs` decides, without waiting callers.
+    /// Decides as `next_task` of `lifecycle/open.rs` does when no caller waits.
     pub(crate) fn begin(&mut self, now: Timestamp) -> Option<Attempt> {
         let has_room = self.open + self.connecting < SIZE + OVERFLOW;
         let allowed = self.backoff.allows(MAX_CONNECTING, now);

@@ -1,4 +1,4 @@
-//! What happens to a fleet.
+//! The scenarios, and the outcome of each.
 
 use crate::{
     pool::SIZE,
@@ -6,9 +6,9 @@ use crate::{
     world::{Nanos, PoolId, SECOND, World},
 };
 
-/// Replicas for each server. Its limit has room for a fifth more.
+/// Replicas for each server. Its limit allows a fifth more connections than they keep open.
 const EACH: usize = 1_000;
-/// All replicas of a cold start begin within this time: no scheduler starts thousands at one moment.
+/// All replicas of a cold start begin within this time: no scheduler starts thousands at once.
 const WITHIN: Nanos = SECOND;
 
 pub struct Scenario {
@@ -39,20 +39,20 @@ pub const SCENARIOS: [Scenario; 4] = [
 pub struct Outcome {
     /// Seconds until 99 % of the replicas were Ready.
     pub ready_in: f64,
-    /// The same, if the servers were never idle while a connection is missing.
+    /// The same, if the servers were never idle while a connection was missing.
     pub at_best: f64,
-    /// Attempts that reached all servers within one second, at most.
+    /// The most attempts that reached all servers together within one second.
     pub peak: u64,
     pub refused: u64,
     /// Those of them that a server refused because it was at its limit (error 1040).
     pub over_limit: u64,
     pub needless: u64,
-    /// Connections of the fullest server, at most.
+    /// The most connections that any server had.
     pub most_open: usize,
     pub limit: usize,
 }
 
-/// Servers for so many replicas.
+/// The servers for this number of replicas.
 fn servers(replicas: usize, conditions: Conditions) -> Vec<Server> {
     let count = replicas.div_ceil(EACH);
     let each = replicas.div_ceil(count);
@@ -74,7 +74,7 @@ fn cold_start(replicas: usize, seed: u64, conditions: Conditions) -> Outcome {
     outcome(&world, ready, best, 0)
 }
 
-/// The server is gone for a while; after a failover it is another one that the address leads to.
+/// The servers are gone for a while. After a failover, their addresses lead to new ones.
 fn outage(replicas: usize, seed: u64, conditions: Conditions, lasts: Nanos) -> Outcome {
     let mut world = World::new(seed, servers(replicas, conditions));
     for replica in 0..replicas {
@@ -90,8 +90,8 @@ fn outage(replicas: usize, seed: u64, conditions: Conditions, lasts: Nanos) -> O
     outcome(&world, ready, best, lasts)
 }
 
-/// A tenth more replicas than usual run at a time: each new one that is Ready ends an old one, and
-/// the next one starts.
+/// A tenth more replicas than usual run at a time: whenever a new one is Ready, an old one ends and
+/// the next new one starts.
 fn rolling_update(replicas: usize, seed: u64, conditions: Conditions) -> Outcome {
     let mut world = World::new(seed, servers(replicas, conditions));
     let mut old: Vec<PoolId> = (0..replicas)
@@ -129,8 +129,8 @@ fn until_ready(world: &mut World, replicas: usize) -> Nanos {
     percentile(world.ready.iter().map(|(at, _)| *at).collect())
 }
 
-/// When 99 % of the replicas are Ready if the servers are never idle while a connection is missing,
-/// and serve the replicas in the order in which they start: each by its start and its server.
+/// When 99 % of the replicas are Ready, if no server is idle while a connection is missing and each
+/// serves its replicas in the order of their starts. `starts` holds when and at which server.
 fn at_best(mut starts: Vec<(Nanos, usize)>, conditions: Conditions) -> Nanos {
     starts.sort_unstable();
     let mut free_at = Vec::new();
@@ -143,7 +143,7 @@ fn at_best(mut starts: Vec<(Nanos, usize)>, conditions: Conditions) -> Nanos {
     percentile(ready.collect())
 }
 
-/// When 99 % of these times are over.
+/// The 99th percentile.
 fn percentile(mut times: Vec<Nanos>) -> Nanos {
     times.sort_unstable();
     let place = (times.len() * 99).div_ceil(100);

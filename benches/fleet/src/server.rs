@@ -9,24 +9,24 @@ use crate::world::{AttemptId, Nanos, SECOND};
 pub struct Conditions {
     /// Handshakes a second.
     pub rate: u64,
-    /// Connections in the queue (`back_log`). The kernel drops the first packet of any other one, and
-    /// the client's kernel repeats it after 1, 3 and 7 s.
+    /// Connections that fit into the queue (`back_log`). If it is full, the kernel drops the first
+    /// packet of a connection, and the client's kernel sends it again after 1, 3 and 7 s.
     pub back_log: usize,
 }
 
-/// A server on a few cores makes some 5,000 handshakes a second; opening and closing a connection on
-/// loopback takes 78 us of one. MariaDB's queue has 900 places at most by default.
+/// A server with a few cores completes some 5,000 handshakes a second; opening and closing a
+/// connection on loopback takes 78 us. MariaDB's queue has at most 900 places by default.
 pub const USUAL: Conditions = Conditions {
     rate: 5_000,
     back_log: 900,
 };
-/// What answering 1040, or noticing that a client is gone, costs beside a handshake.
+/// A handshake takes as long as this many refusals with 1040, or notices that a client is gone.
 const REFUSAL: u64 = 5;
 
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) is_up: bool,
-    /// Grows when it goes down: what was queued before is lost.
+    /// Grows whenever it goes down: its queue is lost then.
     pub(crate) starts: u64,
     pub(crate) queue: VecDeque<AttemptId>,
     pub(crate) is_busy: bool,

@@ -1,4 +1,4 @@
-//! Events in the order of a virtual clock, and what each of them causes.
+//! The events in the order of a virtual clock, and their effects.
 
 use std::{
     cmp::Reverse,
@@ -24,32 +24,32 @@ pub(crate) type AttemptId = usize;
 
 pub(crate) const SECOND: Nanos = 1_000_000_000;
 pub(crate) const MS: Nanos = 1_000_000;
-/// From a client to a server or back.
+/// The way from a client to a server, or back.
 const HOP: Nanos = MS / 4;
 /// From the greeting to a validated connection: three round trips.
 const LOGIN: Nanos = 6 * HOP;
 /// The defaults of the pool's settings.
 const CONNECT_TIMEOUT: Nanos = 10 * SECOND;
-/// How often the pool looks whether a hanging attempt is still needed.
+/// How often the pool checks whether a hanging attempt is still needed.
 const AGAIN: Nanos = 50 * MS;
 const OVERFLOW_LINGER: Nanos = 5 * SECOND;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// The pool looks whether connections are missing.
+    /// The pool checks whether connections are missing.
     Fill(PoolId),
     /// The pool's connections are found dead.
     Lost(PoolId),
     /// A connection beyond `size` has idled for `overflow_linger`.
     Surplus(PoolId),
-    /// The packet that opens a connection reaches the server, sent for the nth time.
+    /// The first packet of a connection, repeated n times, reaches the server.
     Syn(AttemptId, u32),
-    /// The server has done what was first in its queue, since its nth start.
+    /// The server has finished with the head of its queue, since its nth start.
     Served(usize, u64),
     Opened(AttemptId),
     Refused(AttemptId),
     Hangs(AttemptId),
-    /// The pool looks whether a hanging attempt is still needed.
+    /// The pool checks whether a hanging attempt is still needed.
     Again(AttemptId),
     TimesOut(AttemptId),
     Down(usize),
@@ -68,11 +68,11 @@ struct Attempt {
     is_overdue: bool,
     /// The server's kernel has accepted it.
     is_accepted: bool,
-    /// It has ended for its client.
+    /// It has ended for the client.
     is_over: bool,
 }
 
-/// Everything at one moment.
+/// The state of the simulation.
 pub(crate) struct World {
     now: Nanos,
     start: Timestamp,
@@ -82,7 +82,7 @@ pub(crate) struct World {
     pub(crate) pools: Vec<Pool>,
     pub(crate) servers: Vec<Server>,
     attempts: Vec<Attempt>,
-    /// When pools became ready since the last look.
+    /// The pools that have become ready, and when.
     pub(crate) ready: Vec<(Nanos, PoolId)>,
     pub(crate) refused: u64,
     /// Those of them that a server refused because it was at its limit (error 1040).
@@ -179,14 +179,14 @@ impl World {
         self.after(HOP, Event::Left(pool, open));
     }
 
-    /// Stops a server at `from`, and starts it again at `to`. All its connections are cut, and each
-    /// pool notices within a tenth of a second, at its callers' next statements.
+    /// Stops a server at `from` and starts it again at `to`. All its connections are cut, and each
+    /// pool notices at its callers' next statements, within a tenth of a second.
     pub(crate) fn restart(&mut self, server: usize, from: Nanos, to: Nanos) {
         self.at(from, Event::Down(server));
         self.at(to, Event::Up(server));
     }
 
-    /// Goes on to the next event. Returns whether there was one.
+    /// Handles the next event. Returns whether there was one.
     pub(crate) fn step(&mut self) -> bool {
         let Some(Reverse((at, _, event))) = self.events.pop() else {
             return false;
@@ -238,7 +238,7 @@ impl World {
         }
     }
 
-    /// The pool's maintenance looks again when the back-off's pause is over.
+    /// Schedules the maintenance's next look, at the end of the back-off's pause.
     fn fill_after_pause(&mut self, pool: PoolId) {
         let now = self.timestamp();
         let next = self.pools[pool].backoff.next_attempt(now);
@@ -256,7 +256,7 @@ impl World {
         if !server.is_up {
             self.after(HOP, Event::Refused(id));
         } else if server.queue.len() >= server.conditions.back_log {
-            // Linux sends it again after 1, 2, 4 s and so on.
+            // Linux sends it again after pauses of 1, 2, 4 s and so on.
             self.after(SECOND << nth.min(5), Event::Syn(id, nth + 1));
         } else {
             server.queue.push_back(id);
@@ -265,7 +265,7 @@ impl World {
         }
     }
 
-    /// Begins with the next in the queue, if the server is free.
+    /// Takes the head of the queue, if the server is free.
     fn serve(&mut self, server_id: usize) {
         let server = &mut self.servers[server_id];
         let Some(next) = server.queue.front() else {
@@ -345,7 +345,7 @@ impl World {
         self.fill(pool_id);
     }
 
-    /// As `until_needless` of `lifecycle/open.rs`.
+    /// Does what `until_needless` of `lifecycle/open.rs` does.
     fn again(&mut self, id: AttemptId) {
         let attempt = &mut self.attempts[id];
         if attempt.is_over || attempt.is_overdue {
@@ -413,7 +413,7 @@ impl World {
             self.give_up(id);
             return;
         }
-        // The server works on the login, which therefore goes on.
+        // The server has accepted the login, so the attempt goes on in its slot.
         attempt.is_overdue = true;
         if std::mem::take(&mut attempt.is_coming) {
             self.pools[attempt.pool].backoff.coming -= 1;
