@@ -25,6 +25,8 @@ macro_rules! links {
     () => {
         "\
 [`Cluster`]: crate::cluster::Cluster
+[`Cluster::readiness`]: crate::cluster::Cluster::readiness
+[`Cluster::refresh`]: crate::cluster::Cluster::refresh
 [`ClusterConfig::from_env`]: crate::cluster::ClusterConfig::from_env
 [`CommitUnknown`]: crate::Error::CommitUnknown
 [`Credentials`]: crate::config::Credentials
