@@ -54,20 +54,21 @@ pub struct ClusterConfig {
     /// 50 ms to 1 h; default 1 s.
     ///
     /// It takes one round trip. A member is also asked at once when its pool meets an error of a
-    /// failover or loses its connections; and while no member takes writes, four times as often. A
-    /// member that does not answer within 400 ms is unreachable.
+    /// failover or loses its connections, and all are when the writer is lost. While no member
+    /// takes writes, each is asked four times as often. A member that does not answer within 400 ms
+    /// is unreachable.
     pub check_every: Duration,
 
     /// The furthest that a replica may be behind to serve reads. `None` means any.
     ///
     /// 0 to 365 days; default `None`. Servers say it in whole seconds, so 1 s or more is useful.
     ///
-    /// With it, a replica whose lag is unknown serves none: the account may not ask for it (the
-    /// report of the warm-up has a warning that names the right it lacks), or replication does not
-    /// run. During a failover that holds for all replicas.
+    /// With it, a replica whose lag is unknown serves no reads. The lag is unknown if the account
+    /// may not ask for it (the warm-up's report has a warning with the `GRANT`), and while
+    /// replication does not run, which holds for all replicas while their primary is down.
     pub max_lag: Option<Duration>,
 
-    /// Where [`reader()`](super::Cluster::reader) leads when no replica serves reads.
+    /// What [`reader()`](super::Cluster::reader) does when no replica serves reads.
     ///
     /// Default [`Reads::PreferReplica`].
     pub reads: Reads,
@@ -83,14 +84,14 @@ pub struct ClusterConfig {
     pub discover: bool,
 }
 
-/// Where [`reader()`](super::Cluster::reader) leads.
+/// Where [`reader()`](super::Cluster::reader) gets its connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reads {
-    /// To a replica; if none serves reads, to the writer.
+    /// From a replica; if none serves reads, from the writer.
     #[default]
     PreferReplica,
-    /// To a replica; if none serves reads, it fails with
+    /// From a replica; if none serves reads, it fails with
     /// [`Error::NoReplica`](crate::Error::NoReplica).
     ReplicaOnly,
 }

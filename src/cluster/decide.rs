@@ -1,4 +1,4 @@
-//! Decides which member takes writes. Pure: takes what the members have said as arguments.
+//! Decides which member takes writes. Pure: the members' answers are arguments.
 
 use crate::time::Timestamp;
 
@@ -35,8 +35,8 @@ pub(super) enum Writer {
     Undecided,
     None,
     One(usize),
-    /// Several say that they do, but not at the same time: the first may have ceased to. All of
-    /// them have to be asked again.
+    /// Several answered that they do, but perhaps not at the same time: the first may have stopped
+    /// since. All of them have to be asked again.
     Unclear(Vec<usize>),
     Several(Vec<usize>),
 }
@@ -61,7 +61,7 @@ impl Standing {
         self.claim.usable()
     }
 
-    /// Forgets everything: what it said may be long out of date.
+    /// Forgets everything: its answer may be long out of date.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
     }
@@ -87,7 +87,7 @@ impl Claim {
     }
 }
 
-/// Decides which member takes writes, after the one that did so far.
+/// Decides which member takes writes; `previous` did so far.
 ///
 /// At first it waits for every member, so that the order of their answers decides nothing.
 pub(super) fn writer(members: &[Standing], previous: Option<usize>) -> Writer {
@@ -105,7 +105,7 @@ pub(super) fn writer(members: &[Standing], previous: Option<usize>) -> Writer {
     let indexes = || claimants.iter().map(|(index, _)| *index).collect();
     match claimants.as_slice() {
         [] => {
-            // Until another one takes writes, it is the one most likely to do so again.
+            // It is the most likely to take writes again.
             let is_silent = |index: &usize| {
                 members.get(*index).is_some_and(|member| {
                     member.took_writes && matches!(member.claim, Claim::Unreachable { .. })
@@ -133,8 +133,8 @@ fn shares_writes(member: &Standing) -> bool {
     member.usable().is_some_and(|usable| usable.shares_writes)
 }
 
-/// Of several primaries of one group, keeps the one that most members see as such. A primary that
-/// was cut off takes itself for it a while longer.
+/// Of several primaries of one group, keeps the one that most members see. A primary that was cut
+/// off takes itself for the primary a while longer.
 fn keep_primary_of_most(claimants: &mut Vec<(usize, &Standing)>, members: &[Standing]) {
     let votes = |member: &Standing| {
         let identity = member.usable()?.identity.as_ref()?;

@@ -1,4 +1,4 @@
-//! Splits what names several hosts into texts that name one each, which `PoolConfig` reads.
+//! Splits settings that name several hosts into settings for each host, which `PoolConfig` reads.
 
 /// The parts of a URL as far as hosts and query matter.
 struct Url<'a> {
@@ -14,7 +14,7 @@ struct Url<'a> {
 pub(super) fn urls(url: &str, take: impl FnMut(&str, &str) -> bool) -> Vec<String> {
     let url = url.trim();
     let Some(parts) = Url::split(url) else {
-        // Its fault is reported by who reads it.
+        // `PoolConfig` will report its fault.
         return vec![url.to_owned()];
     };
     let query = parts

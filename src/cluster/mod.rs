@@ -1,8 +1,8 @@
 //! Several servers, one handle: a primary with replicas, Galera, Group Replication, Aurora.
 //!
-//! A [`Cluster`] has a [`Pool`] for each server, and asks each of them, again and again, whether it
-//! takes writes and how far it is behind. [`writer()`](Cluster::writer) leads to the one that takes
-//! writes now, [`reader()`](Cluster::reader) to a replica.
+//! A [`Cluster`] has a [`Pool`] for each server, and keeps asking each of them whether it takes
+//! writes and how far it is behind. [`writer()`](Cluster::writer) returns a connection to the
+//! server that takes writes now, [`reader()`](Cluster::reader) one to a replica.
 //!
 //! ```no_run
 //! use mysql_warm_pool::{
@@ -23,8 +23,8 @@
 //! # }
 //! ```
 //!
-//! The guide to [clusters](crate::guide::cluster) says what holds in each topology, and what a
-//! client cannot know.
+//! The guide to [clusters](crate::guide::cluster) covers each topology, the rights that the account
+//! needs, what to do when a write fails, and what a client cannot know.
 
 mod ask;
 mod config;
@@ -67,20 +67,20 @@ use crate::{
 /// it.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// Pools of warm connections to the members of one database, and the knowledge which of them takes
-/// writes. Cheap to clone: all clones share the same connections.
+/// Pools of warm connections to the members of a database cluster. Knows which member takes writes.
+/// Cheap to clone: all clones share the same connections.
 ///
 /// It uses the runtime on which it was first used, as a [`Pool`] does. When the last clone is
 /// dropped, its tasks end and its pools are dropped.
 ///
 /// # Who takes writes
 ///
-/// The servers say so, not the configuration; see [`Role`].
+/// The servers' answers decide, not the configuration; see [`Role`].
 ///
 /// - **A primary with replicas**, a single server, Aurora: the one that is not read-only. If
 ///   several are not, [`writer()`](Self::writer) fails until one is left.
-/// - **Galera, a multi-primary group**: one member at a time, the first in the order of
-///   [`members`](field@ClusterConfig::members) when none is chosen. It stays so until it fails.
+/// - **Galera, a multi-primary group**: one member at a time, at first the first of
+///   [`members`](field@ClusterConfig::members), then the same one until it fails.
 /// - **Group Replication** with a single primary: the primary that most members see.
 ///
 /// If the writer does not answer and no other member takes writes, callers go on waiting for it.
@@ -89,7 +89,7 @@ pub struct Cluster {
     handle: Arc<LastHandle>,
 }
 
-/// Dropped with the last clone. What it refers to may live longer, as the monitors refer to it too.
+/// Dropped with the last clone. The monitors hold `shared` too, so it may live longer.
 struct LastHandle {
     shared: Arc<Shared>,
 }
@@ -116,11 +116,11 @@ impl Cluster {
         })
     }
 
-    /// Warms the pool of each member up, and finds out what each of them does.
+    /// Warms up the pool of each member, and finds out the members' roles.
     ///
-    /// It returns once a member takes writes and its pool is warm, and each other one is warm too,
-    /// unreachable or unusable. Members that are not are opened in the background, as soon as they
-    /// can be. Concurrent calls share the work.
+    /// It returns once a member takes writes and its pool is warm, and every other member is warm,
+    /// unreachable or unusable. The pools of the latter are opened in the background, as soon as
+    /// that is possible. Concurrent calls share the work.
     ///
     /// # Errors
     ///
@@ -189,9 +189,9 @@ impl Cluster {
     /// Gets a connection to the member that takes writes now, within the
     /// [`timeout`](field@crate::PoolConfig::timeout) of the first member.
     ///
-    /// If another member takes over while the call waits, it is served by that one. What is under
-    /// way on a connection that was handed out before stays there: a write that was under way when
-    /// the member failed ends with an error that says what is known of it, and nothing is repeated.
+    /// If another member takes over while the call waits, it is served by that one. Connections
+    /// handed out before stay at their member: a write under way when it fails ends with an error,
+    /// and nothing is repeated.
     ///
     /// # Errors
     ///
@@ -229,9 +229,9 @@ impl Cluster {
     /// the first member.
     ///
     /// Of the replicas within [`max_lag`](field@ClusterConfig::max_lag), it takes the one with the
-    /// largest part of its connections free. If that one has none to give within 10 ms, the call
-    /// waits for the next one as well, and so on. What is read may be older than what the same
-    /// caller has written before, unless it is read from [`writer()`](Self::writer).
+    /// largest share of its connections free. If that one gives none within 10 ms, the call waits
+    /// for the next one as well, and so on. A replica may miss what the same caller has just
+    /// written: read that from [`writer()`](Self::writer).
     ///
     /// If no replica serves reads, [`reads`](field@ClusterConfig::reads) decides.
     ///
@@ -372,8 +372,8 @@ impl Cluster {
     ///   longest `warm_up_timeout`;
     /// - `Ready` if a member takes writes, every member is usable, and every pool is ready;
     /// - `Degraded` if a member takes writes and its pool serves, but anything else is missing;
-    /// - `Unavailable` if no member takes writes, several do that must not, or the writer's pool
-    ///   cannot serve. [`reader()`](Self::reader) may still work;
+    /// - `Unavailable` if no member takes writes, if several do although only one may, or if the
+    ///   writer's pool cannot serve. [`reader()`](Self::reader) may still work;
     /// - `Closed`.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
@@ -431,8 +431,8 @@ impl Cluster {
         self.shared().failovers.load(Ordering::Relaxed)
     }
 
-    /// The pool of a member, by its address as in [`Member::address`], for its metrics for
-    /// example. A connection from it may lead to a replica or to the writer.
+    /// The pool of the member with this [address](Member::address), for its metrics for example.
+    /// The member may be the writer or a replica, and may become the other.
     #[must_use]
     pub fn pool(&self, address: &str) -> Option<Pool> {
         let view = Arc::clone(&self.shared().view.borrow());
@@ -654,7 +654,7 @@ fn is_removal(
     matches!(outcome, Err(Error::Closed)) && servers.iter().any(is_left)
 }
 
-/// Waits until another member than this one takes writes, or it is certain that this one does not.
+/// Waits until another member takes writes, or this one certainly does not.
 async fn until_another_writes(views: &mut watch::Receiver<Arc<View>>, server: &Arc<Server>) {
     let is_another = |view: &Arc<View>| {
         let writer = match view.writer {
@@ -688,8 +688,8 @@ async fn until_one_reads(views: &mut watch::Receiver<Arc<View>>) {
     drop(views.wait_for(reads).await);
 }
 
-/// The replicas that serve reads, the one with the largest part of its connections free first.
-/// Those whose pools cannot serve are left out, if others can.
+/// The replicas that serve reads, sorted by the share of their connections that is free, largest
+/// first. Those whose pools cannot serve are left out, if others can.
 fn by_load(view: &View) -> Vec<Arc<Server>> {
     let replicas = view.members.iter().filter(|member| member.serves_reads);
     let replicas: Vec<_> = replicas.map(|member| &member.server).collect();
@@ -703,7 +703,7 @@ fn by_load(view: &View) -> Vec<Arc<Server>> {
             let status = server.pool.status();
             let busy = status.in_use.saturating_add(status.waiting);
             let thousandths = busy.saturating_mul(1000).checked_div(status.limit().max(1));
-            // Equals in an order of their own for each call.
+            // Equals are in random order.
             (thousandths, crate::session::random(), Arc::clone(server))
         })
         .collect();
@@ -711,8 +711,8 @@ fn by_load(view: &View) -> Vec<Arc<Server>> {
     loads.into_iter().map(|(_, _, server)| server).collect()
 }
 
-/// Gets a connection from the first of these pools that has one, each asked a little later than the
-/// one before.
+/// Gets a connection from the first of these pools that has one. Each is asked [`PATIENCE`] after
+/// the one before.
 async fn first_of(
     replicas: &[Arc<Server>],
     limit: Duration,

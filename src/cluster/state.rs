@@ -42,8 +42,8 @@ pub(super) struct Shared {
     pub(super) readiness: watch::Sender<ReadinessSnapshot>,
     /// The monitors, and closings of members that are gone.
     tasks: Mutex<JoinSet<()>>,
-    /// Each monitor has a clone: none has one before the first use, and after their runtime has
-    /// ended.
+    /// Each monitor holds a clone. There is none before the first use, nor after the monitors'
+    /// runtime has ended.
     alive: Arc<()>,
     begun_at: OnceLock<Timestamp>,
     pub(super) failovers: AtomicU64,
@@ -56,7 +56,7 @@ pub(super) struct Server {
     pub(super) pool: Pool,
     /// Holds one connection.
     pub(super) monitor: Pool,
-    /// Notified when it is to be asked at once.
+    /// Notified to ask it at once.
     pub(super) ask_now: Notify,
     /// The settings name it; it was not discovered.
     pub(super) is_named: bool,
@@ -184,7 +184,7 @@ impl Shared {
         }
     }
 
-    /// Runs it beside the monitors, unless they have been ended.
+    /// Runs a task beside the monitors, unless the cluster is closed.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = lock(&self.tasks);
         if !self.view.borrow().is_closed {
@@ -226,7 +226,7 @@ impl Shared {
         }
         member.warnings = warnings;
         match (was_reachable, is_reachable) {
-            // Its pool need not find out by itself, nor wait for its back-off.
+            // Its pool need not find out by itself, nor wait until its back-off ends.
             (true, false) => server.pool.suspect_all(),
             (false, true) => server.pool.retry_now(),
             _ => {}
@@ -319,8 +319,8 @@ impl Shared {
         }
     }
 
-    /// Adds the members that others name, and removes those discovered before that are gone.
-    /// Returns which.
+    /// Adds members that others name, and removes discovered ones that are gone. Returns the added
+    /// and the removed.
     fn discover(&self, state: &mut State) -> (Vec<Arc<Server>>, Vec<Arc<Server>>) {
         let seen = state
             .members

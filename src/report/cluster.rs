@@ -9,7 +9,7 @@ use std::{
 use super::readiness::unix_seconds;
 use super::{HumanDuration, PoolStatus, Readiness, WarmUpReport};
 
-/// What a member of a cluster does now, as its server said when it was last asked.
+/// The role of a member of a cluster now, as its server answered last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -26,10 +26,13 @@ pub enum Role {
     /// It serves reads. In Galera and in a multi-primary group, that is every member but the one
     /// that the cluster has chosen for writes.
     Replica,
-    /// It answers, but is no usable member: a Galera node without quorum or that is not synced, a
-    /// member of a group that is offline, recovering, in error or without quorum, or that takes
-    /// itself for the primary when most members see another one, a server in offline mode, or a
-    /// second name for another member.
+    /// It answers, but must not be used:
+    ///
+    /// - a Galera node without quorum, or that is not synced;
+    /// - a member of a group that is offline, recovering, in error or without quorum, or that takes
+    ///   itself for the primary while most members see another one;
+    /// - a server in offline mode;
+    /// - a second address of another member.
     Unusable,
     /// It does not answer.
     Unreachable,
@@ -69,11 +72,11 @@ impl fmt::Display for Role {
 pub struct Member {
     /// `host:port`.
     pub address: String,
-    /// What it does.
+    /// Its role now.
     pub role: Role,
-    /// How far it is behind the writer, as it says itself; 0 for a writer and in Galera, where flow
-    /// control bounds it. `None` if it is not known: the account may not ask, replication does not
-    /// run, or the server does not answer. Servers say it in whole seconds.
+    /// How far it is behind the writer, as its server reports it, in whole seconds; 0 for a writer
+    /// and in Galera, where flow control bounds it. `None` if it is not known: the account may not
+    /// ask, replication does not run, or the server does not answer.
     pub lag: Option<Duration>,
     /// Whether [`reader()`](crate::cluster::Cluster::reader) may choose it: a replica within
     /// [`max_lag`](field@crate::cluster::ClusterConfig::max_lag).

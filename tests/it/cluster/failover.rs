@@ -1,5 +1,5 @@
-//! Failover under 200 writes and 400 reads a second, on real clusters. The times are printed: of
-//! one failover each, or as many as `CLUSTER_FAILOVERS` says.
+//! Failover under 200 writes and 400 reads a second, on real clusters. Each test causes one
+//! failover, or `CLUSTER_FAILOVERS` of them, and prints the times.
 
 use std::{
     collections::BTreeMap,

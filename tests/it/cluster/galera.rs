@@ -22,7 +22,7 @@ async fn a_node_that_is_not_synced_serves_nothing() {
     };
     let nodes: Vec<_> = servers.nodes().iter().collect();
     let cluster = warm(settings(&nodes).check_every(OFTEN)).await;
-    // The first in order, whoever answers first.
+    // The first in the URL, whichever answers first.
     until_roles(&cluster, &[Writer, Replica, Replica]).await;
     assert_eq!(cluster.failovers(), 0);
 

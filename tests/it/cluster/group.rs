@@ -1,5 +1,5 @@
 //! Group Replication: which members are used, and who takes writes, whatever a member that was cut
-//! off says.
+//! off answers.
 
 use std::time::Duration;
 

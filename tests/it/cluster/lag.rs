@@ -1,4 +1,4 @@
-//! How far real replicas are behind, and what follows from it.
+//! The lag of real replicas, and what follows from it.
 
 use std::time::Duration;
 
@@ -105,7 +105,7 @@ async fn without_the_right_a_warning_names_the_grant() {
     assert_eq!(grants, expected, "{report}");
     until_lags(&cluster, [Some(Duration::ZERO), None, None]).await;
     until_serving(&cluster, [false, false, false]).await;
-    // The policy leads to the writer.
+    // By the policy, the writer serves reads.
     assert_eq!(super::reader_port(&cluster).await, servers.node(0).port());
 
     servers.node(0).execute(&grant).await;

@@ -50,7 +50,7 @@ async fn a_member_that_refuses_sees_no_storm_and_no_more_than_its_limit() {
             "{attempts} attempts in {:.1?} under 60 callers",
             began.elapsed()
         );
-        // Some 4 a second by the monitor, and ever fewer by the pool.
+        // The monitor makes some 4 a second, the pool fewer and fewer.
         assert!(attempts <= 150, "{attempts}");
         proxy.forward();
         until_roles(&cluster, &[Role::Writer, Role::Replica]).await;

@@ -1,4 +1,4 @@
-//! Callers that write and read through a cluster at a steady rate, and keep account of it.
+//! Callers that write and read through a cluster at a steady rate, and record the outcome.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -92,7 +92,7 @@ impl Load {
         }
     }
 
-    /// Waits until so many more writes are acknowledged.
+    /// Waits until this many more writes are acknowledged.
     pub(super) async fn write(&self, count: u64) {
         let before = self.acknowledged.load(Ordering::Relaxed);
         test_support::eventually("they write", async || {
@@ -155,7 +155,7 @@ impl Account {
     }
 }
 
-/// Waits until the server at these options takes a write of the tests' user, and returns when that was.
+/// Waits until the server at these options takes a write of the tests' user. Returns when it did.
 pub(super) async fn takes_writes(opts: Opts) -> Instant {
     loop {
         let probe = async {

@@ -213,7 +213,7 @@ fn two_runtimes_share_it() {
     third.block_on(until_roles(&cluster, &[Role::Replica, Role::Writer]));
 }
 
-/// Slower than the monitor's own patience with an attempt to connect, and once a panic.
+/// It takes longer than the monitor waits for an attempt to connect, and panics once.
 #[tokio::test]
 async fn a_slow_source_of_credentials_hurts_nobody() {
     let server = Server::start().await;

@@ -18,7 +18,7 @@ use mysql_warm_pool::{
 };
 use test_support::{Server, config, eventually};
 
-/// Makes these servers take no writes of the tests' user.
+/// Makes these servers read-only for the tests' user.
 async fn make_read_only(servers: &[&Server]) {
     for server in servers {
         server.execute("SET GLOBAL read_only = ON").await;
@@ -46,7 +46,7 @@ async fn warm(settings: ClusterConfig) -> Cluster {
     cluster
 }
 
-/// The port of the server that a connection leads to.
+/// The port of the server at the other end of a connection.
 async fn port(conn: &mut PooledConn) -> u16 {
     let port = conn.query_first("SELECT @@port").await.expect("an answer");
     port.expect("a port")

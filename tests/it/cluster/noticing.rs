@@ -70,7 +70,7 @@ async fn a_replica_that_fails_or_comes_back_is_noticed() {
     assert_eq!(cluster.failovers(), 0);
 }
 
-/// The statement's error is the news; no question is due for an hour.
+/// The error of the statement triggers the question; none is due for an hour.
 #[tokio::test]
 async fn a_refused_write_has_all_members_asked_at_once() {
     let (one, two) = tokio::join!(Server::start(), Server::start());
@@ -109,7 +109,7 @@ async fn a_killed_writer_is_replaced_although_no_question_is_due() {
     until_roles(&cluster, &[Unreachable, Writer]).await;
 }
 
-/// It is replaced within the question, unless the machine is very busy.
+/// The connection is replaced within the question, unless the machine is very busy.
 #[tokio::test]
 async fn a_killed_monitor_connection_changes_no_role() {
     let server = Server::start().await;

@@ -1,5 +1,5 @@
-//! Which member takes writes and which serves reads, on servers that do not replicate: what counts
-//! is what they say.
+//! Which member takes writes and which serves reads, on servers that do not replicate: only their
+//! answers count.
 
 use std::{
     collections::BTreeSet,
