@@ -172,6 +172,10 @@ impl<'a> Trial<'a> {
             );
         }
         // Ten times as long as promised.
+        for round in &self.rounds {
+            let late = round.late_writes(&account, &rows);
+            assert!(late.is_empty(), "written on the old one: {late:?}");
+        }
         assert!(
             delays.iter().all(|delay| *delay < Duration::from_secs(15)),
             "{delays:?}"
@@ -186,6 +190,18 @@ impl<'a> Trial<'a> {
 }
 
 impl Round {
+    /// Writes that the old writer acknowledged although another server took writes. Answers that
+    /// were on their way are not late.
+    fn late_writes(&self, account: &Account, rows: &BTreeMap<u64, u16>) -> Vec<u64> {
+        let taken_over = self.took_writes.values().min().expect("it took writes");
+        let late = *taken_over + Duration::from_secs(1)..self.ended;
+        let acknowledged = account.acknowledged.iter();
+        let late = acknowledged
+            .filter(|(id, at)| late.contains(at) && rows.get(id) == Some(&self.old))
+            .map(|(id, _)| *id);
+        late.collect()
+    }
+
     /// How long after the new writer took writes the first caller was served by it.
     fn delay(&self, account: &Account, rows: &BTreeMap<u64, u16>) -> Duration {
         let acknowledged = account.acknowledged.iter();
