@@ -228,7 +228,7 @@ impl Learnt {
         let (is_galera, asks_group) = (self.is_galera, self.asks_group());
         let mut results = conn.query_iter(question).await?;
         let rows: Vec<Row> = next(&mut results).await?;
-        let mut values = rows.into_iter().flat_map(Row::unwrap);
+        let mut values = rows.into_iter().flat_map(values_of);
         self.account = values.next().map(|account| quoted(&text(&account)));
         let on = self
             .variables
@@ -295,17 +295,22 @@ async fn next(results: &mut Results<'_>) -> mysql_async::Result<Vec<Row>> {
     results.collect().await
 }
 
+/// The values of a row, in order. None has been taken out of it.
+fn values_of(row: Row) -> impl Iterator<Item = Value> {
+    row.unwrap_raw().into_iter().flatten()
+}
+
 /// Names in lower case, and their values.
 fn pairs(rows: Vec<Row>) -> HashMap<String, String> {
     let pairs = rows.into_iter().filter_map(|row| {
-        let mut values = row.unwrap().into_iter().map(|value| text(&value));
+        let mut values = values_of(row).map(|value| text(&value));
         Some((values.next()?.to_lowercase(), values.next()?))
     });
     pairs.collect()
 }
 
 fn group_member(row: Row) -> Option<GroupMember> {
-    let mut values = row.unwrap().into_iter().map(|value| text(&value));
+    let mut values = values_of(row).map(|value| text(&value));
     Some(GroupMember {
         id: values.next()?,
         address: values.next()?,

@@ -239,7 +239,7 @@ async fn a_killed_primary_is_replaced_by_the_promoted_replica() {
         trial
             .fail_over(async |old| {
                 servers.node(old).kill().await;
-                sleep(Duration::from_millis(500)).await;
+                sleep(Duration::from_millis(500)).await; // what a tool takes to notice
                 let to = servers.most_advanced().await;
                 servers.promote(to).await;
             })

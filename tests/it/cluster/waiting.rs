@@ -37,7 +37,7 @@ async fn a_hundred_callers_wait_across_a_failover() {
             callers.spawn(call);
         }
     }
-    sleep(Duration::from_millis(50)).await;
+    sleep(Duration::from_millis(50)).await; // the outage
     make_writable(&two).await;
     // Some of them while they are being served.
     sleep(Duration::from_millis(100)).await;
