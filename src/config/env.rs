@@ -44,6 +44,18 @@ impl PoolConfig {
     /// [`Error::Config`] with every fault in any of the variables: no server, values that cannot be
     /// read or are out of range, unknown `DATABASE_POOL_` variables, and settings given twice. No
     /// fault quotes the URL, the host, the account or a variable that is not known.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use mysql_warm_pool::{Pool, PoolConfig};
+    ///
+    /// // DATABASE_URL=mysql://app@db/shop DATABASE_PASSWORD=12/s3cret DATABASE_POOL_SIZE=10
+    /// // What does not differ between deployments is set in code, and wins.
+    /// let config = PoolConfig::from_env()?.init(["SET time_zone = '+00:00'"]);
+    /// let pool = Pool::new(config)?;
+    /// # Ok::<(), mysql_warm_pool::Error>(())
+    /// ```
     pub fn from_env() -> Result<Self, Error> {
         Self::from_env_prefixed("DATABASE")
     }

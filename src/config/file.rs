@@ -33,6 +33,28 @@ use crate::error::Error;
 ///
 /// Works with `#[serde(flatten)]`. Every key that is not a field of the outer struct is then read
 /// as a setting, so no other field of that struct can be flattened.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use mysql_warm_pool::PoolConfig;
+///
+/// #[derive(serde::Deserialize)]
+/// struct Settings {
+///     listen: String,
+///     database: PoolConfig,
+/// }
+///
+/// let settings: Settings = serde_json::from_str(
+///     r#"{
+///         "listen": "[::]:8080",
+///         "database": {"url": "mysql://app@db/shop", "size": 10, "recycle": "1h", "timeout": 1.5}
+///     }"#,
+/// )?;
+/// assert_eq!(settings.database.size, 10);
+/// assert_eq!(settings.database.timeout, Duration::from_millis(1500));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 impl<'de> Deserialize<'de> for PoolConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // Not `deserialize_struct`, which hides unknown keys where the config is flattened.

@@ -1,9 +1,9 @@
 //! The pool's settings: what they mean, which values are allowed, and where they come from.
-//!
-//! `table` has a row for each setting. `url`, `env` and `file` collect what a source gives, as
-//! text, in `given`, which reads it through the table; `parts` and `tls` turn the rest into the
-//! driver's options, and `spellings` knows the parameters of other tools. A new setting needs a
-//! row, a field of [`PoolConfig`], a default in [`PoolConfig::from_opts`] and a setter.
+
+// `table` has a row for each setting. `url`, `env` and `file` collect what a source gives, as
+// text, in `given`, which reads it through the table; `parts` and `tls` turn the rest into the
+// driver's options, and `spellings` knows the parameters of other tools. A new setting needs a
+// row, a field of `PoolConfig`, a default in `PoolConfig::from_opts` and a setter.
 
 mod credentials;
 pub(crate) mod env;
@@ -37,9 +37,14 @@ use crate::error::{ConfigError, ConfigFault};
 /// The settings of a [`Pool`](crate::Pool): a server, and how to keep connections to it.
 ///
 /// Start with [`from_url`](Self::from_url), [`from_opts`](Self::from_opts) or
-/// [`from_env`](Self::from_env), then chain setters. With the feature `serde` it implements
-/// `Deserialize`. [`Pool::new`](crate::Pool::new) checks all values together, and its error names
-/// every fault. No value is ever changed silently. `Debug` shows no password.
+/// [`from_env`](Self::from_env), then chain setters: each field has one of the same name. With the
+/// feature `serde` it implements `Deserialize`. [`Pool::new`](crate::Pool::new) checks all values
+/// together, and its error names every fault. No value is ever changed silently. `Debug` shows no
+/// password.
+///
+/// Most services set [`size`](field@Self::size), [`overflow`](field@Self::overflow) and
+/// [`timeout`](field@Self::timeout), for which the guide to [sizing](crate::guide::sizing) has the
+/// arithmetic, and [`statement_timeout`](field@Self::statement_timeout), which is off by default.
 ///
 /// ```
 /// use std::time::Duration;
@@ -77,32 +82,47 @@ pub struct PoolConfig {
     /// 0 to 100,000; default 30.
     ///
     /// `size + overflow` is the limit. The server never sees more connections of this pool; those
-    /// being opened or closed count.
+    /// being opened or closed count. [`warm_up()`](crate::Pool::warm_up) warns if the server allows
+    /// fewer. [`resize()`](crate::Pool::resize) changes both while the pool is in use.
     pub overflow: usize,
 
     /// The longest that one [`get()`](crate::Pool::get) may take, including waiting, opening and
     /// validating.
     ///
-    /// 1 ms to 365 days; default 60 s.
+    /// 1 ms to 365 days; default 60 s. Keep it below the timeout of the service's own callers.
+    ///
+    /// At its end the call fails with [`Error::Timeout`](crate::Error::Timeout), which names the
+    /// cause. A connection that is being opened for the call is opened nevertheless, within
+    /// [`connect_timeout`](Self::connect_timeout), and serves the next one. To set another timeout
+    /// for a single call, use [`get_within()`](crate::Pool::get_within). The timeout does not limit
+    /// statements: see [`statement_timeout`](Self::statement_timeout).
     pub timeout: Duration,
 
     /// The maximum age of a connection, after which the pool replaces it. `None` means never.
     ///
-    /// 1 s to 365 days; default 30 min. Keep it below the server's `wait_timeout`.
+    /// 1 s to 365 days; default 30 min. Keep it below the server's `wait_timeout`;
+    /// [`warm_up()`](crate::Pool::warm_up) warns if it is not.
     ///
-    /// The pool opens the replacement first, and no caller waits for it. Each connection's own
-    /// deadline is up to 10 % earlier, at random, so that they are not all replaced together.
+    /// The pool opens the replacement first, and no caller waits for it. A connection in use is
+    /// replaced when it is returned. Each connection's own deadline is up to 10 % earlier, at
+    /// random, so that they are not all replaced together.
     pub recycle: Option<Duration>,
 
     /// The longest that [`warm_up()`](crate::Pool::warm_up) may take, including every retry.
     ///
     /// 1 ms to 365 days; default 30 s.
+    ///
+    /// If [`ready_at`](Self::ready_at) connections are open by then, the warm-up has succeeded,
+    /// else it fails with [`Error::WarmUp`](crate::Error::WarmUp). Either way the pool goes on
+    /// opening the rest. Counted from the pool's first use, it also ends the state
+    /// [`Warming`](crate::Readiness::Warming).
     pub warm_up_timeout: Duration,
 
     /// The number of validated connections that make the pool
     /// [`Ready`](crate::Readiness::Ready). `None` means all of [`size`](Self::size).
     ///
-    /// 1 to `size`; default `None`. If `size` is 0, `None` is the only value.
+    /// 1 to `size`; default `None`. If `size` is 0, `None` is the only value. After a
+    /// [`resize()`](crate::Pool::resize) to a `size` below it, that `size` counts.
     ///
     /// With fewer connections the pool is [`Degraded`](crate::Readiness::Degraded), and still
     /// serves. Set it below `size` if connections are often lost and replaced, so that not every
@@ -134,6 +154,9 @@ pub struct PoolConfig {
     /// sooner, but load a server that is starting.
     ///
     /// 1 to 1,000; default 8.
+    ///
+    /// After an attempt has failed there is only one at a time, with growing pauses in between,
+    /// until one succeeds.
     pub max_connecting: usize,
 
     /// How long after its last answer a connection may be handed out without validation. After
@@ -143,19 +166,26 @@ pub struct PoolConfig {
     /// 0 (always validate) to 365 days; default 1 s.
     ///
     /// If a connection dies and is handed out within this time, its caller's first statement
-    /// fails. With 0 that happens only if it dies after its validation.
+    /// fails. With 0 that happens only if it dies after its validation. After one connection was
+    /// found dead, the others are validated even within this time.
     pub validate_after_idle: Duration,
 
     /// How often the pool validates idle connections in the background, so that neither the server
     /// nor a firewall closes them for being idle. `None` means never.
     ///
-    /// 10 ms to 365 days; default 30 s. Keep it below the server's `wait_timeout`.
+    /// 10 ms to 365 days; default 30 s. Keep it below the server's `wait_timeout`
+    /// ([`warm_up()`](crate::Pool::warm_up) warns if it is not), and below the idle timeout of
+    /// every proxy, load balancer and firewall in between.
+    ///
+    /// Each validation is one round trip. It counts as an answer for
+    /// [`validate_after_idle`](Self::validate_after_idle).
     pub keepalive: Option<Duration>,
 
     /// How long a connection beyond [`size`](Self::size) may be idle before it is closed. With 0
     /// it is closed when it is returned, unless a caller waits.
     ///
-    /// 0 to 365 days; default 5 s.
+    /// 0 to 365 days; default 5 s. Longer spares the next burst the time to open connections again;
+    /// shorter leaves them to other clients of the server sooner.
     pub overflow_linger: Duration,
 
     /// When the pool resets the session of a returned connection.
@@ -203,7 +233,21 @@ pub struct PoolConfig {
 
     /// Statements to run on every new connection, and again after each reset, in this order.
     ///
-    /// One statement in each text, none of them empty; default none.
+    /// One statement in each text, none of them empty; default none. They count towards
+    /// [`connect_timeout`](Self::connect_timeout).
+    ///
+    /// ```
+    /// use mysql_warm_pool::PoolConfig;
+    ///
+    /// let config = PoolConfig::from_url("mysql://app:secret@db/shop")?
+    ///     .init(["SET time_zone = '+00:00'", "SET lock_wait_timeout = 10"])
+    ///     .prepare(["SELECT name FROM item WHERE id = ?"]);
+    /// assert_eq!(config.init.len(), 2);
+    /// # Ok::<(), mysql_warm_pool::Error>(())
+    /// ```
+    ///
+    /// If the server refuses one of them, the attempt to open a connection has failed in the phase
+    /// [`Init`](crate::error::ConnectPhase::Init), which names it by its number.
     ///
     /// A transaction that they leave open is rolled back before the connection is handed out. Locks
     /// of other kinds (`LOCK TABLES`, `GET_LOCK()`) are kept, and then every connection holds them.
@@ -310,12 +354,14 @@ pub struct PoolConfig {
     /// How long [`close()`](crate::Pool::close) waits for connections in use before it cuts them
     /// off.
     ///
-    /// 0 to 365 days; default 10 s.
+    /// 0 to 365 days; default 10 s. Keep it below the time that the platform leaves the process
+    /// between its signal to stop and its end (30 s in Kubernetes).
     pub close_timeout: Duration,
 
     /// The pool's name in metrics and log events. `None` means `host:port/database`.
     ///
-    /// Not empty; default `None`.
+    /// Not empty; default `None`. Give two pools of the same database different names, because
+    /// metrics of the same name add up.
     pub name: Option<String>,
 }
 
@@ -398,6 +444,8 @@ pub enum OnCancel {
     Close,
     /// Ends the statement with `KILL`, then closes the connection.
     ///
+    /// For services whose callers give up on long statements, which would go on loading the server.
+    ///
     /// `KILL` names a connection by its number. Behind a proxy the same number may belong to
     /// another connection on another server, so the pool kills only if it is certain of both, and
     /// otherwise closes as with [`Close`](Self::Close). To be certain it sends one more query, and
@@ -420,6 +468,14 @@ macro_rules! setters {
 impl PoolConfig {
     /// Creates a config from the driver's options ([`Opts`] or an [`OptsBuilder`]), with the
     /// default of every setting.
+    ///
+    /// ```
+    /// use mysql_warm_pool::{PoolConfig, mysql_async::OptsBuilder};
+    ///
+    /// let opts = OptsBuilder::default().ip_or_hostname("db").user(Some("app"));
+    /// let config = PoolConfig::from_opts(opts).size(10);
+    /// assert_eq!((config.size, config.overflow), (10, 30));
+    /// ```
     ///
     /// The pool itself runs the driver's `after_connect`, `init` and `setup`: all three, in this
     /// order, before [`init`](Self::init) and [`on_connect`](Self::on_connect), on every new
@@ -545,8 +601,8 @@ impl PoolConfig {
         self
     }
 
-    /// The driver's options: host, account, TLS and so on. Do not print them: their `Debug` shows
-    /// the password.
+    /// Returns the driver's options: host, account, TLS and so on. Do not print them: their `Debug`
+    /// shows the password.
     #[must_use]
     pub const fn opts(&self) -> &Opts {
         &self.opts

@@ -16,14 +16,18 @@ pub struct OnConnect {
 }
 
 impl OnConnect {
-    /// Creates a hook from a closure or function.
+    /// Creates a hook from a closure or function, to be stored in the field. The setter of the same
+    /// name takes the closure itself.
     ///
     /// ```
-    /// use mysql_warm_pool::{config::OnConnect, mysql_async::prelude::*};
+    /// use mysql_warm_pool::{PoolConfig, config::OnConnect, mysql_async::prelude::*};
     ///
     /// let hook = OnConnect::new(|conn| {
     ///     Box::pin(async move { conn.query_drop("SET time_zone = '+00:00'").await })
     /// });
+    /// let mut config = PoolConfig::from_url("mysql://app:secret@db/shop")?;
+    /// config.on_connect = Some(hook);
+    /// # Ok::<(), mysql_warm_pool::Error>(())
     /// ```
     pub fn new<F>(hook: F) -> Self
     where

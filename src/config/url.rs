@@ -114,6 +114,23 @@ impl PoolConfig {
     ///
     /// [`Error::Config`] with every fault of the URL. None of them quotes the URL itself or any
     /// part of a password.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use mysql_warm_pool::PoolConfig;
+    ///
+    /// let config = PoolConfig::from_url("mysql://app:12%2Fs3cret@db/shop?size=10&recycle=1h")?;
+    /// assert_eq!(config.opts().pass(), Some("12/s3cret"));
+    /// assert_eq!(config.recycle, Some(Duration::from_secs(3600)));
+    ///
+    /// let error = PoolConfig::from_url("mysql://db/shop?size=ten&recylce=1h").unwrap_err();
+    /// assert!(error.to_string().contains("size is ten"));
+    /// assert!(error.to_string().contains("did you mean recycle?"));
+    /// # Ok::<(), mysql_warm_pool::Error>(())
+    /// ```
     pub fn from_url(url: &str) -> Result<Self, Error> {
         let mut given = Given::new("url");
         given.url = Some(url.to_owned());
