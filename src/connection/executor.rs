@@ -348,6 +348,21 @@ pub trait Executor: Run {
     /// # Cancel safety
     ///
     /// See [this trait](Self#cancel-safety).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use mysql_warm_pool::{Error, Executor, Pool};
+    ///
+    /// async fn add(pool: &Pool, items: &[(u64, String)]) -> Result<(), Error> {
+    ///     // In a transaction: all of them or none.
+    ///     pool.transaction(async |mut transaction| {
+    ///         let insert = "INSERT INTO item (id, name) VALUES (?, ?)";
+    ///         transaction.exec_batch(insert, items.iter().map(|(id, name)| (id, name))).await
+    ///     })
+    ///     .await
+    /// }
+    /// ```
     #[track_caller]
     fn exec_batch<S, P, I>(
         &mut self,

@@ -39,6 +39,20 @@ pub(crate) use self::{executor::Run, owned::Usage};
 
 /// A connection from the pool. Dropping it returns it.
 ///
+/// ```no_run
+/// use mysql_warm_pool::mysql_async::params;
+///
+/// # async fn run(pool: mysql_warm_pool::Pool) -> Result<(), mysql_warm_pool::Error> {
+/// let mut conn = pool.get().await?;
+/// conn.exec_drop("INSERT INTO item (name) VALUES (:name)", params! {"name" => "pear"}).await?;
+/// let id = conn.last_insert_id(); // Of this caller's own statement, so before the return.
+/// let items: Vec<(u64, String)> = conn.query("SELECT id, name FROM item").await?;
+/// drop(conn); // Do not hold it while waiting for anything else.
+/// println!("{id:?}: one of {}", items.len());
+/// # Ok(())
+/// # }
+/// ```
+///
 /// Use it like the driver's [`Conn`]: it implements [`Queryable`](mysql_async::prelude::Queryable).
 /// `exec*` and `query*` are methods of its own; for `prep` and `ping` import
 /// [`mysql_async::prelude`]. In functions for both connections and transactions, take
@@ -50,9 +64,30 @@ pub(crate) use self::{executor::Run, owned::Usage};
 /// The pool follows every statement sent by these methods until its answer has arrived. If the
 /// future of one is dropped before that (a time-out, `select!`, a client that has gone), the old
 /// answer is still on its way, and would be taken for the answer to the next statement. So this
-/// handle then refuses further statements with [`Error::ConnectionLost`](crate::Error::ConnectionLost)
-/// and sends nothing, and dropping it closes the connection instead of returning it. If the answer
-/// has begun, the next statement or the return reads the rest of its rows.
+/// handle then refuses further statements with
+/// [`Error::ConnectionLost`](crate::Error::ConnectionLost) and sends nothing, and dropping it
+/// closes the connection instead of returning it. If the answer has begun, the next statement or
+/// the return reads the rest of its rows.
+///
+/// What becomes of the statement on the server is the setting
+/// [`on_cancel`](field@crate::PoolConfig::on_cancel).
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use tokio::time::timeout;
+///
+/// # async fn run(pool: mysql_warm_pool::Pool) -> Result<(), mysql_warm_pool::Error> {
+/// let mut conn = pool.get().await?;
+/// let count = conn.query_first::<u64, _>("SELECT COUNT(*) FROM orders");
+/// if timeout(Duration::from_secs(1), count).await.is_err() {
+///     drop(conn); // Closes it: it would refuse further statements.
+///     conn = pool.get().await?;
+/// }
+/// conn.query_drop("INSERT INTO report () VALUES ()").await?;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Prepared statements
 ///
@@ -67,13 +102,15 @@ pub(crate) use self::{executor::Run, owned::Usage};
 /// [`ToConnection`](mysql_async::prelude::ToConnection). What is sent on the bare `Conn` is not
 /// followed. The next caller is safe: such a connection is reset and validated before it is idle
 /// again, which takes two round trips in the background (more if a transaction is open, or for
-/// `init`, `prepare` and `on_connect`). One meets it in the driver's fluent style
-/// (`"SELECT ..".with((1,)).first(&mut conn)`) and in functions that take `&mut Conn`. `query*` and
-/// `exec*` of this type, or of the driver's [`Queryable`](mysql_async::prelude::Queryable) on
-/// `&mut conn`, are followed. The pool counts such returns
-/// ([`cleanings`](crate::metrics::PoolMetrics::cleanings), `unfollowed`), and logs each place once at
-/// DEBUG. But if you cancel a statement there yourself, your own next statement
-/// may get the old answer.
+/// `init`, `prepare` and `on_connect`). The pool counts such returns
+/// ([`cleanings`](crate::metrics::PoolMetrics::cleanings), `unfollowed`), and logs each place once
+/// at DEBUG. But if you cancel a statement on the bare `Conn`, your own next statement may get the
+/// old answer.
+///
+/// The bare `Conn` is used by functions that take `&mut Conn`, and by the driver's fluent style,
+/// `"SELECT ..".with((1,)).first(&mut conn)`. It is not used by `query*` and `exec*`, neither by
+/// those of this type nor by those of [`Queryable`](mysql_async::prelude::Queryable) on `&mut
+/// conn`.
 ///
 /// # Dropping
 ///
@@ -99,11 +136,19 @@ impl PooledConn {
 
     /// Starts a transaction. Dropped without [`commit`](Transaction::commit), it is rolled back.
     ///
+    /// The options are an isolation level, read-only, or a consistent snapshot;
+    /// `TxOpts::default()` takes those of the session.
+    ///
     /// # Errors
     ///
-    /// As [`Conn::start_transaction`]. [`Error::InTransaction`](crate::Error::InTransaction), inside
-    /// a [`mysql_async::Error::Other`], if a transaction is open that was begun by a statement,
-    /// because the server would commit it. One that was dropped is rolled back first.
+    /// As [`Conn::start_transaction`]. Inside a [`mysql_async::Error::Other`], where
+    /// [`Error::of`](crate::Error::of) finds them:
+    ///
+    /// - [`Error::InTransaction`](crate::Error::InTransaction) if a transaction is open that was
+    ///   begun by a statement, because the server would commit it. One that was dropped is rolled
+    ///   back first;
+    /// - [`Error::ConnectionLost`](crate::Error::ConnectionLost) if an earlier statement was
+    ///   cancelled or the connection is lost.
     ///
     /// # Cancel safety
     ///
@@ -116,12 +161,14 @@ impl PooledConn {
         Transaction::start(conn, follow, caller, options).await
     }
 
-    /// Takes the connection out of the pool for good. The pool opens another in its place.
+    /// Takes the connection out of the pool for good, as in `PooledConn::detach(conn)`. The pool
+    /// opens another in its place.
     ///
-    /// The connection is handed over as it is: nothing is cleaned, and it no longer counts towards
-    /// the limit. Its socket stays on the pool's runtime, and works as long as that is driven. Do not
-    /// detach a connection after cancelling a statement on it: the driver would
-    /// take the old answer for the answer to the next statement.
+    /// For what the driver does only with a connection of its own, such as reading the binlog. The
+    /// connection is handed over as it is: nothing is cleaned, and it no longer counts towards the
+    /// limit. Its socket stays on the pool's runtime, and works as long as that is driven. Do not
+    /// detach a connection after cancelling a statement on it: the driver would take the old answer
+    /// for the answer to the next statement.
     #[must_use]
     pub fn detach(mut this: Self) -> Conn {
         match this.lease.take() {
@@ -133,7 +180,11 @@ impl PooledConn {
         }
     }
 
-    /// Closes the connection instead of returning it. The pool opens another in its place.
+    /// Closes the connection instead of returning it, as in `PooledConn::discard(conn)`. The pool
+    /// opens another in its place.
+    ///
+    /// For a connection whose session you do not trust any more. After an error or a cancelled
+    /// statement there is no need: the pool decides by itself what it keeps.
     pub fn discard(mut this: Self) {
         if let Some(lease) = this.lease.take() {
             give_back::end_hold(&this.shared, &lease);

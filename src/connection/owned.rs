@@ -112,6 +112,25 @@ impl OwnedTransaction {
     ///
     /// If the future is dropped midway, the transaction may or may not be committed, and the
     /// connection is discarded.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use mysql_warm_pool::{Error, Pool};
+    /// async fn pay(pool: &Pool, id: &str, sum: i64) -> Result<(), Error> {
+    ///     let mut transaction = pool.begin().await?;
+    ///     transaction.exec_drop("INSERT INTO payment (id, sum) VALUES (?, ?)", (id, sum)).await?;
+    ///     match transaction.commit().await {
+    ///         Err(error) if error.is_commit_unknown() => {
+    ///             // The caller has chosen the key, so it can be looked up.
+    ///             let select = "SELECT 1 FROM payment WHERE id = ?";
+    ///             let found: Option<u8> = pool.exec_first(select, (id,)).await?;
+    ///             found.map(|_| ()).ok_or(error)
+    ///         }
+    ///         outcome => outcome,
+    ///     }
+    /// }
+    /// ```
     pub async fn commit(mut self) -> Result<(), Error> {
         let (conn, follow, caller) = self.parts();
         if let Err(error) = begin(conn, follow).await {

@@ -15,7 +15,9 @@ use mysql_async::{
 
 use crate::session::{follow::Follow, runtime::Silence};
 
-/// The rows of the first result set of a statement, one by one.
+/// The rows of the first result set of a statement, one by one; returned by
+/// [`exec_stream`](crate::PooledConn::exec_stream) and
+/// [`query_stream`](crate::PooledConn::query_stream).
 ///
 /// It is a [`Stream`], and dereferences to the driver's [`ResultSetStream`], which shows the
 /// columns. Unlike the driver's own stream it ends with an error when the pool cuts it off: at the

@@ -23,6 +23,27 @@ use super::{
 /// A transaction on a [`PooledConn`](crate::PooledConn), started by
 /// [`start_transaction`](crate::PooledConn::start_transaction).
 ///
+/// ```no_run
+/// use mysql_warm_pool::{Error, Pool, mysql_async::TxOpts};
+///
+/// /// Takes one of an item from the stock. Returns whether there was one.
+/// async fn take(pool: &Pool, id: u64) -> Result<bool, Error> {
+///     let mut conn = pool.get().await?;
+///     let mut transaction = conn.start_transaction(TxOpts::default()).await?;
+///     let select = "SELECT stock FROM item WHERE id = ? FOR UPDATE";
+///     let stock: Option<u32> = transaction.exec_first(select, (id,)).await?;
+///     if stock.unwrap_or(0) == 0 {
+///         return Ok(false); // Rolls back.
+///     }
+///     transaction.exec_drop("UPDATE item SET stock = stock - 1 WHERE id = ?", (id,)).await?;
+///     transaction.commit().await?;
+///     Ok(true)
+/// }
+/// ```
+///
+/// It borrows the connection, which can run further statements after it. An
+/// [`OwnedTransaction`](crate::OwnedTransaction) borrows nothing.
+///
 /// Use it like the connection: `exec*` and `query*` are methods of its own, it is an
 /// [`Executor`](crate::Executor), and it implements the driver's
 /// [`Queryable`](mysql_async::prelude::Queryable), but not

@@ -19,6 +19,27 @@ use crate::{
 /// A pool of warm connections to one MySQL or MariaDB server. Cheap to clone: all clones share the
 /// same connections.
 ///
+/// ```no_run
+/// use mysql_warm_pool::{Error, Pool, PoolConfig};
+///
+/// async fn stock(pool: &Pool, id: u64) -> Result<Option<i64>, Error> {
+///     pool.exec_first("SELECT stock FROM item WHERE id = ?", (id,)).await
+/// }
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), Error> {
+///     let pool = Pool::new(PoolConfig::from_env()?)?;
+///     println!("{}", pool.warm_up().await?);
+///
+///     let worker = pool.clone(); // A handle to the same pool; no `Arc` is needed.
+///     let reading = tokio::spawn(async move { stock(&worker, 7).await });
+///     println!("{:?}", reading.await);
+///
+///     println!("{}", pool.close().await);
+///     Ok(())
+/// }
+/// ```
+///
 /// # Runtimes
 ///
 /// It can be used from any tokio runtime, and from several at once. Its sockets and background
@@ -57,9 +78,30 @@ impl Drop for LastHandle {
 impl Pool {
     /// Creates a pool. Does no I/O and needs no runtime, so a pool can be a `static`.
     ///
+    /// Nothing is opened until the pool is used: see [`warm_up`](Self::warm_up).
+    ///
     /// # Errors
     ///
     /// [`Error::Config`], with every fault of the settings.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::sync::LazyLock;
+    ///
+    /// use mysql_warm_pool::{Error, Pool, PoolConfig};
+    ///
+    /// static POOL: LazyLock<Pool> = LazyLock::new(|| {
+    ///     let pool = PoolConfig::from_env().and_then(Pool::new);
+    ///     pool.unwrap_or_else(|error| panic!("{error}"))
+    /// });
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// POOL.warm_up().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(config: PoolConfig) -> Result<Self, Error> {
         config.check()?;
         Ok(Self {
@@ -69,8 +111,10 @@ impl Pool {
         })
     }
 
-    /// Like [`new`](Self::new), but exports the pool's metrics to this recorder instead of the one
-    /// that is installed. Needs the feature `metrics`.
+    /// Creates a pool as [`new`](Self::new) does, but exports its metrics to this recorder instead
+    /// of the one that is installed. Needs the feature `metrics`.
+    ///
+    /// For a program that installs no recorder, or whose pools report to different ones.
     ///
     /// # Errors
     ///
@@ -114,6 +158,22 @@ impl Pool {
     /// # Cancel safety
     ///
     /// Safe: connections that were opened stay open, and attempts under way go on.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use mysql_warm_pool::{Error, Pool};
+    /// # async fn run(pool: Pool) -> Result<(), Error> {
+    /// match pool.warm_up().await {
+    ///     Ok(report) => println!("{report}"), // 20 of 20 connections ready in 41 ms
+    ///     // The database may come later: serve, with a probe that says "not ready" until then.
+    ///     Err(error) if error.is_transient() => eprintln!("{error}"),
+    ///     // A wrong password or the like: end the program.
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn warm_up(&self) -> Result<WarmUpReport, Error> {
         warm_up::warm_up(self.shared()).await
     }
@@ -157,6 +217,24 @@ impl Pool {
     /// # Cancel safety
     ///
     /// As [`get`](Self::get).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use mysql_warm_pool::{Error, Pool};
+    ///
+    /// /// Suggestions are not worth waiting for: without a free connection there are none.
+    /// async fn suggestions(pool: &Pool) -> Result<Vec<String>, Error> {
+    ///     let select = "SELECT name FROM item ORDER BY sold DESC LIMIT 5";
+    ///     match pool.get_within(Duration::from_millis(50)).await {
+    ///         Ok(mut conn) => Ok(conn.query(select).await?),
+    ///         Err(Error::Timeout { .. }) => Ok(Vec::new()),
+    ///         Err(error) => Err(error),
+    ///     }
+    /// }
+    /// ```
     #[track_caller]
     pub fn get_within(
         &self,
@@ -168,6 +246,16 @@ impl Pool {
     /// Gets a connection within the given time, as if the call stood at the given place in the
     /// source. For code that wraps a pool, so that log events and errors name the line of its own
     /// caller.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`get`](Self::get).
+    ///
+    /// # Examples
     ///
     /// ```no_run
     /// use std::panic::Location;
@@ -183,14 +271,6 @@ impl Pool {
     ///     }
     /// }
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`get`](Self::get).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`get`](Self::get).
     pub async fn get_called_at(
         &self,
         timeout: Duration,
@@ -200,12 +280,25 @@ impl Pool {
         Ok(PooledConn::new(lease, Arc::clone(self.shared()), called_at))
     }
 
-    /// Gets a connection if one is idle and can be handed out as it is; else `None`. Never waits,
+    /// Gets a connection if one is idle and can be handed out as it is, else `None`. Never waits,
     /// and does no I/O.
     ///
     /// An idle connection that must be [validated](field@PoolConfig::validate_after_idle) first is
     /// not returned; it is validated in the background, for the next caller. Returns `None` too if
     /// the pool is closed, and outside of a tokio runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use mysql_warm_pool::{Error, Pool};
+    /// # async fn run(pool: Pool) -> Result<(), Error> {
+    /// // Work that takes a connection only if no request needs it.
+    /// if let Some(mut conn) = pool.try_get() {
+    ///     conn.query_drop("DELETE FROM session WHERE expires < NOW() LIMIT 100").await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     #[track_caller]
     pub fn try_get(&self) -> Option<PooledConn> {
@@ -214,15 +307,32 @@ impl Pool {
         Some(PooledConn::new(lease, Arc::clone(self.shared()), called_at))
     }
 
-    /// Whether the pool can serve. Does no I/O.
+    /// Returns whether the pool can serve. Does no I/O.
+    ///
+    /// # Examples
+    ///
+    /// A readiness route, for any web framework. Use it for readiness and start-up probes, not for
+    /// liveness: a restart of the service does not bring its database back.
+    ///
+    /// ```
+    /// use mysql_warm_pool::{Pool, PoolConfig};
+    ///
+    /// fn ready(pool: &Pool) -> (u16, String) {
+    ///     let readiness = pool.readiness();
+    ///     let status = if readiness.is_serving() { 200 } else { 503 };
+    ///     (status, readiness.to_string())
+    /// }
+    ///
+    /// let pool = Pool::new(PoolConfig::from_url("mysql://app:secret@db/shop")?)?;
+    /// assert_eq!(ready(&pool), (503, "cold".to_owned()));
+    /// # Ok::<(), mysql_warm_pool::Error>(())
+    /// ```
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         self.shared().readiness.snapshot().readiness
     }
 
-    /// The readiness with its context: since when, the status, the last error. Does no I/O.
-    ///
-    /// A readiness probe answers by [`is_serving`](Readiness::is_serving) of the readiness in it.
+    /// Returns the readiness with its context: since when, the status, the last error. Does no I/O.
     #[must_use]
     pub fn health(&self) -> Health {
         assess::health(self.shared())
@@ -232,7 +342,7 @@ impl Pool {
     /// after the call and no longer is.
     ///
     /// Opens nothing by itself: a pool that is never used, by [`warm_up`](Self::warm_up) or
-    /// [`get`](Self::get), never becomes Ready.
+    /// [`get`](Self::get), never becomes Ready. It has no timeout of its own.
     ///
     /// # Errors
     ///
@@ -241,24 +351,40 @@ impl Pool {
     /// # Cancel safety
     ///
     /// Safe: nothing is lost if it is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use mysql_warm_pool::{Error, Pool};
+    /// # async fn consume(pool: Pool) {}
+    /// # async fn run(pool: Pool) -> Result<(), Error> {
+    /// let warming = pool.clone();
+    /// tokio::spawn(async move { warming.warm_up().await });
+    /// // Meanwhile the service does what needs no database ...
+    /// pool.wait_ready().await?;
+    /// consume(pool).await; // ... and takes messages off its queue only now.
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn wait_ready(&self) -> Result<(), Error> {
         self.shared().readiness.wait_ready().await
     }
 
     /// Watches the readiness from now on; [`changed`](ReadinessWatch::changed) waits for its next
-    /// change.
+    /// change, and has an example.
     #[must_use]
     pub fn watch(&self) -> ReadinessWatch {
         self.shared().readiness.watch()
     }
 
-    /// The pool's connections now, as one consistent snapshot.
+    /// Returns the pool's connections now, as one consistent snapshot. Does no I/O.
     #[must_use]
     pub fn status(&self) -> PoolStatus {
         self.shared().slots.status()
     }
 
-    /// What has happened since the pool was created: counters, and histograms of times.
+    /// Returns what has happened since the pool was created: counters, and histograms of times.
+    /// Does no I/O.
     #[must_use]
     pub fn metrics(&self) -> PoolMetrics {
         let shared = self.shared();
@@ -280,14 +406,14 @@ impl Pool {
         maintain::publish_metrics(self.shared());
     }
 
-    /// The pool's name in metrics and log events: the setting [`name`](field@PoolConfig::name), by
-    /// default `host:port/database`.
+    /// Returns the pool's name in metrics and log events: the setting
+    /// [`name`](field@PoolConfig::name), by default `host:port/database`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.shared().name
     }
 
-    /// The settings the pool was created with.
+    /// Returns the settings the pool was created with.
     #[must_use]
     pub fn config(&self) -> &PoolConfig {
         &self.shared().config
@@ -305,6 +431,19 @@ impl Pool {
     ///
     /// [`Error::Config`] if a value is out of its range, in which case nothing changes, and
     /// [`Error::Closed`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mysql_warm_pool::{Pool, PoolConfig};
+    ///
+    /// let pool = Pool::new(PoolConfig::from_url("mysql://app:secret@db/shop")?)?;
+    /// // Twice the replicas, each with half the connections: the server sees as many as before.
+    /// let config = pool.config();
+    /// pool.resize(config.size / 2, config.overflow / 2)?;
+    /// assert_eq!(pool.status().limit(), 25);
+    /// # Ok::<(), mysql_warm_pool::Error>(())
+    /// ```
     pub fn resize(&self, size: usize, overflow: usize) -> Result<(), Error> {
         maintain::resize(self.shared(), size, overflow)
     }
@@ -316,6 +455,22 @@ impl Pool {
     /// Call it after the password, or the address behind the server's name, has changed. The pool
     /// does it by itself when a statement's error says that the server has become read-only, as
     /// after a failover.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # #[cfg(unix)]
+    /// # async fn run(pool: mysql_warm_pool::Pool) -> std::io::Result<()> {
+    /// use tokio::signal::unix::{SignalKind, signal};
+    ///
+    /// // `kill -HUP` after the secret was rotated.
+    /// let mut hangups = signal(SignalKind::hangup())?;
+    /// while hangups.recv().await.is_some() {
+    ///     pool.refresh();
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn refresh(&self) {
         maintain::refresh(self.shared());
     }
@@ -323,7 +478,9 @@ impl Pool {
     /// Waits until the pool is refreshed: by [`refresh`](Self::refresh), or by itself because a
     /// statement's error says that the server takes no writes any more, or that sessions were lost.
     ///
-    /// It notices what happens after it was first polled. When the pool closes, it never resolves.
+    /// For code that remembers something about the server, such as whether it takes writes, and
+    /// must ask again. It notices what happens after it was first polled. When the pool closes, it
+    /// never resolves.
     ///
     /// # Cancel safety
     ///
@@ -365,6 +522,18 @@ impl Pool {
     ///
     /// If this is dropped, the pool stays closed and idle connections are still closed, but
     /// connections in use are not cut off, unless `close()` is called again.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use mysql_warm_pool::Pool;
+    /// # async fn serve_until(_: impl Future) {}
+    /// # async fn run(pool: Pool) {
+    /// // First the server, which lets its requests finish, then the pool that they use.
+    /// serve_until(tokio::signal::ctrl_c()).await;
+    /// println!("{}", pool.close().await); // 20 connections drained, 0 cut
+    /// # }
+    /// ```
     pub async fn close(&self) -> CloseReport {
         close::close(self.shared()).await
     }

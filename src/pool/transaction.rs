@@ -37,37 +37,39 @@ pub struct TransactionOptions {
 }
 
 impl TransactionOptions {
-    /// The session's isolation level, read and write, no retries.
+    /// Creates options with the session's isolation level and no retries.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The isolation level. Default: the session's.
+    /// Sets the isolation level. Default: the session's.
     #[must_use]
     pub fn isolation_level(mut self, level: IsolationLevel) -> Self {
         self.begin.with_isolation_level(level);
         self
     }
 
-    /// Whether the server refuses writes in it. Default: the session's, which is `false` unless
-    /// [`init`](field@crate::PoolConfig::init) or the like sets it.
+    /// Sets whether the server refuses writes in the transaction. Default: the session's, which is
+    /// `false` unless [`init`](field@crate::PoolConfig::init) or the like sets it.
     #[must_use]
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.begin.with_readonly(read_only);
         self
     }
 
-    /// Whether it reads from one snapshot, taken when it begins instead of at its first read.
-    /// Default: `false`.
+    /// Sets whether the transaction's snapshot is taken when it begins instead of at its first
+    /// read. Default: `false`.
+    ///
+    /// The server ignores it at isolation levels other than `REPEATABLE READ`.
     #[must_use]
     pub fn consistent_snapshot(mut self, consistent_snapshot: bool) -> Self {
         self.begin.with_consistent_snapshot(consistent_snapshot);
         self
     }
 
-    /// How many times at most the closure is run again after the server has rolled its transaction
-    /// back. Default: 0.
+    /// Sets how many times at most the closure is run again after the server has rolled its
+    /// transaction back. Any number; default 0.
     ///
     /// The server does so after a deadlock (1213), a conflict at commit in a cluster, or a lock's
     /// time-out (1205) with `innodb_rollback_on_timeout`. A random pause precedes each retry: up to
@@ -90,6 +92,11 @@ impl From<TxOpts> for TransactionOptions {
 impl Pool {
     /// Gets a connection, as [`get`](Self::get) does, and begins a transaction on it.
     ///
+    /// Dropped without [`commit`](OwnedTransaction::commit), it is rolled back;
+    /// [`OwnedTransaction`] has an example. With a closure instead,
+    /// [`transaction`](Self::transaction) commits by itself, and
+    /// [`transaction_with`](Self::transaction_with) retries after a deadlock.
+    ///
     /// # Errors
     ///
     /// As [`get`](Self::get), and the driver's errors as [`Error::Driver`].
@@ -102,8 +109,18 @@ impl Pool {
         self.begin_at(Location::caller(), TxOpts::default())
     }
 
-    /// Like [`begin`](Self::begin), with an isolation level, read-only, or with a consistent
-    /// snapshot.
+    /// Begins a transaction as [`begin`](Self::begin) does, with an isolation level, read-only, or
+    /// with a consistent snapshot.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`begin`](Self::begin).
+    ///
+    /// # Examples
     ///
     /// ```no_run
     /// # use mysql_warm_pool::{Error, Pool};
@@ -117,14 +134,6 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`begin`](Self::begin).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`begin`](Self::begin).
     #[track_caller]
     pub fn begin_with<O: Borrow<TxOpts>>(
         &self,
@@ -144,6 +153,30 @@ impl Pool {
 
     /// Runs a closure in a transaction: commits it if the closure returns `Ok`, and rolls it back
     /// if the closure returns `Err`, panics, or is cancelled.
+    ///
+    /// The closure gets the [`OwnedTransaction`] by value. It must have dropped it when it returns,
+    /// or may commit it or roll it back itself.
+    ///
+    /// The returned future is [`Send`] if what the closure captures and returns is.
+    ///
+    /// If the closure swallows the error of a deadlock, nothing is lost unseen: the transaction
+    /// refuses further statements, and this call returns [`Error::RolledBack`].
+    ///
+    /// # Errors
+    ///
+    /// The closure's error, or an error of this crate converted into the closure's:
+    ///
+    /// - those of [`begin`](Self::begin) and of [`commit`](OwnedTransaction::commit), of which only
+    ///   [`Error::CommitUnknown`] leaves open whether the transaction was committed;
+    /// - [`Error::TransactionInUse`] if the closure returns `Ok` and has moved the transaction
+    ///   elsewhere.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before the closure has returned, nothing is committed. If it is
+    /// dropped later, the transaction may or may not be committed. No connection is lost.
+    ///
+    /// # Examples
     ///
     /// ```no_run
     /// use mysql_warm_pool::{Error, Executor, Pool};
@@ -169,31 +202,10 @@ impl Pool {
     ///     .await
     /// }
     ///
-    /// // Its future is `Send` if what the closure captures and returns is.
     /// # fn run(pool: Pool) {
     /// tokio::spawn(async move { transfer(&pool, 1, 2, 5).await });
     /// # }
     /// ```
-    ///
-    /// The closure gets the [`OwnedTransaction`] by value. It must have dropped it when it returns,
-    /// or may commit it or roll it back itself.
-    ///
-    /// If the closure swallows the error of a deadlock, nothing is lost unseen: the transaction
-    /// refuses further statements, and this call returns [`Error::RolledBack`].
-    ///
-    /// # Errors
-    ///
-    /// The closure's error, or an error of this crate converted into the closure's:
-    ///
-    /// - those of [`begin`](Self::begin) and of [`commit`](OwnedTransaction::commit), of which only
-    ///   [`Error::CommitUnknown`] leaves open whether the transaction was committed;
-    /// - [`Error::TransactionInUse`] if the closure returns `Ok` and has moved the transaction
-    ///   elsewhere.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped before the closure has returned, nothing is committed. If it is
-    /// dropped later, the transaction may or may not be committed. No connection is lost.
     #[track_caller]
     pub fn transaction<T, E, F, W>(&self, work: F) -> impl Future<Output = Result<T, E>>
     where
@@ -210,26 +222,10 @@ impl Pool {
         }
     }
 
-    /// Like [`transaction`](Self::transaction), with options. If the server rolls the transaction
+    /// Runs a closure in a transaction as [`transaction`](Self::transaction) does, with options. If
+    /// the server rolls the transaction
     /// back, after a deadlock for example, it is repeated up to
     /// [`retries`](TransactionOptions::retries) times.
-    ///
-    /// ```no_run
-    /// use mysql_warm_pool::{Error, Pool, TransactionOptions};
-    ///
-    /// async fn add(pool: &Pool, ids: &[u64]) -> Result<(), Error> {
-    ///     let options = TransactionOptions::new().retries(3);
-    ///     pool.transaction_with(options, async |mut transaction| {
-    ///         for id in ids {
-    ///             let update = "UPDATE item SET stock = stock + 1 WHERE id = ?";
-    ///             transaction.exec_drop(update, (id,)).await?;
-    ///         }
-    ///         Ok(())
-    ///     })
-    ///     .await
-    /// }
-    /// # drop(add);
-    /// ```
     ///
     /// Each retry is a transaction of its own, perhaps on another connection, and calls the
     /// closure again: what the closure does outside of the database happens again too. The pool
@@ -247,6 +243,25 @@ impl Pool {
     /// # Cancel safety
     ///
     /// As [`transaction`](Self::transaction).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use mysql_warm_pool::{Error, Pool, TransactionOptions};
+    ///
+    /// async fn add(pool: &Pool, ids: &[u64]) -> Result<(), Error> {
+    ///     let options = TransactionOptions::new().retries(3);
+    ///     pool.transaction_with(options, async |mut transaction| {
+    ///         for id in ids {
+    ///             let update = "UPDATE item SET stock = stock + 1 WHERE id = ?";
+    ///             transaction.exec_drop(update, (id,)).await?;
+    ///         }
+    ///         Ok(())
+    ///     })
+    ///     .await
+    /// }
+    /// # drop(add);
+    /// ```
     #[track_caller]
     pub fn transaction_with<T, E, F, W>(
         &self,

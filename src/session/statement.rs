@@ -19,7 +19,7 @@ use mysql_async::{Statement, prelude::StatementLike};
 /// }
 /// ```
 pub trait Executable: StatementLike {
-    /// The text, or the prepared statement.
+    /// Returns the text, or the prepared statement.
     fn text(&self) -> Text<'_>;
 }
 
