@@ -7,7 +7,7 @@ use mysql_async::{DriverError, IoError, ServerError};
 
 use super::Error;
 
-/// Whether work that failed with this error of the driver may succeed if it is tried again.
+/// Returns whether work that failed with this error of the driver may succeed if it is tried again.
 ///
 /// True for lost and refused connections, for a server that is full, starting or stopping, and for
 /// transactions that lost a conflict over locks.
@@ -352,13 +352,14 @@ pub(crate) fn rolls_back(error: &mysql_async::Error) -> bool {
     }
 }
 
-/// Whether this error of the driver says that the server has rolled the whole transaction back,
-/// because of a deadlock or another conflict with a transaction that was faster: the server's codes
-/// 1213 and 1614 (deadlock), 3101 (conflict in a replication group), 8002 and 9007 (conflict in
-/// TiDB), and this crate's [`Error::RolledBack`].
+/// Returns whether this error of the driver says that the server has rolled the whole transaction
+/// back, because of a deadlock or another conflict with a transaction that was faster.
 ///
-/// Repeat the whole transaction, from its start. [`Error::is_deadlock`] is the same for this crate's
-/// errors.
+/// True for the server's codes 1213 and 1614 (deadlock), 3101 (conflict in a replication group),
+/// 8002 and 9007 (conflict in TiDB), and for this crate's [`Error::RolledBack`].
+///
+/// Repeat the whole transaction, from its start. [`Error::is_deadlock`] is the same for this
+/// crate's errors.
 #[must_use]
 pub fn is_deadlock(error: &mysql_async::Error) -> bool {
     match error {

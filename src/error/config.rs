@@ -3,6 +3,19 @@
 use std::{error::Error as StdError, fmt};
 
 /// Settings that are invalid, each with its value and what is allowed.
+///
+/// ```
+/// use mysql_warm_pool::{Error, Pool, PoolConfig};
+///
+/// let config = PoolConfig::from_url("mysql://app@db/shop")?.max_connecting(0).ready_at(50);
+/// if let Err(Error::Config(error)) = Pool::new(config) {
+///     for fault in error.faults() {
+///         eprintln!("{fault}"); // max_connecting is 0, allowed is 1 to 1000 attempts
+///     }
+///     assert_eq!(error.faults().len(), 2);
+/// }
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     faults: Vec<ConfigFault>,
@@ -13,7 +26,7 @@ impl ConfigError {
         Self { faults }
     }
 
-    /// All faults. Those of values out of range are in the order of the fields of
+    /// Returns all faults. Those of values out of range are in the order of the fields of
     /// [`PoolConfig`](crate::PoolConfig).
     #[must_use]
     pub fn faults(&self) -> &[ConfigFault] {

@@ -17,7 +17,9 @@ use crate::report::HumanDuration;
 /// Why an attempt to open a connection failed.
 ///
 /// Its `Display` is one line: the step, the reason, and what to do about it. It is cheap to clone,
-/// because every caller that waited for the attempt gets one.
+/// because every caller that waited for the attempt gets one. It comes inside
+/// [`Error::Connect`](super::Error::Connect), [`Error::Timeout`](super::Error::Timeout) and
+/// [`Error::WarmUp`](super::Error::WarmUp).
 #[derive(Clone)]
 pub struct ConnectError {
     inner: Arc<Failure>,
@@ -145,13 +147,13 @@ impl ConnectError {
         }
     }
 
-    /// The step that failed.
+    /// Returns the step that failed.
     #[must_use]
     pub fn phase(&self) -> ConnectPhase {
         self.inner.phase
     }
 
-    /// The server's error code, if the server answered with an error.
+    /// Returns the server's error code, if the server answered with an error.
     #[must_use]
     pub fn code(&self) -> Option<u16> {
         match &self.inner.cause {
@@ -160,7 +162,7 @@ impl ConnectError {
         }
     }
 
-    /// The driver's error, if there is one.
+    /// Returns the driver's error, if there is one.
     #[must_use]
     pub fn driver_error(&self) -> Option<&mysql_async::Error> {
         match &self.inner.cause {
@@ -197,8 +199,8 @@ impl ConnectError {
             && self.code().is_some_and(|code| !is_of_login(code))
     }
 
-    /// Whether another attempt may succeed although nobody changes anything. The pool keeps trying
-    /// either way.
+    /// Returns whether another attempt may succeed although nobody changes anything. The pool keeps
+    /// trying either way.
     ///
     /// Of the driver's errors these are the [transient](super::is_transient) ones, and those of a
     /// server that takes no writes or has left its cluster: the next attempt may reach another. A
@@ -218,7 +220,7 @@ impl ConnectError {
         }
     }
 
-    /// What to do about it, in a few words.
+    /// Returns what to do about it, in a few words.
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match (self.inner.phase, &self.inner.cause) {

@@ -307,7 +307,7 @@ impl Error {
         convert::find(error)
     }
 
-    /// Whether the same call may succeed later.
+    /// Returns whether the same call may succeed later.
     ///
     /// True for [`Timeout`](Self::Timeout), [`StatementTimeout`](Self::StatementTimeout),
     /// [`RuntimeStopped`](Self::RuntimeStopped), [`SessionLost`](Self::SessionLost),
@@ -321,6 +321,30 @@ impl Error {
     ///
     /// A transaction that ended with a transient error was not committed, so all of it may be
     /// repeated. A single statement outside of a transaction may have been executed.
+    ///
+    /// # Examples
+    ///
+    /// A read may be repeated. Each try may take [`timeout`](field@crate::PoolConfig::timeout), so
+    /// set that lower. `examples/retry.rs` is a whole program, with the crate `backon`.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use mysql_warm_pool::{Error, Pool};
+    ///
+    /// async fn name(pool: &Pool, id: u64) -> Result<Option<String>, Error> {
+    ///     let mut pause = Duration::from_millis(50);
+    ///     loop {
+    ///         match pool.exec_first("SELECT name FROM item WHERE id = ?", (id,)).await {
+    ///             Err(error) if error.is_transient() && pause < Duration::from_secs(1) => {
+    ///                 tokio::time::sleep(pause).await;
+    ///                 pause *= 2;
+    ///             }
+    ///             outcome => return outcome,
+    ///         }
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -351,8 +375,9 @@ impl Error {
         }
     }
 
-    /// Whether the server has rolled the whole transaction back, because of a deadlock or another
-    /// conflict. If so, repeat the whole transaction, from its start.
+    /// Returns whether the server has rolled the whole transaction back, because of a deadlock or
+    /// another conflict. If so, repeat the whole transaction, from its start;
+    /// [`transaction_with`](crate::Pool::transaction_with) does that by itself.
     ///
     /// True for [`RolledBack`](Self::RolledBack), and for [`Driver`](Self::Driver) if the driver's
     /// error [is one](is_deadlock).
@@ -365,7 +390,7 @@ impl Error {
         }
     }
 
-    /// Whether a transaction may have been committed although its `commit` failed:
+    /// Returns whether a transaction may have been committed although its `commit` failed:
     /// [`CommitUnknown`](Self::CommitUnknown).
     #[must_use]
     pub fn is_commit_unknown(&self) -> bool {
@@ -444,10 +469,35 @@ impl fmt::Debug for Error {
 }
 
 /// What a [`get()`](crate::Pool::get) was waiting for when it timed out.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use mysql_warm_pool::{Error, Pool, PoolConfig, error::TimeoutCause};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// // No server is there.
+/// let pool = Pool::new(PoolConfig::from_url("mysql://app@127.0.0.1:1/shop")?)?;
+/// match pool.get_within(Duration::from_millis(100)).await {
+///     Err(Error::Timeout { cause: TimeoutCause::Exhausted, holders: Some(holders), .. }) => {
+///         println!("a larger pool, or shorter use: {holders}");
+///     }
+///     Err(Error::Timeout { cause, source: Some(error), .. }) => {
+///         assert_eq!(cause, TimeoutCause::Unavailable);
+///         println!("{}", error.advice());
+///     }
+///     Err(error) => println!("{error}"),
+///     Ok(conn) => drop(conn),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimeoutCause {
-    /// Every connection that the limit allows was in use.
+    /// Every connection that the limit allows was in use. The error's `holders` say for how long,
+    /// and with [`leak_after`](field@crate::PoolConfig::leak_after) from which source lines.
     Exhausted,
     /// Connections were being opened, and the server had not answered yet.
     Connecting,
