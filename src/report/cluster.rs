@@ -39,8 +39,8 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role as a number for metrics: `Unreachable` 0, `Unknown` 1, `Unusable` 2, `Replica` 3,
-    /// `Writer` 4.
+    /// Returns the role as a number for metrics: `Unreachable` 0, `Unknown` 1, `Unusable` 2,
+    /// `Replica` 3, `Writer` 4.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -65,7 +65,9 @@ impl fmt::Display for Role {
     }
 }
 
-/// A member of a cluster, as it is now.
+/// A member of a cluster, as it is now; returned by
+/// [`Cluster::members`](crate::cluster::Cluster::members). Its `Display` has address, role, lag and
+/// last error.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -81,9 +83,9 @@ pub struct Member {
     /// Whether [`reader()`](crate::cluster::Cluster::reader) may choose it: a replica within
     /// [`max_lag`](field@crate::cluster::ClusterConfig::max_lag).
     pub serves_reads: bool,
-    /// The readiness of its pool.
+    /// The readiness of its pool now.
     pub readiness: Readiness,
-    /// The connections of its pool.
+    /// The connections of its pool now.
     pub status: PoolStatus,
     /// Why it is unreachable or unusable, or why its pool cannot open connections. It holds no
     /// password but may hold hosts and users in the server's own words.
@@ -148,7 +150,7 @@ pub struct MemberReport {
 }
 
 impl ClusterReport {
-    /// Whether every member is usable and its pool complete.
+    /// Returns whether every member is usable and its pool complete.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.members.iter().all(|member| {

@@ -43,10 +43,11 @@ pub enum DiscardReason {
     Unresettable,
     /// A statement on it was under way for longer than `statement_timeout`.
     StatementTimeout,
-    /// The server refused a step of its cleaning, such as a statement of `init` or `prepare` after a
-    /// reset.
+    /// The server refused a step of its cleaning, such as a statement of `init` or `prepare` after
+    /// a reset.
     CleaningFailed,
-    /// The server has forgotten the session's prepared statements, so nothing of its state is certain.
+    /// The server has forgotten the session's prepared statements, so nothing of its state is
+    /// certain.
     SessionLost,
 }
 
@@ -71,7 +72,7 @@ impl DiscardReason {
         Self::SessionLost,
     ];
 
-    /// The reason in metrics and log events: `cancelled`, `lost`, ...
+    /// Returns the reason's name in metrics and log events: `cancelled`, `lost`, ...
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -61,14 +61,16 @@ pub enum Readiness {
 }
 
 impl Readiness {
-    /// Whether traffic should be sent here: true for `Ready` and `Degraded`.
+    /// Returns whether traffic should be sent here: true for `Ready` and `Degraded`.
     #[must_use]
     pub const fn is_serving(self) -> bool {
         matches!(self, Self::Ready | Self::Degraded)
     }
 
-    /// The readiness as a number for metrics; higher is better: `Closed` 0, `Unavailable` 1, `Cold`
-    /// 2, `Warming` 3, `Degraded` 4, `Ready` 5. From 4 up, it [is serving](Self::is_serving).
+    /// Returns the readiness as a number for metrics.
+    ///
+    /// Higher is better, and from 4 up it [is serving](Self::is_serving): `Closed` 0, `Unavailable`
+    /// 1, `Cold` 2, `Warming` 3, `Degraded` 4, `Ready` 5.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -97,6 +99,21 @@ impl fmt::Display for Readiness {
 
 /// The pool's readiness with the facts to understand it; returned by
 /// [`Pool::health`](crate::Pool::health).
+///
+/// With the feature `serde` it serialises, for a page that only operators see.
+///
+/// ```
+/// use mysql_warm_pool::{Pool, PoolConfig, Readiness};
+///
+/// let pool = Pool::new(PoolConfig::from_url("mysql://app:secret@db/shop")?)?;
+/// let health = pool.health();
+/// println!("{}: {}", health.readiness, health.status);
+/// if let Some(error) = &health.last_error {
+///     println!("{error}");
+/// }
+/// assert_eq!(health.readiness, Readiness::Cold);
+/// # Ok::<(), mysql_warm_pool::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -128,7 +145,8 @@ pub(super) fn unix_seconds<S: serde::Serializer>(
     serializer.serialize_f64(seconds)
 }
 
-/// Watches the readiness of a pool; returned by [`Pool::watch`](crate::Pool::watch).
+/// Watches the readiness of a pool or a cluster; returned by [`Pool::watch`](crate::Pool::watch)
+/// and [`Cluster::watch`](crate::cluster::Cluster::watch).
 #[derive(Clone, Debug)]
 pub struct ReadinessWatch {
     receiver: watch::Receiver<ReadinessSnapshot>,
@@ -139,7 +157,7 @@ impl ReadinessWatch {
         Self { receiver }
     }
 
-    /// The readiness now.
+    /// Returns the readiness now.
     #[must_use]
     pub fn current(&self) -> Readiness {
         self.receiver.borrow().readiness
@@ -155,6 +173,24 @@ impl ReadinessWatch {
     /// # Cancel safety
     ///
     /// Safe: a change that was not returned is returned by the next call.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use mysql_warm_pool::{Pool, Readiness};
+    /// # fn run(pool: &Pool) {
+    /// let mut watch = pool.watch();
+    /// tokio::spawn(async move {
+    ///     loop {
+    ///         let readiness = watch.changed().await;
+    ///         println!("the database is {readiness}");
+    ///         if readiness == Readiness::Closed {
+    ///             break;
+    ///         }
+    ///     }
+    /// });
+    /// # }
+    /// ```
     pub async fn changed(&mut self) -> Readiness {
         match self.receiver.changed().await {
             Ok(()) => self.receiver.borrow_and_update().readiness,

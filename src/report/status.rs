@@ -10,13 +10,26 @@ use std::fmt;
 /// until those in use are returned.
 ///
 /// Its `Display` is the sentence that errors contain.
+///
+/// ```
+/// use mysql_warm_pool::{Pool, PoolConfig};
+///
+/// let pool = Pool::new(PoolConfig::from_url("mysql://app:secret@db/shop")?)?;
+/// let status = pool.status();
+/// assert_eq!((status.open, status.limit()), (0, 50));
+/// assert_eq!(
+///     status.to_string(),
+///     "0 of 50 connections open (0 in use, 0 idle, 0 being cleaned), 0 opening, 0 waiting",
+/// );
+/// # Ok::<(), mysql_warm_pool::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct PoolStatus {
-    /// The setting `size`: connections kept open.
+    /// The setting `size` now: connections kept open.
     pub size: usize,
-    /// The setting `overflow`: further connections allowed under load.
+    /// The setting `overflow` now: further connections allowed under load.
     pub overflow: usize,
     /// Connections open now: `idle + in_use + cleaning`.
     pub open: usize,
@@ -33,7 +46,7 @@ pub struct PoolStatus {
 }
 
 impl PoolStatus {
-    /// The most connections the server may see, `size + overflow`.
+    /// Returns the most connections the server may see, `size + overflow`.
     #[must_use]
     pub const fn limit(&self) -> usize {
         self.size.saturating_add(self.overflow)

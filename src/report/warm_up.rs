@@ -8,6 +8,25 @@ use super::{HumanDuration, ServerInfo};
 ///
 /// Its `Display` is one line, which also names failed attempts and warnings if there are any: `20
 /// of 20 connections ready in 41 ms (each 0.9 ms to 2.4 ms), MariaDB 10.11.6-MariaDB`.
+///
+/// ```no_run
+/// use mysql_warm_pool::{Error, Pool, report::Warning};
+///
+/// /// In a test of the deployment: finds settings that do not fit the server.
+/// async fn check(pool: &Pool) -> Result<(), Error> {
+///     let report = pool.warm_up().await?;
+///     for warning in &report.warnings {
+///         match warning {
+///             Warning::LimitTooHigh { limit, allowed, setting } => {
+///                 panic!("size + overflow is {limit}, but {setting} leaves {allowed}");
+///             }
+///             other => eprintln!("{other}"),
+///         }
+///     }
+///     assert!(report.is_complete());
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -37,7 +56,7 @@ pub struct WarmUpReport {
 }
 
 impl WarmUpReport {
-    /// Whether every connection of [`target`](Self::target) is open and validated.
+    /// Returns whether every connection of [`target`](Self::target) is open and validated.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         self.open >= self.target

@@ -30,6 +30,20 @@ use crate::{
 ///
 /// The feature `metrics` exports the same numbers through the `metrics` facade, under the names in
 /// the [observability guide](crate::guide::observability).
+///
+/// ```
+/// use mysql_warm_pool::{Pool, PoolConfig, metrics::DiscardReason};
+///
+/// let pool = Pool::new(PoolConfig::from_url("mysql://app:secret@db/shop")?)?;
+/// // ... and after an hour:
+/// let metrics = pool.metrics();
+/// println!("{} gets, {} of them waited", metrics.gets, metrics.gets_waited);
+/// println!("statements: {}", metrics.query_time);
+/// let mut discarded = metrics.discarded.iter();
+/// let lost = discarded.find(|(reason, _)| *reason == DiscardReason::Lost);
+/// assert_eq!(lost, Some(&(DiscardReason::Lost, 0)));
+/// # Ok::<(), mysql_warm_pool::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -47,7 +61,7 @@ pub struct PoolMetrics {
     pub opened: u64,
     /// Failed attempts to open a connection since creation.
     pub failed_attempts: u64,
-    /// Connections closed instead of kept since creation, by reason.
+    /// Connections closed instead of kept since creation, by reason. Every reason is listed.
     pub discarded: Vec<(DiscardReason, u64)>,
     /// Returned connections since creation that were cleaned before they became idle.
     pub cleaned: u64,
@@ -80,18 +94,18 @@ pub struct PoolMetrics {
     /// Texts since creation that were prepared again on a connection that had lost them to a reset
     /// or an eviction, those in [`prepare`](field@crate::PoolConfig::prepare) included.
     pub statements_prepared_again: u64,
-    /// Time to open each connection, from asking for credentials to validation.
+    /// Time to open each connection since creation, from asking for credentials to validation.
     pub create_time: Histogram,
-    /// Time of each successful get. It is 0, and the clock is not read, if a connection was idle
-    /// and needed no validation.
+    /// Time of each successful get since creation. It is 0, and the clock is not read, if a
+    /// connection was idle and needed no validation.
     pub wait_time: Histogram,
-    /// Time from each get to the return of the connection. Recorded only with the feature `metrics`
-    /// or with [`leak_after`](field@crate::PoolConfig::leak_after) set, because it reads the clock
-    /// at each return.
+    /// Time from each get to the return of the connection, since creation. Recorded only with the
+    /// feature `metrics` or with [`leak_after`](field@crate::PoolConfig::leak_after) set, because
+    /// it reads the clock at each return.
     pub use_time: Histogram,
-    /// Time of each statement of callers that has ended, with an answer or an error: from sending
-    /// it to the end of its answer. For `*_iter` and `*_stream` methods the time ends when the
-    /// answer begins. If the statement has to be prepared first, that is included.
+    /// Time of each statement of callers that has ended since creation, with an answer or an error:
+    /// from sending it to the end of its answer. For `*_iter` and `*_stream` methods the time ends
+    /// when the answer begins. If the statement has to be prepared first, that is included.
     ///
     /// `BEGIN`, `COMMIT`, `ROLLBACK` and savepoints are statements too. An `exec_batch` is one
     /// statement, and so is a text of several. These do not count: statements whose future was
