@@ -43,10 +43,10 @@ pub struct ClusterConfig {
     /// has a pool of its own, with these settings, so each server sees up to its `size + overflow`
     /// connections, and one more, on which the cluster asks for its role.
     ///
-    /// 1 to 64, no address twice.
+    /// 1 to 64, no address twice; no default.
     ///
-    /// A member's [`name`](field@PoolConfig::name) in metrics and log events is `host:port/database`
-    /// by default. If several have the same name, ` host:port` is added to it.
+    /// A member's [`name`](field@PoolConfig::name) in metrics and log events is
+    /// `host:port/database` by default. If several have the same name, ` host:port` is added to it.
     pub members: Vec<PoolConfig>,
 
     /// How often each member is asked for its role, and how far it is behind.
@@ -99,6 +99,19 @@ pub enum Reads {
 impl ClusterConfig {
     /// Creates a config from the settings of each member's pool, with the default of every other
     /// setting.
+    ///
+    /// For members whose settings differ. If they are the same, [`from_url`](Self::from_url) is
+    /// shorter.
+    ///
+    /// ```
+    /// use mysql_warm_pool::{PoolConfig, cluster::ClusterConfig};
+    ///
+    /// let primary = PoolConfig::from_url("mysql://app:secret@db1/shop?size=10")?;
+    /// let smaller = PoolConfig::from_url("mysql://app:secret@db2/shop?size=2")?;
+    /// let config = ClusterConfig::new([primary, smaller]);
+    /// assert_eq!(config.members[1].size, 2);
+    /// # Ok::<(), mysql_warm_pool::Error>(())
+    /// ```
     pub fn new(members: impl IntoIterator<Item = PoolConfig>) -> Self {
         Self {
             members: members.into_iter().collect(),
@@ -143,6 +156,16 @@ impl ClusterConfig {
     /// # Errors
     ///
     /// [`Error::Config`], as [`PoolConfig::from_env`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use mysql_warm_pool::cluster::{Cluster, ClusterConfig};
+    ///
+    /// // DATABASE_URL=mysql://app@db1,db2/shop DATABASE_CLUSTER_MAX_LAG=5s DATABASE_POOL_SIZE=10
+    /// let cluster = Cluster::new(ClusterConfig::from_env()?)?;
+    /// # Ok::<(), mysql_warm_pool::Error>(())
+    /// ```
     pub fn from_env() -> Result<Self, Error> {
         Self::from_env_prefixed("DATABASE")
     }

@@ -70,8 +70,7 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// Pools of warm connections to the members of a database cluster. Knows which member takes writes.
 /// Cheap to clone: all clones share the same connections.
 ///
-/// It uses the runtime on which it was first used, as a [`Pool`] does. When the last clone is
-/// dropped, its tasks end and its pools are dropped.
+/// It uses the runtime on which it was first used, as a [`Pool`] does.
 ///
 /// # Who takes writes
 ///
@@ -84,6 +83,11 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// - **Group Replication** with a single primary: the primary that most members see.
 ///
 /// If the writer does not answer and no other member takes writes, callers go on waiting for it.
+///
+/// # Dropping
+///
+/// When the last clone is dropped, its tasks end and its pools are dropped.
+/// [`close`](Self::close) does the same and waits for it.
 #[derive(Clone)]
 pub struct Cluster {
     handle: Arc<LastHandle>,
@@ -203,6 +207,33 @@ impl Cluster {
     /// # Cancel safety
     ///
     /// Safe, as [`Pool::get`].
+    ///
+    /// # Examples
+    ///
+    /// A transaction, on the member that takes writes when it begins.
+    ///
+    /// ```no_run
+    /// use mysql_warm_pool::{Error, cluster::Cluster, mysql_async::TxOpts};
+    ///
+    /// async fn sell(cluster: &Cluster, id: u64) -> Result<(), Error> {
+    ///     let mut conn = cluster.writer().await?;
+    ///     let mut transaction = conn.start_transaction(TxOpts::default()).await?;
+    ///     transaction.exec_drop("UPDATE item SET stock = stock - 1 WHERE id = ?", (id,)).await?;
+    ///     transaction.exec_drop("INSERT INTO sale (item) VALUES (?)", (id,)).await?;
+    ///     transaction.commit().await?;
+    ///     Ok(())
+    /// }
+    ///
+    /// /// The HTTP status of a failed sale.
+    /// fn status(error: &Error) -> u16 {
+    ///     match error {
+    ///         // Nothing was written.
+    ///         Error::NoWriter { .. } | Error::SeveralWriters { .. } => 503,
+    ///         error if error.is_transient() => 503,
+    ///         _ => 500,
+    ///     }
+    /// }
+    /// ```
     #[track_caller]
     pub fn writer(&self) -> impl Future<Output = Result<PooledConn, Error>> + Send + '_ {
         self.get_writer(self.timeout(), Location::caller())
@@ -358,14 +389,29 @@ impl Cluster {
         }
     }
 
-    /// The members now, in the order of the settings; those discovered come last. Does no I/O.
+    /// Returns the members now, in the order of the settings; those discovered come last. Does no
+    /// I/O.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mysql_warm_pool::cluster::{Cluster, ClusterConfig, Role};
+    ///
+    /// let url = "mysql://app:secret@db1,db2:3307/shop";
+    /// let cluster = Cluster::new(ClusterConfig::from_url(url)?)?;
+    /// for member in cluster.members() {
+    ///     println!("{member}"); // db2:3307 is replica, 2000 ms behind
+    ///     assert_eq!(member.role, Role::Unknown); // Nothing has been asked yet.
+    /// }
+    /// # Ok::<(), mysql_warm_pool::Error>(())
+    /// ```
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
         let view = Arc::clone(&self.shared().view.borrow());
         view.members.iter().map(state::Seen::report).collect()
     }
 
-    /// Whether the cluster can serve. Does no I/O.
+    /// Returns whether the cluster can serve. Does no I/O.
     ///
     /// - `Cold` before its first use;
     /// - `Warming` until each member's pool is warm, unreachable or unusable, at most for the
@@ -381,7 +427,7 @@ impl Cluster {
         self.shared().readiness.borrow().readiness
     }
 
-    /// The readiness with its context: since when, and the members. Does no I/O.
+    /// Returns the readiness with its context: since when, and the members. Does no I/O.
     #[must_use]
     pub fn health(&self) -> ClusterHealth {
         self.shared().assess();
@@ -425,14 +471,27 @@ impl Cluster {
         ReadinessWatch::new(self.shared().readiness.subscribe())
     }
 
-    /// How often the member that takes writes has changed, the first one not counted.
+    /// Returns how often the member that takes writes has changed since creation, the first one not
+    /// counted.
     #[must_use]
     pub fn failovers(&self) -> u64 {
         self.shared().failovers.load(Ordering::Relaxed)
     }
 
-    /// The pool of the member with this [address](Member::address), for its metrics for example.
-    /// The member may be the writer or a replica, and may become the other.
+    /// Returns the pool of the member with this [address](Member::address), for its metrics for
+    /// example. The member may be the writer or a replica, and may become the other.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn run(cluster: mysql_warm_pool::cluster::Cluster) {
+    /// for member in cluster.members() {
+    ///     if let Some(pool) = cluster.pool(&member.address) {
+    ///         println!("{}: {}", pool.name(), pool.metrics().query_time);
+    ///     }
+    /// }
+    /// # }
+    /// ```
     #[must_use]
     pub fn pool(&self, address: &str) -> Option<Pool> {
         let view = Arc::clone(&self.shared().view.borrow());
@@ -441,7 +500,7 @@ impl Cluster {
         Some(member.server.pool.clone())
     }
 
-    /// Its settings.
+    /// Returns the settings the cluster was created with.
     #[must_use]
     pub fn config(&self) -> &ClusterConfig {
         &self.shared().config
