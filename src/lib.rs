@@ -29,11 +29,36 @@
 //! # }
 //! ```
 //!
-//! Start with [`PoolConfig`] for the settings, [`Pool`] for what a pool does, [`PooledConn`] for
-//! what a caller holds, [`Readiness`] for probes, [`Error`] for what can go wrong, and [`Reset`]
-//! for what one caller may leave to the next. The [guides](guide) cover guarantees, sizing,
-//! observability, what happens when something goes wrong, threats, and migrating from SQLAlchemy,
-//! `mysql_async`'s pool, sqlx or deadpool.
+//! | to | see |
+//! |---|---|
+//! | choose settings | [`PoolConfig`], and [where settings come from](guide::settings) |
+//! | run a statement | [`Pool::exec_first`] and its neighbours: each call gets a connection and returns it |
+//! | run several on one connection | [`Pool::get`], which returns a [`PooledConn`] |
+//! | run a transaction | [`Pool::transaction`] around a closure, or [`Pool::begin`] |
+//! | write a helper that takes any of these | [`Executor`] |
+//! | answer a readiness probe | [`Pool::readiness`] |
+//! | know what can go wrong, and which HTTP status it is | [`Error`] |
+//! | know what one caller may leave to the next | [`Reset`] |
+//! | see what the pool does | [`Pool::status`], [`Pool::metrics`], [observability](guide::observability) |
+//! | shut down | [`Pool::close`] |
+//! | use several servers | [`cluster`] |
+//!
+//! The [guides](guide) cover guarantees, sizing, what happens when something goes wrong, threats,
+//! and migrating from SQLAlchemy, `mysql_async`'s pool, sqlx or deadpool.
+//!
+//! # Features
+//!
+//! No feature is on by default, and none changes a default.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `rustls` | TLS by rustls with ring, used if the settings [ask for it](guide::settings#tls) |
+//! | `rustls-aws-lc-rs` | the same with aws-lc-rs |
+//! | `native-tls` | the same by the system's TLS library; not together with rustls |
+//! | `metrics` | export through the [`metrics`](https://docs.rs/metrics) facade |
+//! | `serde` | `Deserialize` and `Serialize` for [`PoolConfig`], `Serialize` for status, health, metrics and reports |
+//!
+//! # Words
 //!
 //! These words have one meaning throughout:
 //!
