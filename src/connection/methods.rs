@@ -40,7 +40,8 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`Queryable::exec_iter`].
+            /// As [`Queryable::exec_iter`]; for those of this crate see
+            /// [`Executor`](crate::Executor#errors).
             ///
             /// # Cancel safety
             ///
@@ -66,7 +67,9 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`Queryable::exec_batch`]. Earlier sets of parameters may have been executed.
+            /// As [`Queryable::exec_batch`]; for those of this crate see
+            /// [`Executor`](crate::Executor#errors). Earlier sets of parameters may have been
+            /// executed.
             ///
             /// # Cancel safety
             ///
@@ -87,7 +90,8 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`Queryable::exec`].
+            /// As [`Queryable::exec`]; for those of this crate see
+            /// [`Executor`](crate::Executor#errors).
             ///
             /// # Cancel safety
             ///
@@ -111,7 +115,8 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`Queryable::exec_first`].
+            /// As [`Queryable::exec_first`]; for those of this crate see
+            /// [`Executor`](crate::Executor#errors).
             ///
             /// # Cancel safety
             ///
@@ -135,7 +140,8 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`Queryable::exec_map`].
+            /// As [`Queryable::exec_map`]; for those of this crate see
+            /// [`Executor`](crate::Executor#errors).
             ///
             /// # Cancel safety
             ///
@@ -166,7 +172,8 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`Queryable::exec_fold`].
+            /// As [`Queryable::exec_fold`]; for those of this crate see
+            /// [`Executor`](crate::Executor#errors).
             ///
             /// # Cancel safety
             ///
@@ -198,7 +205,8 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`Queryable::exec_drop`].
+            /// As [`Queryable::exec_drop`]; for those of this crate see
+            /// [`Executor`](crate::Executor#errors).
             ///
             /// # Cancel safety
             ///
@@ -217,8 +225,9 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`Queryable::exec_stream`]. Also [`Error::NoResultSet`] if the statement has no
-            /// result set, for which the driver's method panics.
+            /// As [`Queryable::exec_stream`]; for those of this crate see
+            /// [`Executor`](crate::Executor#errors). Also [`Error::NoResultSet`] if the statement
+            /// has no result set, for which the driver's method panics.
             ///
             /// # Cancel safety
             ///
@@ -252,8 +261,9 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`Queryable::query_stream`]. Also [`Error::NoResultSet`] if the statement has no
-            /// result set.
+            /// As [`Queryable::query_stream`]; for those of this crate see
+            /// [`Executor`](crate::Executor#errors). Also [`Error::NoResultSet`] if the statement
+            /// has no result set.
             ///
             /// # Cancel safety
             ///
@@ -279,7 +289,8 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`Queryable::query`].
+            /// As [`Queryable::query`]; for those of this crate see
+            /// [`Executor`](crate::Executor#errors).
             ///
             /// # Cancel safety
             ///
@@ -304,7 +315,8 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`Queryable::query_first`].
+            /// As [`Queryable::query_first`]; for those of this crate see
+            /// [`Executor`](crate::Executor#errors).
             ///
             /// # Cancel safety
             ///
@@ -329,7 +341,8 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`Queryable::query_map`].
+            /// As [`Queryable::query_map`]; for those of this crate see
+            /// [`Executor`](crate::Executor#errors).
             ///
             /// # Cancel safety
             ///
@@ -357,7 +370,8 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`Queryable::query_fold`].
+            /// As [`Queryable::query_fold`]; for those of this crate see
+            /// [`Executor`](crate::Executor#errors).
             ///
             /// # Cancel safety
             ///
@@ -386,7 +400,8 @@ macro_rules! statements {
             ///
             /// # Errors
             ///
-            /// As [`Queryable::query_drop`].
+            /// As [`Queryable::query_drop`]; for those of this crate see
+            /// [`Executor`](crate::Executor#errors).
             ///
             /// # Cancel safety
             ///
