@@ -223,8 +223,7 @@ impl Pool {
     }
 
     /// Runs a closure in a transaction as [`transaction`](Self::transaction) does, with options. If
-    /// the server rolls the transaction
-    /// back, after a deadlock for example, it is repeated up to
+    /// the server rolls the transaction back, after a deadlock for example, it is repeated up to
     /// [`retries`](TransactionOptions::retries) times.
     ///
     /// Each retry is a transaction of its own, perhaps on another connection, and calls the
