@@ -35,8 +35,7 @@ use crate::{
 /// use mysql_warm_pool::{Pool, PoolConfig, metrics::DiscardReason};
 ///
 /// let pool = Pool::new(PoolConfig::from_url("mysql://app:secret@db/shop")?)?;
-/// // ... and after an hour:
-/// let metrics = pool.metrics();
+/// let metrics = pool.metrics(); // Of a pool that has not been used yet.
 /// println!("{} gets, {} of them waited", metrics.gets, metrics.gets_waited);
 /// println!("statements: {}", metrics.query_time);
 /// let mut discarded = metrics.discarded.iter();
