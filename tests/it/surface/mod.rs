@@ -7,6 +7,7 @@ mod events;
 #[cfg(feature = "metrics")]
 mod export;
 mod handles;
+mod links;
 mod metrics;
 mod queries;
 mod readiness;
@@ -20,6 +21,11 @@ use std::{fs, path::Path};
 fn read(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     fs::read_to_string(path).expect(file)
+}
+
+fn assert_none(found: impl IntoIterator<Item = String>) {
+    let found: Vec<_> = found.into_iter().collect();
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
 /// The text of a section of the docs, in `docs/observability.md` or the README.
