@@ -4,7 +4,9 @@
 //!
 //! refinery 0.10 takes `mysql_async` up to 0.37, so both use one driver. It needs a pool of the
 //! driver, so it gets one with a single connection, which is closed after the migrations. They must
-//! run before `warm_up()` if statements in `prepare` or `init` need the new schema.
+//! run before `warm_up()` if statements in `prepare` or `init` need the new schema. The driver's
+//! pool has only the driver's options: the password must be in the URL or the environment, not in
+//! `password_file` or `credentials`.
 
 use std::error::Error;
 
@@ -31,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 async fn migrate(config: &PoolConfig) -> Result<(), Box<dyn Error>> {
     // Waits for the server, as every `warm_up()` does.
-    let gate = Pool::new(config.clone().size(1).overflow(0))?;
+    let gate = Pool::new(config.clone().size(1).overflow(0).ready_at(None))?;
     gate.warm_up().await?;
     // One replica at a time: the others wait here, and then find nothing left to do. The server
     // releases the lock when the connection ends, even if this process dies.
