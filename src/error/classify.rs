@@ -44,9 +44,12 @@ use super::Error;
 /// | 1205 | `LOCK_WAIT_TIMEOUT` | yes | another transaction held the lock; roll back first (a) |
 /// | 1213 | `LOCK_DEADLOCK` | yes | a deadlock; the transaction was rolled back (b) |
 /// | 1226 | `USER_LIMIT_REACHED` | yes | a limit of the account; an hourly one needs long pauses |
+/// | 1290 | `OPTION_PREVENTS_STATEMENT` | by text | the server is read-only, or another option forbids it (d) |
 /// | 1412 | `TABLE_DEF_CHANGED` | yes | a table was altered meanwhile; repeat the transaction |
 /// | 1461 | `MAX_PREPARED_STMT_COUNT_REACHED` | yes | all prepared statements of the server are in use |
 /// | 1615 | `NEED_REPREPARE` | yes | a table was altered meanwhile; prepare again |
+/// | 1836 | `READ_ONLY_MODE` | yes | the server is read-only (d) |
+/// | 1874 | `INNODB_READ_ONLY` | yes | the server is read-only (d) |
 /// | 1927 | `CONNECTION_KILLED` | yes | the connection was killed, or a proxy lost its server |
 /// | 2002 | `CR_CONNECTION_ERROR` | yes | a proxy cannot reach its server |
 /// | 2003 | `CR_CONN_HOST_ERROR` | yes | a proxy cannot reach its server |
@@ -105,10 +108,7 @@ use super::Error;
 /// | 1015 | `CANT_LOCK` | no | a file, or a table of a server whose tables are read-only (d) |
 /// | 1036 | `OPEN_AS_READONLY` | no | the table, or all of InnoDB, is read-only (d) |
 /// | 1180 | `ERROR_DURING_COMMIT` | no | it may have been committed |
-/// | 1290 | `OPTION_PREVENTS_STATEMENT` | no | the server may be read-only (d) |
 /// | 1792 | `CANT_EXECUTE_IN_READ_ONLY_TRANSACTION` | no | the transaction is read-only (d) |
-/// | 1836 | `READ_ONLY_MODE` | no | the server is read-only (d) |
-/// | 1874 | `INNODB_READ_ONLY` | no | the server is read-only (d) |
 ///
 /// - (a) The server rolled back the statement but not the transaction, unless
 ///   `innodb_rollback_on_timeout` is on.
@@ -117,7 +117,8 @@ use super::Error;
 ///   it may have committed. While a connection is opened nothing can be committed, so there it is
 ///   [transient](super::ConnectError::is_transient), as are the errors under (d).
 /// - (d) After a failover, the pool replaces its connections, and a retry may reach the new
-///   primary. 1792 is also the error of the application's own read-only transactions.
+///   primary. 1290 is transient if its text says that the server is read-only. 1792 is also the
+///   error of the application's own read-only transactions, and 1036 that of a read-only table.
 /// - (e) Transient, unless the text is that of another product's error with this code: the session
 ///   is locked to a host group (ProxySQL), or TLS is required (Azure).
 /// - (f) Transient if a proxy's text says that it reached no server in time.
@@ -186,7 +187,7 @@ fn is_transient_answer(error: &ServerError) -> bool {
     let text = || error.message.to_lowercase();
     match error.code {
         1020 | 1037 | 1040 | 1041 | 1043 | 1053 | 1135 | 1152 | 1154..=1161 | 1184 => true,
-        1203 | 1205 | 1213 | 1226 | 1412 | 1461 | 1615 | 1927 => true,
+        1203 | 1205 | 1213 | 1226 | 1412 | 1461 | 1615 | 1836 | 1874 | 1927 => true,
         2002 | 2003 | 2005 | 2006 | 2012 | 2013 | 2055 => true,
         3032 | 3100 | 3101 | 3168 | 3169 | 4031 | 6399..=6401 => true,
         8002 | 8005 | 8022 | 8027 | 8028 | 8120 | 9501 => true,
@@ -201,6 +202,7 @@ fn is_transient_answer(error: &ServerError) -> bool {
             .any(|other| text.contains(other))
         }
         1045 => text().contains("max connect timeout reached"),
+        1290 => says_read_only(error),
         1105 => {
             let text = text();
             !is_about_size(&text)
@@ -408,8 +410,7 @@ pub(crate) fn refuses_commit(error: &mysql_async::Error) -> bool {
 pub(crate) fn means_read_only(error: &mysql_async::Error, asked_read_only: bool) -> bool {
     match error {
         mysql_async::Error::Server(error) => match error.code {
-            // Many options of the server share this code.
-            1290 => error.message.contains("read-only") || error.message.contains("read_only"),
+            1290 => says_read_only(error),
             1836 | 1874 | 3100 => true,
             // Without this word, the server does not know the command.
             1047 => error.message.contains("WSREP"),
@@ -418,6 +419,12 @@ pub(crate) fn means_read_only(error: &mysql_async::Error, asked_read_only: bool)
         },
         _ => false,
     }
+}
+
+/// Whether error 1290, which many options of the server share, is about read-only mode.
+fn says_read_only(error: &ServerError) -> bool {
+    let text = error.message.to_lowercase();
+    text.contains("read-only") || text.contains("read_only")
 }
 
 /// Whether a table is read-only, which may mean that all of the server is: with `innodb_read_only`
@@ -478,7 +485,7 @@ mod tests {
     }
 
     /// Codes that mean different things, with texts as servers and proxies send them.
-    const TEXTS: [(u16, &str, bool); 51] = [
+    const TEXTS: [(u16, &str, bool); 56] = [
         (1045, "Access denied for user 'app'@'%'", false),
         (
             1045,
@@ -622,6 +629,11 @@ mod tests {
         (9012, "connection is locked to hostgroup 1", false),
         (9013, "TiFlash Server is Busy", true),
         (9013, "connection is locked to hostgroup 1", false),
+        (1290, "running with the --read-only option", true),
+        (1290, "running with the --super-read-only option", true),
+        (1290, "running with the --read_only=NO_LOCK option", true),
+        (1290, "running with the --secure-file-priv option", false),
+        (1290, "running with the --skip-grant-tables option", false),
     ];
 
     #[test]
