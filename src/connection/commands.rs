@@ -1,5 +1,4 @@
-//! The commands that callers send, each followed to its end: what is sent, and how the answer is
-//! read.
+//! The commands that callers send, each followed to its end.
 
 #![expect(
     private_interfaces,
@@ -9,7 +8,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    marker::PhantomData,
     pin::Pin,
     task::Poll,
 };
@@ -35,6 +33,7 @@ use crate::{
 
 use super::{
     batch::Rows,
+    read::Read,
     stream::RowStream,
     target::{Target, begin},
 };
@@ -89,7 +88,7 @@ impl<Q: AsQuery> Command for Query<Q> {
         let result = result.map_err(|error| timing.fail(follow.answer, error))?;
         let outcome = follow.read(read.read(result), R::IS_LONG).await;
         let outcome = timing.end(follow.answer, outcome);
-        outcome.map_err(|error| error_of(commits, error))
+        Ok(outcome.map_err(|error| error_of(commits, error))??)
     }
 }
 
@@ -106,7 +105,7 @@ impl<S: Executable> Command for Exec<S> {
         let mut timing = caller.timing_of_unseen();
         let result = execute_timed(conn, follow, &mut timing, self.0.text(), self.1).await?;
         let outcome = follow.read(read.read(result), R::IS_LONG).await;
-        timing.end(follow.answer, outcome)
+        Ok(timing.end(follow.answer, outcome)??)
     }
 }
 
@@ -128,7 +127,7 @@ impl<S: StatementLike> Command for ExecUnseen<S> {
         let result = sent.and_then(|outcome| finish(follow, outcome));
         let result = result.map_err(|error| timing.fail(follow.answer, error))?;
         let outcome = follow.read(read.read(result), R::IS_LONG).await;
-        timing.end(follow.answer, outcome)
+        Ok(timing.end(follow.answer, outcome)??)
     }
 }
 
@@ -219,158 +218,6 @@ async fn execute_timed<'a, 't, C: Target>(
     let sent = follow.unless_cut(conn.exec_iter(statement, params)).await;
     let result = sent.and_then(|outcome| finish(follow, outcome));
     result.map_err(|error| timing.fail(follow.answer, error_of(commits, error)))
-}
-
-/// How the answer is read.
-pub trait Read<P>: Send {
-    type Output: Send;
-
-    /// Whether it may take long although the whole answer has arrived: because of many rows, or of
-    /// the caller's own code.
-    const IS_LONG: bool = true;
-
-    /// Reads the answer. Also returns how many rows the caller gets, if they are counted.
-    fn read(
-        self,
-        result: QueryResult<'_, 'static, P>,
-    ) -> impl Future<Output = mysql_async::Result<(Self::Output, Option<u64>)>> + Send;
-}
-
-/// Collects the rows.
-#[derive(Debug)]
-pub(crate) struct All<T>(PhantomData<fn() -> T>);
-
-/// Returns the first row, and skips the others.
-#[derive(Debug)]
-pub(crate) struct First<T>(PhantomData<fn() -> T>);
-
-/// Maps each row.
-#[derive(Debug)]
-pub(crate) struct Mapped<T, F>(F, PhantomData<fn(T)>);
-
-/// Folds the rows into one value.
-#[derive(Debug)]
-pub(crate) struct Folded<T, U, F>(U, F, PhantomData<fn(T)>);
-
-/// Reads nothing but the end.
-#[derive(Debug)]
-pub(crate) struct Nothing;
-
-/// Collects the rows.
-pub(crate) fn all<T>() -> All<T> {
-    All(PhantomData)
-}
-
-/// Returns the first row.
-pub(crate) fn first<T>() -> First<T> {
-    First(PhantomData)
-}
-
-/// Maps each row.
-pub(crate) fn mapped<T, F>(map: F) -> Mapped<T, F> {
-    Mapped(map, PhantomData)
-}
-
-/// Folds the rows.
-pub(crate) fn folded<T, U, F>(init: U, fold: F) -> Folded<T, U, F> {
-    Folded(init, fold, PhantomData)
-}
-
-impl<T: FromRow + Send + 'static, P: Protocol> Read<P> for All<T> {
-    type Output = Vec<T>;
-
-    async fn read(
-        self,
-        result: QueryResult<'_, 'static, P>,
-    ) -> mysql_async::Result<(Vec<T>, Option<u64>)> {
-        let rows = result.collect_and_drop().await?;
-        let count = count(rows.len());
-        Ok((rows, count))
-    }
-}
-
-impl<T: FromRow + Send + 'static, P: Protocol> Read<P> for First<T> {
-    type Output = Option<T>;
-    const IS_LONG: bool = false;
-
-    async fn read(
-        self,
-        mut result: QueryResult<'_, 'static, P>,
-    ) -> mysql_async::Result<(Option<T>, Option<u64>)> {
-        let row = if result.is_empty() {
-            None
-        } else {
-            result.next().await?
-        };
-        result.drop_result().await?;
-        let row = row.map(mysql_async::from_row);
-        let count = row.is_some().into();
-        Ok((row, Some(count)))
-    }
-}
-
-impl<T, P, U, F> Read<P> for Mapped<T, F>
-where
-    T: FromRow + Send + 'static,
-    P: Protocol,
-    U: Send,
-    F: FnMut(T) -> U + Send,
-{
-    type Output = Vec<U>;
-
-    async fn read(
-        self,
-        result: QueryResult<'_, 'static, P>,
-    ) -> mysql_async::Result<(Vec<U>, Option<u64>)> {
-        let mut map = self.0;
-        let collect = |mut all: Vec<U>, row: T| {
-            all.push(map(row));
-            all
-        };
-        let rows = result.reduce_and_drop(Vec::new(), collect).await?;
-        let count = count(rows.len());
-        Ok((rows, count))
-    }
-}
-
-impl<T, P, U, F> Read<P> for Folded<T, U, F>
-where
-    T: FromRow + Send + 'static,
-    P: Protocol,
-    U: Send,
-    F: FnMut(U, T) -> U + Send,
-{
-    type Output = U;
-
-    async fn read(
-        self,
-        result: QueryResult<'_, 'static, P>,
-    ) -> mysql_async::Result<(U, Option<u64>)> {
-        let (mut fold, mut rows) = (self.1, 0_u64);
-        let fold = |folded: U, row: T| {
-            rows = rows.saturating_add(1);
-            fold(folded, row)
-        };
-        let folded = result.reduce_and_drop(self.0, fold).await?;
-        Ok((folded, Some(rows)))
-    }
-}
-
-impl<P: Protocol> Read<P> for Nothing {
-    type Output = ();
-    const IS_LONG: bool = false;
-
-    async fn read(
-        self,
-        result: QueryResult<'_, 'static, P>,
-    ) -> mysql_async::Result<((), Option<u64>)> {
-        result.drop_result().await?;
-        Ok(((), None))
-    }
-}
-
-fn count(rows: usize) -> Option<u64> {
-    u64::try_from(rows).ok()
 }
 
 /// Executes a statement for each row of parameters.

@@ -18,8 +18,9 @@ use crate::{error::Error, session::statement::Executable};
 
 use super::{
     OwnedTransaction, PooledConn, Savepoint, Transaction,
-    commands::{Command, Exec, Nothing, Query, Read, all, execute_batch, first, folded, mapped},
+    commands::{Command, Exec, Query, execute_batch},
     holder::Holder,
+    read::{Nothing, Read, all, first, folded, mapped},
 };
 
 /// Everything that runs statements: a [`PooledConn`], a [`Transaction`], an [`OwnedTransaction`], a
@@ -69,6 +70,8 @@ use super::{
 /// - the answer is missing: [`Error::StatementTimeout`], [`Error::RuntimeStopped`],
 ///   [`Error::Closed`] after [`Pool::close`](crate::Pool::close) has cut the connection off, and
 ///   [`Error::CommitUnknown`] for a statement that commits;
+/// - a row does not convert to the type asked for: [`Error::Conversion`], where the driver's methods
+///   panic. The statement was executed;
 /// - in a transaction also [`Error::RolledBack`], [`Error::TransactionEnded`] and
 ///   [`Error::InTransaction`]: nothing was sent;
 /// - on a pool also those of [`Pool::get`](crate::Pool::get): nothing was sent.
@@ -87,10 +90,6 @@ pub trait Executor: Run {
     /// # Cancel safety
     ///
     /// See [this trait](Self#cancel-safety).
-    ///
-    /// # Panics
-    ///
-    /// If a row does not convert to `T`, as in the driver's method.
     #[track_caller]
     fn query<T, Q>(&mut self, query: Q) -> impl Future<Output = Result<Vec<T>, Error>> + Send
     where
@@ -109,10 +108,6 @@ pub trait Executor: Run {
     /// # Cancel safety
     ///
     /// See [this trait](Self#cancel-safety).
-    ///
-    /// # Panics
-    ///
-    /// If a row does not convert to `T`, as in the driver's method.
     #[track_caller]
     fn query_first<T, Q>(
         &mut self,
@@ -134,10 +129,6 @@ pub trait Executor: Run {
     /// # Cancel safety
     ///
     /// See [this trait](Self#cancel-safety).
-    ///
-    /// # Panics
-    ///
-    /// If a row does not convert to `T`, as in the driver's method.
     #[track_caller]
     fn query_map<T, F, Q, U>(
         &mut self,
@@ -162,10 +153,6 @@ pub trait Executor: Run {
     /// # Cancel safety
     ///
     /// See [this trait](Self#cancel-safety).
-    ///
-    /// # Panics
-    ///
-    /// If a row does not convert to `T`, as in the driver's method.
     #[track_caller]
     fn query_fold<T, F, Q, U>(
         &mut self,
@@ -208,10 +195,6 @@ pub trait Executor: Run {
     /// # Cancel safety
     ///
     /// See [this trait](Self#cancel-safety).
-    ///
-    /// # Panics
-    ///
-    /// If a row does not convert to `T`, as in the driver's method.
     #[track_caller]
     fn exec<T, S, P>(
         &mut self,
@@ -235,10 +218,6 @@ pub trait Executor: Run {
     /// # Cancel safety
     ///
     /// See [this trait](Self#cancel-safety).
-    ///
-    /// # Panics
-    ///
-    /// If a row does not convert to `T`, as in the driver's method.
     #[track_caller]
     fn exec_first<T, S, P>(
         &mut self,
@@ -262,10 +241,6 @@ pub trait Executor: Run {
     /// # Cancel safety
     ///
     /// See [this trait](Self#cancel-safety).
-    ///
-    /// # Panics
-    ///
-    /// If a row does not convert to `T`, as in the driver's method.
     #[track_caller]
     fn exec_map<T, S, P, U, F>(
         &mut self,
@@ -292,10 +267,6 @@ pub trait Executor: Run {
     /// # Cancel safety
     ///
     /// See [this trait](Self#cancel-safety).
-    ///
-    /// # Panics
-    ///
-    /// If a row does not convert to `T`, as in the driver's method.
     #[track_caller]
     fn exec_fold<T, S, P, U, F>(
         &mut self,

@@ -13,11 +13,9 @@ use crate::{error::Error, session::statement::Executable};
 
 use super::{
     OwnedTransaction, PooledConn, RowStream, Savepoint, Transaction,
-    commands::{
-        Command, Exec, Nothing, Query, all, execute, execute_batch, first, folded, mapped,
-        query as query_text, stream,
-    },
+    commands::{Command, Exec, Query, execute, execute_batch, query as query_text, stream},
     holder::Holder,
+    read::{Nothing, all, first, folded, mapped},
 };
 
 /// Implements `exec*` and `query*` as methods of the type itself. They take precedence over the
@@ -96,10 +94,6 @@ macro_rules! statements {
             /// # Cancel safety
             ///
             /// If the future is dropped midway, the connection is discarded when it is returned.
-            ///
-            /// # Panics
-            ///
-            /// If a row does not convert to `T`, as in the driver's method.
             pub async fn exec<T, S, P>(&mut self, statement: S, params: P) -> Result<Vec<T>, $error>
             where
                 S: Executable,
@@ -121,10 +115,6 @@ macro_rules! statements {
             /// # Cancel safety
             ///
             /// If the future is dropped midway, the connection is discarded when it is returned.
-            ///
-            /// # Panics
-            ///
-            /// If a row does not convert to `T`, as in the driver's method.
             pub async fn exec_first<T, S, P>(&mut self, statement: S, params: P) -> Result<Option<T>, $error>
             where
                 S: Executable,
@@ -146,10 +136,6 @@ macro_rules! statements {
             /// # Cancel safety
             ///
             /// If the future is dropped midway, the connection is discarded when it is returned.
-            ///
-            /// # Panics
-            ///
-            /// If a row does not convert to `T`, as in the driver's method.
             pub async fn exec_map<T, S, P, U, F>(
                 &mut self,
                 statement: S,
@@ -178,10 +164,6 @@ macro_rules! statements {
             /// # Cancel safety
             ///
             /// If the future is dropped midway, the connection is discarded when it is returned.
-            ///
-            /// # Panics
-            ///
-            /// If a row does not convert to `T`, as in the driver's method.
             pub async fn exec_fold<T, S, P, U, F>(
                 &mut self,
                 statement: S,
@@ -227,17 +209,14 @@ macro_rules! statements {
             ///
             /// As [`Queryable::exec_stream`]; for those of this crate see
             /// [`Executor`](crate::Executor#errors). Also [`Error::NoResultSet`] if the statement
-            /// has no result set, for which the driver's method panics.
+            /// has no result set, for which the driver's method panics. A row that does not convert
+            /// to `T` is an error of the stream, which goes on with the next row.
             ///
             /// # Cancel safety
             ///
             /// If the future is dropped midway, the connection is discarded when it is returned.
             /// The stream itself may be dropped at any time: at the return the pool reads the
             /// remaining rows, or closes the connection if there are too many.
-            ///
-            /// # Panics
-            ///
-            /// The stream panics if a row does not convert to `T`, as the driver's does.
             pub async fn exec_stream<T, Q, P>(
                 &mut self,
                 statement: Q,
@@ -263,15 +242,12 @@ macro_rules! statements {
             ///
             /// As [`Queryable::query_stream`]; for those of this crate see
             /// [`Executor`](crate::Executor#errors). Also [`Error::NoResultSet`] if the statement
-            /// has no result set.
+            /// has no result set. A row that does not convert to `T` is an error of the stream,
+            /// which goes on with the next row.
             ///
             /// # Cancel safety
             ///
             /// As [`exec_stream`](Self::exec_stream).
-            ///
-            /// # Panics
-            ///
-            /// The stream panics if a row does not convert to `T`, as the driver's does.
             pub async fn query_stream<'s, T, Q>(
                 &'s mut self,
                 query: Q,
@@ -295,10 +271,6 @@ macro_rules! statements {
             /// # Cancel safety
             ///
             /// If the future is dropped midway, the connection is discarded when it is returned.
-            ///
-            /// # Panics
-            ///
-            /// If a row does not convert to `T`, as in the driver's method.
             pub fn query<'s, T, Q>(
                 &'s mut self,
                 query: Q,
@@ -321,10 +293,6 @@ macro_rules! statements {
             /// # Cancel safety
             ///
             /// If the future is dropped midway, the connection is discarded when it is returned.
-            ///
-            /// # Panics
-            ///
-            /// If a row does not convert to `T`, as in the driver's method.
             pub fn query_first<'s, T, Q>(
                 &'s mut self,
                 query: Q,
@@ -347,10 +315,6 @@ macro_rules! statements {
             /// # Cancel safety
             ///
             /// If the future is dropped midway, the connection is discarded when it is returned.
-            ///
-            /// # Panics
-            ///
-            /// If a row does not convert to `T`, as in the driver's method.
             pub fn query_map<'s, T, F, Q, U>(
                 &'s mut self,
                 query: Q,
@@ -376,10 +340,6 @@ macro_rules! statements {
             /// # Cancel safety
             ///
             /// If the future is dropped midway, the connection is discarded when it is returned.
-            ///
-            /// # Panics
-            ///
-            /// If a row does not convert to `T`, as in the driver's method.
             pub fn query_fold<'s, T, F, Q, U>(
                 &'s mut self,
                 query: Q,

@@ -8,6 +8,7 @@ mod holder;
 mod methods;
 mod owned;
 mod queryable;
+pub(crate) mod read;
 mod savepoint;
 mod stream;
 mod target;

@@ -10,10 +10,11 @@ use crate::error::forgets_statements;
 use super::{
     OwnedTransaction, PooledConn, Savepoint, Transaction,
     commands::{
-        BoxFuture, Command, ExecUnseen, Nothing, Query, all, execute_unseen, first, folded, mapped,
-        prepare_for_caller, query as query_text,
+        BoxFuture, Command, ExecUnseen, Query, execute_unseen, prepare_for_caller,
+        query as query_text,
     },
     holder::Holder,
+    read::{Nothing, all, first, folded, mapped},
     target::{Target as _, begin},
 };
 

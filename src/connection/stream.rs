@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    marker::PhantomData,
     ops::Deref,
     pin::Pin,
     task::{Context, Poll},
@@ -9,11 +10,13 @@ use std::{
 
 use futures_util::Stream;
 use mysql_async::{
-    ResultSetStream,
+    ResultSetStream, Row,
     prelude::{FromRow, Protocol},
 };
 
 use crate::session::{follow::Follow, runtime::Silence};
+
+use super::read::convert;
 
 /// The rows of the first result set of a statement, one by one; returned by
 /// [`exec_stream`](crate::PooledConn::exec_stream) and
@@ -22,7 +25,8 @@ use crate::session::{follow::Follow, runtime::Silence};
 /// It is a [`Stream`], and dereferences to the driver's [`ResultSetStream`], which shows the
 /// columns. Unlike the driver's own stream it ends with an error when the pool cuts it off: at the
 /// end of `close_timeout` in [`Pool::close`](crate::Pool::close), or if a row does not come within
-/// `statement_timeout`.
+/// `statement_timeout`. A row that does not convert to `T` is an
+/// [`Error::Conversion`](crate::Error::Conversion), after which the stream goes on.
 ///
 /// ```no_run
 /// use futures_util::TryStreamExt; // of the crate `futures-util`
@@ -43,16 +47,17 @@ use crate::session::{follow::Follow, runtime::Silence};
 /// The next statement reads the remaining rows; so does the return, which closes the connection if
 /// there are too many.
 pub struct RowStream<'a, T, P> {
-    rows: ResultSetStream<'a, 'a, 'static, T, P>,
+    rows: ResultSetStream<'a, 'a, 'static, Row, P>,
     follow: &'a mut Follow,
     /// It waits for a row.
     waits: Option<Silence>,
     is_cut: bool,
+    converts_to: PhantomData<fn() -> T>,
 }
 
 impl<'a, T, P> RowStream<'a, T, P> {
     pub(super) fn new(
-        rows: ResultSetStream<'a, 'a, 'static, T, P>,
+        rows: ResultSetStream<'a, 'a, 'static, Row, P>,
         follow: &'a mut Follow,
     ) -> Self {
         Self {
@@ -60,6 +65,7 @@ impl<'a, T, P> RowStream<'a, T, P> {
             follow,
             waits: None,
             is_cut: false,
+            converts_to: PhantomData,
         }
     }
 }
@@ -78,8 +84,10 @@ where
         }
         if let Poll::Ready(row) = Pin::new(&mut this.rows).poll_next(cx) {
             this.follow.end_waiting(&mut this.waits);
-            let row = row.map(|row| row.map_err(|error| this.follow.record_read_error(error)));
-            return Poll::Ready(row);
+            return Poll::Ready(row.map(|row| {
+                let row = row.map_err(|error| this.follow.record_read_error(error))?;
+                Ok(convert(row)?)
+            }));
         }
         this.follow.poll_cut(&mut this.waits, cx).map(|error| {
             this.is_cut = true;
@@ -95,7 +103,7 @@ impl<T, P> Drop for RowStream<'_, T, P> {
 }
 
 impl<'a, T, P> Deref for RowStream<'a, T, P> {
-    type Target = ResultSetStream<'a, 'a, 'static, T, P>;
+    type Target = ResultSetStream<'a, 'a, 'static, Row, P>;
 
     fn deref(&self) -> &Self::Target {
         &self.rows

@@ -244,6 +244,18 @@ pub enum Error {
     )]
     ConnectionMisused,
 
+    /// A row does not convert to the type that the caller asked for, such as `NULL` to a `String`
+    /// in place of an `Option<String>`. The statement was executed, and the connection stays usable.
+    /// Where the driver's own methods panic, those of this crate return this error.
+    #[error("a row ({row}) does not convert to {target}; the statement was executed")]
+    Conversion {
+        /// The row's columns with their types in the protocol, and which are `NULL`, without their
+        /// values.
+        row: String,
+        /// The Rust type that was asked for.
+        target: &'static str,
+    },
+
     /// A statement that was to be streamed has no result set. It was executed.
     #[error("the statement has no result set to stream")]
     NoResultSet,
@@ -371,6 +383,7 @@ impl Error {
             | Self::CommitUnknown { .. }
             | Self::TransactionInUse
             | Self::ConnectionMisused
+            | Self::Conversion { .. }
             | Self::NoResultSet => false,
         }
     }
@@ -442,6 +455,10 @@ impl Clone for Error {
             Self::TransactionInUse => Self::TransactionInUse,
             Self::ConnectionLost => Self::ConnectionLost,
             Self::ConnectionMisused => Self::ConnectionMisused,
+            Self::Conversion { row, target } => Self::Conversion {
+                row: row.clone(),
+                target,
+            },
             Self::NoResultSet => Self::NoResultSet,
             Self::NoWriter { waited, members } => Self::NoWriter {
                 waited: *waited,

@@ -12,7 +12,8 @@ use mysql_async::{
 use crate::{
     connection::{
         Executor, Run,
-        commands::{Command, Exec, Nothing, Query, Read, all, first, folded, mapped},
+        commands::{Command, Exec, Query},
+        read::{Nothing, Read, all, first, folded, mapped},
     },
     error::Error,
     lifecycle::get::CalledAt,
@@ -48,10 +49,6 @@ impl Pool {
     /// # Cancel safety
     ///
     /// See [`Executor`](Executor#cancel-safety).
-    ///
-    /// # Panics
-    ///
-    /// If a row does not convert to `T`, as in the driver's method.
     #[track_caller]
     pub fn query<T, Q>(&self, query: Q) -> impl Future<Output = Result<Vec<T>, Error>> + Send
     where
@@ -70,10 +67,6 @@ impl Pool {
     /// # Cancel safety
     ///
     /// See [`Executor`](Executor#cancel-safety).
-    ///
-    /// # Panics
-    ///
-    /// If a row does not convert to `T`, as in the driver's method.
     #[track_caller]
     pub fn query_first<T, Q>(
         &self,
@@ -95,10 +88,6 @@ impl Pool {
     /// # Cancel safety
     ///
     /// See [`Executor`](Executor#cancel-safety).
-    ///
-    /// # Panics
-    ///
-    /// If a row does not convert to `T`, as in the driver's method.
     #[track_caller]
     pub fn query_map<T, F, Q, U>(
         &self,
@@ -123,10 +112,6 @@ impl Pool {
     /// # Cancel safety
     ///
     /// See [`Executor`](Executor#cancel-safety).
-    ///
-    /// # Panics
-    ///
-    /// If a row does not convert to `T`, as in the driver's method.
     #[track_caller]
     pub fn query_fold<T, F, Q, U>(
         &self,
@@ -169,10 +154,6 @@ impl Pool {
     /// # Cancel safety
     ///
     /// See [`Executor`](Executor#cancel-safety).
-    ///
-    /// # Panics
-    ///
-    /// If a row does not convert to `T`, as in the driver's method.
     #[track_caller]
     pub fn exec<T, S, P>(
         &self,
@@ -196,10 +177,6 @@ impl Pool {
     /// # Cancel safety
     ///
     /// See [`Executor`](Executor#cancel-safety).
-    ///
-    /// # Panics
-    ///
-    /// If a row does not convert to `T`, as in the driver's method.
     #[track_caller]
     pub fn exec_first<T, S, P>(
         &self,
@@ -223,10 +200,6 @@ impl Pool {
     /// # Cancel safety
     ///
     /// See [`Executor`](Executor#cancel-safety).
-    ///
-    /// # Panics
-    ///
-    /// If a row does not convert to `T`, as in the driver's method.
     #[track_caller]
     pub fn exec_map<T, S, P, U, F>(
         &self,
@@ -257,10 +230,6 @@ impl Pool {
     /// # Cancel safety
     ///
     /// See [`Executor`](Executor#cancel-safety).
-    ///
-    /// # Panics
-    ///
-    /// If a row does not convert to `T`, as in the driver's method.
     #[track_caller]
     pub fn exec_fold<T, S, P, U, F>(
         &self,

@@ -6,6 +6,7 @@ mod cleaning;
 mod closing;
 mod closures;
 mod commits;
+mod conversions;
 mod deadlines;
 mod getting;
 mod in_step;

@@ -1,0 +1,225 @@
+//! How the answer to a command is read, and its rows converted.
+
+#![expect(
+    unnameable_types,
+    reason = "sealed: only types of this crate implement `Executor`"
+)]
+
+use std::{any::type_name, future::Future, marker::PhantomData};
+
+use mysql_async::{
+    QueryResult, Row, Value,
+    prelude::{FromRow, Protocol},
+};
+
+use crate::error::{Brief, Error};
+
+/// How the answer is read.
+pub trait Read<P>: Send {
+    type Output: Send;
+
+    /// Whether it may take long although the whole answer has arrived: because of many rows, or of
+    /// the caller's own code.
+    const IS_LONG: bool = true;
+
+    /// Reads the answer to its end. Also returns how many rows the caller gets, if they are
+    /// counted.
+    ///
+    /// A row that does not convert is the inner error: to the connection and the statistics, the
+    /// statement has succeeded.
+    fn read(
+        self,
+        result: QueryResult<'_, 'static, P>,
+    ) -> impl Future<Output = mysql_async::Result<(Converted<Self::Output>, Option<u64>)>> + Send;
+}
+
+/// What a caller gets of an answer that was read, or that a row of it does not convert.
+pub(crate) type Converted<T> = Result<T, Error>;
+
+/// Collects the rows.
+#[derive(Debug)]
+pub(crate) struct All<T>(PhantomData<fn() -> T>);
+
+/// Returns the first row, and skips the others.
+#[derive(Debug)]
+pub(crate) struct First<T>(PhantomData<fn() -> T>);
+
+/// Maps each row.
+#[derive(Debug)]
+pub(crate) struct Mapped<T, F>(F, PhantomData<fn(T)>);
+
+/// Folds the rows into one value.
+#[derive(Debug)]
+pub(crate) struct Folded<T, U, F>(U, F, PhantomData<fn(T)>);
+
+/// Reads nothing but the end.
+#[derive(Debug)]
+pub(crate) struct Nothing;
+
+/// Collects the rows.
+pub(crate) fn all<T>() -> All<T> {
+    All(PhantomData)
+}
+
+/// Returns the first row.
+pub(crate) fn first<T>() -> First<T> {
+    First(PhantomData)
+}
+
+/// Maps each row.
+pub(crate) fn mapped<T, F>(map: F) -> Mapped<T, F> {
+    Mapped(map, PhantomData)
+}
+
+/// Folds the rows.
+pub(crate) fn folded<T, U, F>(init: U, fold: F) -> Folded<T, U, F> {
+    Folded(init, fold, PhantomData)
+}
+
+impl<T: FromRow + Send + 'static, P: Protocol> Read<P> for All<T> {
+    type Output = Vec<T>;
+
+    async fn read(
+        self,
+        result: QueryResult<'_, 'static, P>,
+    ) -> mysql_async::Result<(Converted<Vec<T>>, Option<u64>)> {
+        let rows = collect(result, |row| row).await?;
+        let count = count(&rows);
+        Ok((rows, count))
+    }
+}
+
+impl<T: FromRow + Send + 'static, P: Protocol> Read<P> for First<T> {
+    type Output = Option<T>;
+    const IS_LONG: bool = false;
+
+    async fn read(
+        self,
+        mut result: QueryResult<'_, 'static, P>,
+    ) -> mysql_async::Result<(Converted<Option<T>>, Option<u64>)> {
+        let row = if result.is_empty() {
+            None
+        } else {
+            result.next().await?
+        };
+        result.drop_result().await?;
+        let count = row.is_some().into();
+        Ok((row.map(convert).transpose(), Some(count)))
+    }
+}
+
+impl<T, P, U, F> Read<P> for Mapped<T, F>
+where
+    T: FromRow + Send + 'static,
+    P: Protocol,
+    U: Send,
+    F: FnMut(T) -> U + Send,
+{
+    type Output = Vec<U>;
+
+    async fn read(
+        self,
+        result: QueryResult<'_, 'static, P>,
+    ) -> mysql_async::Result<(Converted<Vec<U>>, Option<u64>)> {
+        let rows = collect(result, self.0).await?;
+        let count = count(&rows);
+        Ok((rows, count))
+    }
+}
+
+impl<T, P, U, F> Read<P> for Folded<T, U, F>
+where
+    T: FromRow + Send + 'static,
+    P: Protocol,
+    U: Send,
+    F: FnMut(U, T) -> U + Send,
+{
+    type Output = U;
+
+    async fn read(
+        self,
+        result: QueryResult<'_, 'static, P>,
+    ) -> mysql_async::Result<(Converted<U>, Option<u64>)> {
+        let (mut fold, mut rows) = (self.1, 0_u64);
+        let folded = fold_rows(result, self.0, |folded, row: T| {
+            rows = rows.saturating_add(1);
+            fold(folded, row)
+        });
+        let folded = folded.await?;
+        Ok((folded, Some(rows)))
+    }
+}
+
+impl<P: Protocol> Read<P> for Nothing {
+    type Output = ();
+    const IS_LONG: bool = false;
+
+    async fn read(
+        self,
+        result: QueryResult<'_, 'static, P>,
+    ) -> mysql_async::Result<(Converted<()>, Option<u64>)> {
+        result.drop_result().await?;
+        Ok((Ok(()), None))
+    }
+}
+
+/// Collects the mapped rows of the first result set.
+async fn collect<T: FromRow + Send + 'static, U, P: Protocol>(
+    result: QueryResult<'_, 'static, P>,
+    mut map: impl FnMut(T) -> U,
+) -> mysql_async::Result<Converted<Vec<U>>> {
+    let push = |mut rows: Vec<U>, row| {
+        rows.push(map(row));
+        rows
+    };
+    fold_rows(result, Vec::new(), push).await
+}
+
+/// Folds the rows of the first result set. From the first one on that does not convert, they are
+/// only read.
+async fn fold_rows<T: FromRow + Send + 'static, U, P: Protocol>(
+    mut result: QueryResult<'_, 'static, P>,
+    init: U,
+    mut fold: impl FnMut(U, T) -> U,
+) -> mysql_async::Result<Converted<U>> {
+    let mut folded = init;
+    while let Some(row) = result.next().await? {
+        match convert(row) {
+            Ok(row) => folded = fold(folded, row),
+            Err(error) => {
+                result.drop_result().await?;
+                return Ok(Err(error));
+            }
+        }
+    }
+    result.drop_result().await?;
+    Ok(Ok(folded))
+}
+
+fn count<T>(rows: &Converted<Vec<T>>) -> Option<u64> {
+    let rows = rows.as_ref().ok()?;
+    u64::try_from(rows.len()).ok()
+}
+
+/// Converts a row. Where the driver's methods panic, this returns an error, which shows no value.
+pub(super) fn convert<T: FromRow>(row: Row) -> Converted<T> {
+    T::from_row_opt(row).map_err(|error| Error::Conversion {
+        row: describe(&error.0),
+        target: type_name::<T>(),
+    })
+}
+
+/// The columns of a row with their types, and which of them are `NULL`: `id LONGLONG, name NULL`.
+#[cold]
+fn describe(row: &Row) -> String {
+    let columns = row.columns_ref().iter().enumerate();
+    let columns = columns.map(|(index, column)| {
+        let kind = format!("{:?}", column.column_type());
+        let kind = kind.strip_prefix("MYSQL_TYPE_").unwrap_or(&kind);
+        let is_null = matches!(row.as_ref(index), Some(Value::NULL));
+        let kind = if is_null { "NULL" } else { kind };
+        format!("{} {kind}", column.name_str())
+    });
+    let columns = columns.collect::<Vec<_>>().join(", ");
+    Brief(columns).to_string()
+}
