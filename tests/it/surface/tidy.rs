@@ -119,9 +119,13 @@ fn every_test_the_docs_name_exists() {
 }
 
 #[test]
-fn the_readme_is_short() {
+fn the_readme_and_its_program_are_short() {
     let readme = read("README.md");
     assert!(readme.len() <= 12_000, "{} bytes", readme.len());
+    let program = readme.split("```rust,no_run\n").nth(1).expect("a program");
+    let (program, _) = program.split_once("```").expect("its end");
+    let lines = program.lines().filter(|line| !line.is_empty()).count();
+    assert!(lines <= 15, "{lines} lines");
 }
 
 /// A file in `src/`.
