@@ -107,7 +107,7 @@ use super::Error;
 /// | 9006 | (ProxySQL, TiDB) | no | locked to another host group; the transaction took too long |
 /// | 1015 | `CANT_LOCK` | no | a file, or a table of a server whose tables are read-only (d) |
 /// | 1036 | `OPEN_AS_READONLY` | no | the table, or all of InnoDB, is read-only (d) |
-/// | 1180 | `ERROR_DURING_COMMIT` | no | it may have been committed |
+/// | 1180 | `ERROR_DURING_COMMIT` | by text | it may have been committed (h) |
 /// | 1792 | `CANT_EXECUTE_IN_READ_ONLY_TRANSACTION` | no | the transaction is read-only (d) |
 ///
 /// - (a) The server rolled back the statement but not the transaction, unless
@@ -127,6 +127,8 @@ use super::Error;
 ///   that a result or a message is too large. If it names none, 1105 is transient if the text says
 ///   so: that something, such as a tablet, is unavailable, not serving or cannot be reached, or that
 ///   a retry may help.
+/// - (h) Transient if the text names error 149 as MySQL does (`Got error 149 - '...'`): in a
+///   replication group, another member's transaction was faster, and this one was rolled back.
 ///
 /// Of the other errors, these are transient:
 ///
@@ -208,12 +210,20 @@ fn is_transient_answer(error: &ServerError) -> bool {
             !is_about_size(&text)
                 && grpc_code(&text).map_or_else(|| promises_recovery(&text), is_transient_in_grpc)
         }
+        1180 => is_lost_commit(error),
         1317 => {
             let text = text();
             !is_about_size(&text) && grpc_code(&text).is_some_and(is_transient_in_grpc)
         }
         _ => false,
     }
+}
+
+/// Whether a `COMMIT` failed because a transaction of another member of the group needed its locks.
+/// MySQL's `InnoDB` has rolled the transaction back instead of preparing it.
+fn is_lost_commit(error: &ServerError) -> bool {
+    // MariaDB writes `149 "..."`, whatever its engine has done.
+    error.code == 1180 && error.message.contains(" 149 - '")
 }
 
 /// The gRPC code that an error of Vitess names, in lower case: `... rpc error: code = Unavailable
@@ -348,7 +358,7 @@ pub(crate) fn rolls_back(error: &mysql_async::Error) -> bool {
             matches!(
                 error.code,
                 1020 | 1205 | 1213 | 1317 | 1613 | 1614 | 3100 | 3101
-            )
+            ) || is_lost_commit(error)
         }
         _ => false,
     }
@@ -357,8 +367,9 @@ pub(crate) fn rolls_back(error: &mysql_async::Error) -> bool {
 /// Returns whether this error of the driver says that the server has rolled the whole transaction
 /// back, because of a deadlock or another conflict with a transaction that was faster.
 ///
-/// True for the server's codes 1213 and 1614 (deadlock), 3101 (conflict in a replication group),
-/// 8002 and 9007 (conflict in TiDB), and for this crate's [`Error::RolledBack`].
+/// True for the server's codes 1213 and 1614 (deadlock), 3101 and 1180 with error 149 (conflict in a
+/// replication group), 8002 and 9007 (conflict in TiDB), and for this crate's
+/// [`Error::RolledBack`].
 ///
 /// Repeat the whole transaction, from its start. [`Error::is_deadlock`] is the same for this
 /// crate's errors.
@@ -368,6 +379,7 @@ pub fn is_deadlock(error: &mysql_async::Error) -> bool {
         mysql_async::Error::Server(error) => {
             matches!(error.code, 1213 | 1614 | 3101 | 8002)
                 || error.code == 9007 && is_transient_answer(error)
+                || is_lost_commit(error)
         }
         mysql_async::Error::Other(error) => error.downcast_ref().is_some_and(Error::is_deadlock),
         _ => false,
@@ -398,6 +410,7 @@ pub(crate) fn refuses_commit(error: &mysql_async::Error) -> bool {
                     | 8022
                     | 8028
             ) || error.code == 9007
+                || is_lost_commit(error)
         }
         _ => false,
     }
@@ -485,7 +498,7 @@ mod tests {
     }
 
     /// Codes that mean different things, with texts as servers and proxies send them.
-    const TEXTS: [(u16, &str, bool); 56] = [
+    const TEXTS: [(u16, &str, bool); 59] = [
         (1045, "Access denied for user 'app'@'%'", false),
         (
             1045,
@@ -625,6 +638,21 @@ mod tests {
         (9010, "connection is locked to hostgroup 1", false),
         (9011, "TiKV max timestamp is not synced", true),
         (9011, "connection is locked to hostgroup 1", false),
+        (
+            1180,
+            "Got error 149 - 'Lock deadlock; Retry transaction' during COMMIT",
+            true,
+        ),
+        (
+            1180,
+            "Got error 149 \"Lock deadlock; Retry transaction\" during COMMIT",
+            false,
+        ),
+        (
+            1180,
+            "Got error 28 - 'No space left on device' during COMMIT",
+            false,
+        ),
         (9012, "TiFlash Server Timeout", true),
         (9012, "connection is locked to hostgroup 1", false),
         (9013, "TiFlash Server is Busy", true),
@@ -643,6 +671,18 @@ mod tests {
                 let error = server_error(code, &text);
                 assert_eq!(is_transient(&error), expected, "{code} {text}");
             }
+        }
+    }
+
+    #[test]
+    fn a_commit_that_lost_to_another_member_was_rolled_back() {
+        let lost = "Got error 149 - 'Lock deadlock; Retry transaction' during COMMIT";
+        let failed = "Got error 1149 - 'Unknown error' during COMMIT";
+        for (text, expected) in [(lost, true), (failed, false)] {
+            let error = server_error(1180, text);
+            assert_eq!(is_deadlock(&error), expected, "{text}");
+            assert_eq!(rolls_back(&error), expected, "{text}");
+            assert_eq!(refuses_commit(&error), expected, "{text}");
         }
     }
 
