@@ -2,6 +2,7 @@
 //! the connection.
 
 mod batch;
+mod closure;
 pub(crate) mod commands;
 mod executor;
 mod holder;
@@ -32,11 +33,11 @@ use crate::{
     telemetry::Caller,
 };
 
+pub(crate) use self::{closure::Attempt, executor::Run};
 pub use self::{
     executor::Executor, owned::OwnedTransaction, savepoint::Savepoint, stream::RowStream,
     transaction::Transaction,
 };
-pub(crate) use self::{executor::Run, owned::Usage};
 
 /// A connection from the pool. Dropping it returns it.
 ///

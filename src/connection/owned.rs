@@ -15,9 +15,15 @@ use crate::{
     telemetry::Caller,
 };
 
-use super::{PooledConn, commands::commit_error, target::begin, transaction::has_ended};
+use super::{
+    PooledConn,
+    commands::commit_error,
+    target::{begin, refuse_nested},
+    transaction::has_ended,
+};
 
-/// A transaction that holds its connection, begun by [`Pool::begin`](crate::Pool::begin).
+/// A transaction that holds its connection, begun by [`Pool::begin`](crate::Pool::begin),
+/// [`Cluster::begin`](crate::cluster::Cluster::begin) or [`begin`](Self::begin).
 ///
 /// It is `'static` and [`Send`]: it may be kept in a struct, returned from a function, or moved
 /// into a task. Use it like a connection: `exec*` and `query*` are methods of its own, it is an
@@ -60,9 +66,48 @@ pub struct OwnedTransaction {
 }
 
 impl OwnedTransaction {
-    pub(crate) async fn start(mut conn: PooledConn, options: TxOpts) -> Result<Self, Error> {
+    /// Begins a transaction on this connection, and takes it.
+    ///
+    /// [`Pool::begin`](crate::Pool::begin) gets the connection too. Use this if it has to be got in
+    /// another way, or if code in between hands out connections:
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use mysql_warm_pool::{Error, OwnedTransaction, Pool, mysql_async::TxOpts};
+    ///
+    /// async fn begin_soon(pool: &Pool) -> Result<OwnedTransaction, Error> {
+    ///     let conn = pool.get_within(Duration::from_millis(100)).await?;
+    ///     OwnedTransaction::begin(conn, TxOpts::default()).await
+    /// }
+    /// # drop(begin_soon);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InTransaction`] if a transaction is open that was begun by a statement, because the
+    ///   server would commit it. A [`Transaction`](crate::Transaction) that was dropped is rolled
+    ///   back first.
+    /// - [`Error::ConnectionLost`] if an earlier statement was cancelled or the connection is lost;
+    /// - [`Error::Driver`] with the driver's error or the server's answer.
+    ///
+    /// The connection is returned, which rolls back what is open.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: no transaction stays open. If the future is dropped midway, the connection is
+    /// discarded.
+    pub async fn begin(mut conn: PooledConn, options: TxOpts) -> Result<Self, Error> {
         let (bare, follow, caller) = conn.parts();
+        let was_used = follow.is_used();
         follow.begin(bare)?;
+        if follow.is_guarded() {
+            // The handle of a `Transaction` was leaked.
+            return Err(follow.refuse(Error::InTransaction).into());
+        }
+        if was_used {
+            refuse_nested(bare, follow).await?;
+        }
         follow.record_transaction(true);
         if options.readonly() == Some(true) {
             follow.record_read_only_transaction();
@@ -193,7 +238,7 @@ impl OwnedTransaction {
     }
 
     /// Whether the server has rolled all of it back, because of a conflict or a time-out.
-    pub(crate) async fn is_rolled_back(&mut self) -> bool {
+    pub(super) async fn is_rolled_back(&mut self) -> bool {
         let (conn, follow, _) = self.parts();
         if follow.is_deadlocked() {
             return true;
@@ -210,7 +255,7 @@ impl OwnedTransaction {
 
     /// Splits it into the transaction for a closure, and a value that gets the transaction back
     /// when the closure drops it.
-    pub(crate) fn for_closure(mut self) -> (Self, ClosureUse) {
+    pub(super) fn for_closure(mut self) -> (Self, ClosureUse) {
         let used_by = ClosureUse(Arc::new(Mutex::new(Usage::InUse)));
         self.used_by = Some(used_by.clone());
         (self, used_by)
@@ -305,9 +350,9 @@ impl fmt::Debug for OwnedTransaction {
 
 /// How a closure uses the transaction that it was given.
 #[derive(Clone)]
-pub(crate) struct ClosureUse(Arc<Mutex<Usage>>);
+pub(super) struct ClosureUse(Arc<Mutex<Usage>>);
 
-pub(crate) enum Usage {
+pub(super) enum Usage {
     InUse,
     /// The closure has dropped it.
     Dropped(OwnedTransaction),
@@ -322,7 +367,7 @@ pub(crate) enum Usage {
 
 impl ClosureUse {
     /// Ends the use, now that the closure has returned.
-    pub(crate) fn end(&self) -> Usage {
+    pub(super) fn end(&self) -> Usage {
         std::mem::replace(&mut *self.lock(), Usage::InUseElsewhere)
     }
 

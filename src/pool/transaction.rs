@@ -5,7 +5,7 @@ use std::{borrow::Borrow, future::Future, panic::Location, time::Duration};
 use mysql_async::{IsolationLevel, TxOpts};
 
 use crate::{
-    connection::{OwnedTransaction, Usage},
+    connection::{Attempt, OwnedTransaction},
     error::Error,
     lifecycle::get::CalledAt,
     session::random,
@@ -19,7 +19,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause before any retry.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// How [`Pool::transaction_with`] begins a transaction, and how often it is retried.
+/// How `transaction_with` of a [`Pool`](Pool::transaction_with) or a
+/// [`Cluster`](crate::cluster::Cluster::transaction_with) begins a transaction, and how often it is
+/// retried.
 ///
 /// ```
 /// use mysql_warm_pool::{TransactionOptions, mysql_async::IsolationLevel};
@@ -80,6 +82,65 @@ impl TransactionOptions {
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
+    }
+
+    /// Runs a closure in a transaction, and repeats both up to [`retries`](Self::retries) times, as
+    /// [`Pool::transaction_with`] does: on transactions that `begin` begins.
+    ///
+    /// For code that wraps a pool. `begin` is called for each attempt, with the options to begin
+    /// with; [`OwnedTransaction::begin`] begins on a connection at hand.
+    ///
+    /// ```no_run
+    /// use std::panic::Location;
+    ///
+    /// use mysql_warm_pool::{Error, OwnedTransaction, Pool, TransactionOptions};
+    ///
+    /// struct Orders(Pool);
+    ///
+    /// impl Orders {
+    ///     /// Three retries, and errors that name the caller's line.
+    ///     #[track_caller]
+    ///     fn transaction<T, F, W>(&self, work: F) -> impl Future<Output = Result<T, Error>>
+    ///     where
+    ///         F: FnMut(OwnedTransaction) -> W,
+    ///         W: Future<Output = Result<T, Error>>,
+    ///     {
+    ///         let called_at = Location::caller();
+    ///         let begin = move |options| async move {
+    ///             let conn = self.0.get_called_at(self.0.config().timeout, called_at).await?;
+    ///             OwnedTransaction::begin(conn, options).await
+    ///         };
+    ///         TransactionOptions::new().retries(3).run(begin, work)
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::transaction_with`], with those of `begin`.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Pool::transaction_with`]. Dropped while `begin` runs, it drops that.
+    pub async fn run<T, E, B, S, F, W>(self, mut begin: B, mut work: F) -> Result<T, E>
+    where
+        B: FnMut(TxOpts) -> S,
+        S: Future<Output = Result<OwnedTransaction, Error>>,
+        F: FnMut(OwnedTransaction) -> W,
+        W: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..self.retries {
+            match begin(self.begin.clone()).await?.attempt(&mut work).await {
+                Attempt::Done(outcome) => return outcome,
+                Attempt::RolledBack(_) => {
+                    tokio::time::sleep(at_random(pause)).await;
+                    pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+        begin(self.begin).await?.run(work).await
     }
 }
 
@@ -148,7 +209,7 @@ impl Pool {
         options: TxOpts,
     ) -> Result<OwnedTransaction, Error> {
         let conn = self.get_called_at(self.config().timeout, called_at).await?;
-        OwnedTransaction::start(conn, options).await
+        OwnedTransaction::begin(conn, options).await
     }
 
     /// Runs a closure in a transaction: commits it if the closure returns `Ok`, and rolls it back
@@ -216,9 +277,7 @@ impl Pool {
         let called_at = Location::caller();
         async move {
             let transaction = self.begin_at(called_at, TxOpts::default()).await?;
-            match attempt(transaction, work).await {
-                Attempt::Done(outcome) | Attempt::RolledBack(outcome) => outcome,
-            }
+            transaction.run(work).await
         }
     }
 
@@ -265,7 +324,7 @@ impl Pool {
     pub fn transaction_with<T, E, F, W>(
         &self,
         options: impl Into<TransactionOptions>,
-        mut work: F,
+        work: F,
     ) -> impl Future<Output = Result<T, E>>
     where
         F: FnMut(OwnedTransaction) -> W,
@@ -273,65 +332,8 @@ impl Pool {
         E: From<Error>,
     {
         let called_at = Location::caller();
-        let options = options.into();
-        async move {
-            let mut pause = FIRST_PAUSE;
-            for _ in 0..options.retries {
-                let transaction = self.begin_at(called_at, options.begin.clone()).await?;
-                match attempt(transaction, &mut work).await {
-                    Attempt::Done(outcome) => return outcome,
-                    Attempt::RolledBack(_) => {
-                        tokio::time::sleep(at_random(pause)).await;
-                        pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
-                    }
-                }
-            }
-            let transaction = self.begin_at(called_at, options.begin).await?;
-            match attempt(transaction, work).await {
-                Attempt::Done(outcome) | Attempt::RolledBack(outcome) => outcome,
-            }
-        }
-    }
-}
-
-/// How an attempt at a transaction has ended.
-enum Attempt<T, E> {
-    /// For good.
-    Done(Result<T, E>),
-    /// The server has rolled all of it back, because of a conflict.
-    RolledBack(Result<T, E>),
-}
-
-/// Runs a closure in a transaction that was begun, and ends the transaction.
-///
-/// If dropped while the closure runs, the transaction is dropped with it, and rolled back.
-async fn attempt<T, E, F, W>(transaction: OwnedTransaction, work: F) -> Attempt<T, E>
-where
-    F: FnOnce(OwnedTransaction) -> W,
-    W: Future<Output = Result<T, E>>,
-    E: From<Error>,
-{
-    let (transaction, used_by) = transaction.for_closure();
-    let outcome = work(transaction).await;
-    match (used_by.end(), outcome) {
-        (Usage::Dropped(transaction), Ok(value)) => match transaction.commit().await {
-            Ok(()) => Attempt::Done(Ok(value)),
-            Err(error) if error.is_deadlock() => Attempt::RolledBack(Err(error.into())),
-            Err(error) => Attempt::Done(Err(error.into())),
-        },
-        (Usage::Dropped(mut transaction), Err(error)) => {
-            let is_rolled_back = transaction.is_rolled_back().await;
-            // If this fails, the return of the connection rolls back.
-            drop(transaction.rollback().await);
-            if is_rolled_back {
-                Attempt::RolledBack(Err(error))
-            } else {
-                Attempt::Done(Err(error))
-            }
-        }
-        (Usage::Ended { by_conflict: true }, Err(error)) => Attempt::RolledBack(Err(error)),
-        (Usage::InUse, Ok(_)) => Attempt::Done(Err(Error::TransactionInUse.into())),
-        (_, outcome) => Attempt::Done(outcome),
+        let begin = move |options| self.begin_at(called_at, options);
+        options.into().run(begin, work)
     }
 }
 

@@ -1,8 +1,14 @@
 //! What code that wraps a pool can learn from it, and tell it.
 
-use std::{panic::Location, time::Duration};
+use std::{
+    panic::Location,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
-use mysql_warm_pool::{Error, Pool, PooledConn};
+use mysql_warm_pool::{
+    Error, OwnedTransaction, Pool, PooledConn, TransactionOptions, mysql_async::TxOpts,
+};
 use test_support::{Server, config, eventually, pool, warm};
 use tokio::time::timeout;
 
@@ -87,4 +93,117 @@ async fn a_retry_opens_nothing_that_is_not_missing() {
     pool.retry_now();
     pool.suspect_all();
     assert_eq!(pool.metrics().opened, 2);
+}
+
+async fn pool_with_entries(server: &Server) -> Pool {
+    server
+        .execute("CREATE TABLE test.entry (id INT) ENGINE=InnoDB")
+        .await;
+    warm(config(&server.url()).size(1).overflow(0)).await
+}
+
+async fn count(pool: &Pool) -> Option<u32> {
+    let count = pool.query_first("SELECT COUNT(*) FROM entry").await;
+    count.expect("an answer")
+}
+
+const INSERT: &str = "INSERT INTO entry VALUES (1)";
+
+#[tokio::test]
+#[expect(clippy::mem_forget, reason = "the pool must tolerate a leak")]
+async fn a_transaction_begins_on_a_connection_at_hand() {
+    let server = Server::start().await;
+    let pool = pool_with_entries(&server).await;
+    let begin = async |conn| OwnedTransaction::begin(conn, TxOpts::default()).await;
+
+    // One that was used before.
+    let mut conn = pool.get().await.expect("a connection");
+    conn.query_drop(INSERT).await.expect("inserted");
+    let started = conn.start_transaction(TxOpts::default()).await;
+    let mut dropped = started.expect("begun");
+    dropped.query_drop(INSERT).await.expect("inserted");
+    drop(dropped);
+    let mut transaction = begin(conn).await.expect("begun");
+    transaction.query_drop(INSERT).await.expect("inserted");
+    transaction.commit().await.expect("committed");
+    assert_eq!(count(&pool).await, Some(2));
+
+    // One with an open transaction, which would be committed.
+    let mut conn = pool.get().await.expect("a connection");
+    conn.query_drop("BEGIN").await.expect("begun");
+    conn.query_drop(INSERT).await.expect("inserted");
+    let error = begin(conn).await.expect_err("a transaction is open");
+    assert!(matches!(error, Error::InTransaction), "{error}");
+    assert_eq!(count(&pool).await, Some(2));
+    let mut conn = pool.get().await.expect("a connection");
+    let started = conn.start_transaction(TxOpts::default()).await;
+    std::mem::forget(started.expect("begun"));
+    let error = begin(conn).await.expect_err("a transaction is open");
+    assert!(matches!(error, Error::InTransaction), "{error}");
+    let mut next = pool.get().await.expect("a connection");
+    let started = next.start_transaction(TxOpts::default()).await;
+    drop(started.expect("no other is open"));
+    drop(next);
+
+    // One whose statement was cancelled.
+    let mut conn = pool.get().await.expect("a connection");
+    let hanging = timeout(Duration::from_millis(20), conn.query_drop("DO SLEEP(1)")).await;
+    hanging.expect_err("cancelled");
+    let error = begin(conn).await.expect_err("out of step");
+    assert!(matches!(error, Error::ConnectionLost), "{error}");
+    assert_eq!(count(&pool).await, Some(2));
+}
+
+#[tokio::test]
+async fn a_closure_runs_in_a_transaction_at_hand() {
+    let server = Server::start().await;
+    let pool = pool_with_entries(&server).await;
+    let transaction = pool.begin().await.expect("begun");
+    let inserted = transaction.run(async |mut transaction| transaction.query_drop(INSERT).await);
+    inserted.await.expect("committed");
+    let transaction = pool.begin().await.expect("begun");
+    let refused: Result<(), Error> = transaction
+        .run(async |mut transaction| {
+            transaction.query_drop(INSERT).await?;
+            Err(Error::Closed)
+        })
+        .await;
+    refused.expect_err("rolled back");
+    assert_eq!(count(&pool).await, Some(1));
+}
+
+#[tokio::test]
+async fn a_wrapper_chooses_where_each_attempt_runs() {
+    let (one, two) = tokio::join!(Server::start(), Server::start());
+    let pools = [pool_with_entries(&one).await, pool_with_entries(&two).await];
+    one.execute(
+        "CREATE PROCEDURE test.lose() BEGIN ROLLBACK; \
+         SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'a deadlock'; END",
+    )
+    .await;
+    let begun = AtomicU32::new(0);
+    let outcome = TransactionOptions::new().retries(1).run(
+        async |options| {
+            let number = begun.fetch_add(1, Ordering::SeqCst);
+            let pool = if number == 0 { &pools[0] } else { &pools[1] };
+            pool.begin_with(options).await
+        },
+        async |mut transaction: OwnedTransaction| {
+            transaction.query_drop(INSERT).await?;
+            if begun.load(Ordering::SeqCst) == 1 {
+                transaction.query_drop("CALL lose()").await?;
+            }
+            Ok::<_, Error>(())
+        },
+    );
+    outcome.await.expect("repeated");
+    assert_eq!(begun.into_inner(), 2);
+    assert_eq!(count(&pools[0]).await, Some(0));
+    assert_eq!(count(&pools[1]).await, Some(1));
+
+    let work = async |_transaction| panic!("nothing was begun");
+    let refused = async |_options| Err(Error::Closed);
+    let options = TransactionOptions::new().retries(3);
+    let outcome: Result<(), Error> = options.run(refused, work).await;
+    assert!(matches!(outcome, Err(Error::Closed)), "{outcome:?}");
 }
