@@ -34,6 +34,7 @@ mod export;
 mod hosts;
 mod monitor;
 mod state;
+mod transaction;
 
 use std::{
     fmt,

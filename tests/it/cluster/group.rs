@@ -14,7 +14,9 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::{
     address,
     load::{Load, TABLES},
-    roles, until_roles, warm, writer_port,
+    roles,
+    transactions::conflicts_are_repeated,
+    until_roles, warm, writer_port,
 };
 
 use Role::{Replica, Unusable, Writer};
@@ -265,4 +267,20 @@ async fn of_several_primaries_one_is_written_to() {
     group.join(0).await;
     until_roles(&cluster, &[Replica, Writer, Replica]).await;
     assert_eq!(cluster.failovers(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conflict_of_several_primaries_is_repeated() {
+    let Some(_turn) = one_at_a_time().await else {
+        return;
+    };
+    let group = Group::start(&[]).await;
+    let mut conn = group.node(0).admin().await;
+    let switch = "SELECT group_replication_switch_to_multi_primary_mode()";
+    conn.query_drop(switch).await.expect("several primaries");
+    let first = settings(&group, USER, &ALL).await;
+    let mut members = first.members.clone();
+    members.swap(0, 1);
+    let second = warm(ClusterConfig::new(members)).await;
+    conflicts_are_repeated(group.nodes(), &warm(first).await, &second).await;
 }

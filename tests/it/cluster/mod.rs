@@ -10,6 +10,7 @@ mod load;
 mod manners;
 mod noticing;
 mod roles;
+mod transactions;
 mod waiting;
 
 use mysql_warm_pool::{
