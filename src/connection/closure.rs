@@ -18,8 +18,8 @@ impl OwnedTransaction {
     /// Runs a closure in the transaction: commits it if the closure returns `Ok`, and rolls it back
     /// if the closure returns `Err`, panics, or is cancelled.
     ///
-    /// [`Pool::transaction`](crate::Pool::transaction) begins a transaction and calls this; what it
-    /// says of the closure holds here too. To repeat the closure after a deadlock, use
+    /// [`Pool::transaction`](crate::Pool::transaction) begins a transaction and calls this; its
+    /// rules for the closure hold here too. To repeat the closure after a deadlock, use
     /// [`TransactionOptions::run`](crate::TransactionOptions::run).
     ///
     /// ```no_run
