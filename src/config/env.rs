@@ -29,7 +29,7 @@ impl PoolConfig {
     /// | `DATABASE_POOL_<FIELD>` | every other field, except `prepare`, `init`, `on_connect` and `credentials` |
     ///
     /// A URL or a host must be given; the port is 3306 unless set. A variable wins over the same
-    /// setting in the URL. Durations are seconds (`1800`, `1.5`) or have units (`30m`, `1h30m`,
+    /// setting in the URL, and a setter called on the result wins over both. Durations are seconds (`1800`, `1.5`) or have units (`30m`, `1h30m`,
     /// `500ms`). For a duration that may be `None` (never), `-1` and `never` are accepted.
     ///
     /// An empty variable counts as not set. White space and quotes around a value are removed,

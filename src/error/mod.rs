@@ -44,7 +44,8 @@ use crate::report::{ClusterReport, Holders, HumanDuration, PoolStatus, WarmUpRep
 ///     Ok(stock)
 /// }
 ///
-/// /// And in one that returns the driver's.
+/// /// And in one that returns the driver's. An error type of your own needs `From<Error>`, and for
+/// /// the driver's results `From<mysql_async::Error>` as well.
 /// async fn stock_or_none(pool: &Pool, id: u64) -> mysql_async::Result<u32> {
 ///     Ok(stock(pool, id).await?.unwrap_or(0))
 /// }
@@ -54,8 +55,8 @@ use crate::report::{ClusterReport, Holders, HumanDuration, PoolStatus, WarmUpRep
 ///
 /// | error | status | because |
 /// |---|---|---|
-/// | [`Timeout`](Self::Timeout), [`Connect`](Self::Connect), [`WarmUp`](Self::WarmUp), [`Closed`](Self::Closed) | 503 | nothing was done; with `Retry-After`, except for `Closed` |
-/// | [`NoWriter`](Self::NoWriter), [`SeveralWriters`](Self::SeveralWriters), [`NoReplica`](Self::NoReplica), [`ClusterWarmUp`](Self::ClusterWarmUp) | 503 | nothing was done; with `Retry-After` |
+/// | [`Timeout`](Self::Timeout), [`Connect`](Self::Connect), [`WarmUp`](Self::WarmUp), [`Closed`](Self::Closed) | 503 | nothing was done; with `Retry-After: 1`, except for `Closed` |
+/// | [`NoWriter`](Self::NoWriter), [`SeveralWriters`](Self::SeveralWriters), [`NoReplica`](Self::NoReplica), [`ClusterWarmUp`](Self::ClusterWarmUp) | 503 | nothing was done; with `Retry-After: 1` |
 /// | [`StatementTimeout`](Self::StatementTimeout), [`RuntimeStopped`](Self::RuntimeStopped) | 504 | it may or may not have been executed |
 /// | [`CommitUnknown`](Self::CommitUnknown) | 500 | it may or may not have been committed, so do not invite a retry |
 /// | [`is_deadlock`](Self::is_deadlock), after the last retry | 409 or 503 | nothing was committed |
@@ -68,8 +69,13 @@ use crate::report::{ClusterReport, Holders, HumanDuration, PoolStatus, WarmUpRep
 /// use mysql_warm_pool::{Error, mysql_async};
 ///
 /// fn status(error: &Error) -> u16 {
+///     let code = match error {
+///         Error::Driver(mysql_async::Error::Server(error)) => error.code,
+///         _ => 0,
+///     };
 ///     match error {
-///         Error::Driver(mysql_async::Error::Server(error)) if error.code == 1062 => 409,
+///         _ if [1062, 1451, 1452].contains(&code) => 409,
+///         _ if [1264, 1366, 1406, 3819, 4025].contains(&code) => 422,
 ///         Error::StatementTimeout { .. } | Error::RuntimeStopped => 504,
 ///         Error::Connect(_) | Error::WarmUp { .. } | Error::Closed => 503,
 ///         error if error.is_transient() => 503,

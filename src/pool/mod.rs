@@ -145,7 +145,8 @@ impl Pool {
     /// Transient errors (refused, name not found, server full or starting) are retried, with
     /// back-off and jitter, until [`warm_up_timeout`](field@PoolConfig::warm_up_timeout). On a warm
     /// pool it opens nothing and returns at once. Concurrent calls share the work. Callers of
-    /// [`get`](Self::get) are served meanwhile, as connections are opened.
+    /// [`get`](Self::get) are served meanwhile, as connections are opened. After an error it may be
+    /// called again, with a `warm_up_timeout` of its own.
     ///
     /// # Errors
     ///
