@@ -61,7 +61,8 @@ pub struct ClusterConfig {
 
     /// The furthest that a replica may be behind to serve reads. `None` means any.
     ///
-    /// 0 to 365 days; default `None`. Servers report it in whole seconds, so 1 s or more is useful.
+    /// 0 to 365 days; default `None`. Servers report the lag in whole seconds, so values below 1 s
+    /// are of no use.
     ///
     /// With it, a replica whose lag is unknown serves no reads. The lag is unknown if the account
     /// may not ask for it (the warm-up's report has a warning with the `GRANT`), and while

@@ -27,7 +27,7 @@ impl Cluster {
     }
 
     /// Like [`begin`](Self::begin), with an isolation level, read-only, or with a consistent
-    /// snapshot. A read-only transaction is on the writer too.
+    /// snapshot. A read-only transaction runs on the writer too.
     ///
     /// To begin a transaction on a replica, pass a connection from [`reader`](Self::reader) to
     /// [`OwnedTransaction::begin`].
@@ -88,7 +88,7 @@ impl Cluster {
     /// times, as by [`Pool::transaction_with`](crate::Pool::transaction_with).
     ///
     /// On Galera and in a group with several primaries, a conflict with another member is often
-    /// found only at `COMMIT` (errors 1213, 3101, and 1180 with error 149). That is repeated too.
+    /// found only at `COMMIT` (errors 1213, 3101, and 1180 with error 149). Those are repeated too.
     ///
     /// ```no_run
     /// use mysql_warm_pool::{Error, TransactionOptions, cluster::Cluster};
@@ -110,10 +110,10 @@ impl Cluster {
     /// # }
     /// ```
     ///
-    /// Each attempt gets a connection from [`writer()`](Self::writer), within a
-    /// [`timeout`](field@crate::PoolConfig::timeout) of its own: if another member takes writes by
-    /// then, it runs there. Only conflicts are repeated. After a refused write (1290) or a lost
-    /// connection, this call returns the error.
+    /// Each attempt gets a connection from [`writer()`](Self::writer), within its own
+    /// [`timeout`](field@crate::PoolConfig::timeout). If another member takes writes by then, it
+    /// runs there. Only conflicts are repeated. After a refused write (1290) or a lost connection,
+    /// this call returns the error.
     ///
     /// # Errors
     ///

@@ -91,11 +91,11 @@ pub struct PoolConfig {
     ///
     /// 1 ms to 365 days; default 60 s. Keep it below the timeout of the service's own callers.
     ///
-    /// At its end the call fails with [`Error::Timeout`](crate::Error::Timeout), which names the
-    /// cause. A connection that is being opened for the call is opened nevertheless, within
-    /// [`connect_timeout`](Self::connect_timeout), and serves the next one. To set another timeout
-    /// for a single call, use [`get_within()`](crate::Pool::get_within). The timeout does not limit
-    /// statements: see [`statement_timeout`](Self::statement_timeout).
+    /// When it expires, the call fails with [`Error::Timeout`](crate::Error::Timeout), which names
+    /// the cause. A connection being opened for the call is still opened, within
+    /// [`connect_timeout`](Self::connect_timeout), and serves the next caller. To set another
+    /// timeout for a single call, use [`get_within()`](crate::Pool::get_within). The timeout does
+    /// not limit statements: see [`statement_timeout`](Self::statement_timeout).
     pub timeout: Duration,
 
     /// The maximum age of a connection, after which the pool replaces it. `None` means never.
@@ -113,7 +113,7 @@ pub struct PoolConfig {
     /// 1 ms to 365 days; default 30 s.
     ///
     /// If [`ready_at`](Self::ready_at) connections are open by then, the warm-up has succeeded,
-    /// else it fails with [`Error::WarmUp`](crate::Error::WarmUp). Either way the pool goes on
+    /// otherwise it fails with [`Error::WarmUp`](crate::Error::WarmUp). Either way the pool goes on
     /// opening the rest. Counted from the pool's first use, it also ends the state
     /// [`Warming`](crate::Readiness::Warming).
     pub warm_up_timeout: Duration,
@@ -165,9 +165,9 @@ pub struct PoolConfig {
     ///
     /// 0 (always validate) to 365 days; default 1 s.
     ///
-    /// If a connection dies and is handed out within this time, its caller's first statement
-    /// fails. With 0 that happens only if it dies after its validation. After one connection was
-    /// found dead, the others are validated even within this time.
+    /// If a connection dies and is handed out within this time, its caller's first statement fails.
+    /// With 0 that happens only if it dies after it was validated. After one connection was found
+    /// dead, the others are validated even within this time.
     pub validate_after_idle: Duration,
 
     /// How often the pool validates idle connections in the background, so that neither the server
@@ -185,7 +185,7 @@ pub struct PoolConfig {
     /// it is closed when it is returned, unless a caller waits.
     ///
     /// 0 to 365 days; default 5 s. Longer spares the next burst the time to open connections again;
-    /// shorter leaves them to other clients of the server sooner.
+    /// shorter frees them for other clients of the server sooner.
     pub overflow_linger: Duration,
 
     /// When the pool resets the session of a returned connection.
@@ -246,8 +246,8 @@ pub struct PoolConfig {
     /// # Ok::<(), mysql_warm_pool::Error>(())
     /// ```
     ///
-    /// If the server refuses one of them, the attempt to open a connection has failed in the phase
-    /// [`Init`](crate::error::ConnectPhase::Init), which names it by its number.
+    /// If the server refuses one of them, the attempt to open a connection fails in the phase
+    /// [`Init`](crate::error::ConnectPhase::Init), which gives the statement's number.
     ///
     /// A transaction that they leave open is rolled back before the connection is handed out. Locks
     /// of other kinds (`LOCK TABLES`, `GET_LOCK()`) are kept, and then every connection holds them.
@@ -354,8 +354,8 @@ pub struct PoolConfig {
     /// How long [`close()`](crate::Pool::close) waits for connections in use before it cuts them
     /// off.
     ///
-    /// 0 to 365 days; default 10 s. Keep it below the time that the platform leaves the process
-    /// between its signal to stop and its end (30 s in Kubernetes).
+    /// 0 to 365 days; default 10 s. Keep it below the platform's grace period between the stop
+    /// signal and the kill (30 s in Kubernetes).
     pub close_timeout: Duration,
 
     /// The pool's name in metrics and log events. `None` means `host:port/database`.
@@ -444,7 +444,8 @@ pub enum OnCancel {
     Close,
     /// Ends the statement with `KILL`, then closes the connection.
     ///
-    /// For services whose callers give up on long statements, which would go on loading the server.
+    /// For services whose callers give up on long statements, which would otherwise keep loading
+    /// the server.
     ///
     /// `KILL` names a connection by its number. Behind a proxy the same number may belong to
     /// another connection on another server, so the pool kills only if it is certain of both, and

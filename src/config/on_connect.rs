@@ -16,8 +16,8 @@ pub struct OnConnect {
 }
 
 impl OnConnect {
-    /// Creates a hook from a closure or function, to be stored in the field. The setter of the same
-    /// name takes the closure itself.
+    /// Creates a hook from a closure or function, for assigning to the field. The setter of the
+    /// same name takes the closure directly.
     ///
     /// ```
     /// use mysql_warm_pool::{PoolConfig, config::OnConnect, mysql_async::prelude::*};

@@ -6,11 +6,11 @@ use crate::error::Error;
 
 use super::{OwnedTransaction, owned::Usage};
 
-/// How an attempt at a transaction has ended.
+/// How an attempt at a transaction ended.
 pub(crate) enum Attempt<T, E> {
-    /// For good.
+    /// It is final: committed, or failed for a reason that a repetition does not help.
     Done(Result<T, E>),
-    /// The server has rolled all of it back, because of a conflict.
+    /// The server rolled all of it back because of a conflict, so it may be repeated.
     RolledBack(Result<T, E>),
 }
 

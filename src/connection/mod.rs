@@ -71,8 +71,8 @@ pub use self::{
 /// closes the connection instead of returning it. If the answer has begun, the next statement or
 /// the return reads the rest of its rows.
 ///
-/// What becomes of the statement on the server is the setting
-/// [`on_cancel`](field@crate::PoolConfig::on_cancel).
+/// The setting [`on_cancel`](field@crate::PoolConfig::on_cancel) decides what happens to the
+/// statement on the server.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -166,11 +166,11 @@ impl PooledConn {
     /// Takes the connection out of the pool for good, as in `PooledConn::detach(conn)`. The pool
     /// opens another in its place.
     ///
-    /// For what the driver does only with a connection of its own, such as reading the binlog. The
-    /// connection is handed over as it is: nothing is cleaned, and it no longer counts towards the
-    /// limit. Its socket stays on the pool's runtime, and works as long as that is driven. Do not
-    /// detach a connection after cancelling a statement on it: the driver would take the old answer
-    /// for the answer to the next statement.
+    /// For uses that take over the connection, such as reading the binlog. The connection is handed
+    /// over as it is: nothing is cleaned, and it no longer counts towards the limit. Its socket
+    /// stays on the pool's runtime, and works as long as that is driven. Do not detach a connection
+    /// after cancelling a statement on it: the driver would take the old answer for the answer to
+    /// the next statement.
     #[must_use]
     pub fn detach(mut this: Self) -> Conn {
         match this.lease.take() {
@@ -185,8 +185,8 @@ impl PooledConn {
     /// Closes the connection instead of returning it, as in `PooledConn::discard(conn)`. The pool
     /// opens another in its place.
     ///
-    /// For a connection whose session you do not trust any more. After an error or a cancelled
-    /// statement there is no need: the pool decides by itself what it keeps.
+    /// For a connection whose session you no longer trust. After an error or a cancelled statement
+    /// there is no need: the pool decides by itself what it keeps.
     pub fn discard(mut this: Self) {
         if let Some(lease) = this.lease.take() {
             give_back::end_hold(&this.shared, &lease);

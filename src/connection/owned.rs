@@ -68,8 +68,8 @@ pub struct OwnedTransaction {
 impl OwnedTransaction {
     /// Begins a transaction on this connection, and takes it.
     ///
-    /// [`Pool::begin`](crate::Pool::begin) gets the connection too. Use this if it has to be got in
-    /// another way, or if code in between hands out connections:
+    /// [`Pool::begin`](crate::Pool::begin) gets the connection too. Use this if the connection
+    /// comes from elsewhere, such as [`get_within`](crate::Pool::get_within) or your own wrapper:
     ///
     /// ```no_run
     /// use std::time::Duration;

@@ -18,22 +18,23 @@ use crate::error::{Brief, Error};
 pub trait Read<P>: Send {
     type Output: Send;
 
-    /// Whether it may take long although the whole answer has arrived: because of many rows, or of
-    /// the caller's own code.
+    /// Whether reading may take long even once the whole answer has arrived, because of many rows
+    /// or the caller's own code.
     const IS_LONG: bool = true;
 
     /// Reads the answer to its end. Also returns how many rows the caller gets, if they are
     /// counted.
     ///
-    /// A row that does not convert is the inner error: to the connection and the statistics, the
-    /// statement has succeeded.
+    /// A row that does not convert is the inner error. As far as the connection and the statistics
+    /// are concerned, the statement succeeded.
     fn read(
         self,
         result: QueryResult<'_, 'static, P>,
     ) -> impl Future<Output = mysql_async::Result<(Converted<Self::Output>, Option<u64>)>> + Send;
 }
 
-/// What a caller gets of an answer that was read, or that a row of it does not convert.
+/// The value for the caller of an answer that was read, or the error of a row that does not
+/// convert.
 pub(crate) type Converted<T> = Result<T, Error>;
 
 /// Collects the rows.
@@ -52,7 +53,7 @@ pub(crate) struct Mapped<T, F>(F, PhantomData<fn(T)>);
 #[derive(Debug)]
 pub(crate) struct Folded<T, U, F>(U, F, PhantomData<fn(T)>);
 
-/// Reads nothing but the end.
+/// Discards all rows.
 #[derive(Debug)]
 pub(crate) struct Nothing;
 
@@ -175,8 +176,8 @@ async fn collect<T: FromRow + Send + 'static, U, P: Protocol>(
     fold_rows(result, Vec::new(), push).await
 }
 
-/// Folds the rows of the first result set. From the first one on that does not convert, they are
-/// only read.
+/// Folds the rows of the first result set. After the first row that does not convert, the rest are
+/// read and discarded.
 async fn fold_rows<T: FromRow + Send + 'static, U, P: Protocol>(
     mut result: QueryResult<'_, 'static, P>,
     init: U,

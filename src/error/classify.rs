@@ -7,7 +7,7 @@ use mysql_async::{DriverError, IoError, ServerError};
 
 use super::Error;
 
-/// Returns whether work that failed with this error of the driver may succeed if it is tried again.
+/// Returns whether work that failed with this driver error may succeed if it is retried.
 ///
 /// True for lost and refused connections, for a server that is full, starting or stopping, and for
 /// transactions that lost a conflict over locks.
@@ -219,8 +219,8 @@ fn is_transient_answer(error: &ServerError) -> bool {
     }
 }
 
-/// Whether a `COMMIT` failed because a transaction of another member of the group needed its locks.
-/// MySQL's `InnoDB` has rolled the transaction back instead of preparing it.
+/// Whether a `COMMIT` failed because a transaction from another member of the group needed its
+/// locks. MySQL's `InnoDB` has rolled the transaction back instead of preparing it.
 fn is_lost_commit(error: &ServerError) -> bool {
     // MariaDB writes `149 "..."`, whatever its engine has done.
     error.code == 1180 && error.message.contains(" 149 - '")
@@ -364,8 +364,8 @@ pub(crate) fn rolls_back(error: &mysql_async::Error) -> bool {
     }
 }
 
-/// Returns whether this error of the driver says that the server has rolled the whole transaction
-/// back, because of a deadlock or another conflict with a transaction that was faster.
+/// Returns whether this driver error says that the server has rolled the whole transaction back,
+/// because of a deadlock or another conflict.
 ///
 /// True for the server's codes 1213 and 1614 (deadlock), 3101 and 1180 with error 149 (conflict in a
 /// replication group), 8002 and 9007 (conflict in TiDB), and for this crate's

@@ -44,8 +44,8 @@ use crate::report::{ClusterReport, Holders, HumanDuration, PoolStatus, WarmUpRep
 ///     Ok(stock)
 /// }
 ///
-/// /// And in one that returns the driver's. An error type of your own needs `From<Error>`, and for
-/// /// the driver's results `From<mysql_async::Error>` as well.
+/// /// And in one that returns the driver's. Your own error type needs `From<Error>`, and for the
+/// /// driver's results `From<mysql_async::Error>` as well.
 /// async fn stock_or_none(pool: &Pool, id: u64) -> mysql_async::Result<u32> {
 ///     Ok(stock(pool, id).await?.unwrap_or(0))
 /// }
@@ -251,7 +251,7 @@ pub enum Error {
     ConnectionMisused,
 
     /// A row does not convert to the type that the caller asked for, such as `NULL` to a `String`
-    /// in place of an `Option<String>`. The statement was executed, and the connection stays usable.
+    /// instead of an `Option<String>`. The statement was executed, and the connection stays usable.
     /// Where the driver's own methods panic, those of this crate return this error.
     #[error("a row ({row}) does not convert to {target}; the statement was executed")]
     Conversion {

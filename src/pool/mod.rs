@@ -114,7 +114,7 @@ impl Pool {
     /// Creates a pool as [`new`](Self::new) does, but exports its metrics to this recorder instead
     /// of the one that is installed. Needs the feature `metrics`.
     ///
-    /// For a program that installs no recorder, or whose pools report to different ones.
+    /// For a program that installs no recorder, or whose pools use different recorders.
     ///
     /// # Errors
     ///
@@ -384,8 +384,7 @@ impl Pool {
         self.shared().slots.status()
     }
 
-    /// Returns what has happened since the pool was created: counters, and histograms of times.
-    /// Does no I/O.
+    /// Returns counters and histograms of times since the pool was created. Does no I/O.
     #[must_use]
     pub fn metrics(&self) -> PoolMetrics {
         let shared = self.shared();
@@ -479,9 +478,9 @@ impl Pool {
     /// Waits until the pool is refreshed: by [`refresh`](Self::refresh), or by itself because a
     /// statement's error says that the server takes no writes any more, or that sessions were lost.
     ///
-    /// For code that remembers something about the server, such as whether it takes writes, and
-    /// must ask again. It notices what happens after it was first polled. When the pool closes, it
-    /// never resolves.
+    /// For code that caches something about the server, such as whether it takes writes, and must
+    /// then ask again. It sees only refreshes after its first poll. When the pool closes, it never
+    /// resolves.
     ///
     /// # Cancel safety
     ///

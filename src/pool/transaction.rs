@@ -70,8 +70,8 @@ impl TransactionOptions {
         self
     }
 
-    /// Sets how many times at most the closure is run again after the server has rolled its
-    /// transaction back. Any number; default 0.
+    /// Sets the maximum number of times that the closure is run again after the server has rolled
+    /// its transaction back. Any number; default 0.
     ///
     /// The server does so after a deadlock (1213), a conflict at commit in a cluster, or a lock's
     /// time-out (1205) with `innodb_rollback_on_timeout`. A random pause precedes each retry: up to
@@ -121,7 +121,7 @@ impl TransactionOptions {
     ///
     /// # Cancel safety
     ///
-    /// As [`Pool::transaction_with`]. Dropped while `begin` runs, it drops that.
+    /// As [`Pool::transaction_with`]. If dropped while `begin` runs, it drops that future.
     pub async fn run<T, E, B, S, F, W>(self, mut begin: B, mut work: F) -> Result<T, E>
     where
         B: FnMut(TxOpts) -> S,
@@ -215,12 +215,12 @@ impl Pool {
     /// Runs a closure in a transaction: commits it if the closure returns `Ok`, and rolls it back
     /// if the closure returns `Err`, panics, or is cancelled.
     ///
-    /// The closure gets the [`OwnedTransaction`] by value. It must have dropped it when it returns,
-    /// or may commit it or roll it back itself.
+    /// The closure gets the [`OwnedTransaction`] by value. Before it returns, it must drop the
+    /// transaction, or commit it or roll it back itself.
     ///
     /// The returned future is [`Send`] if what the closure captures and returns is.
     ///
-    /// If the closure swallows the error of a deadlock, nothing is lost unseen: the transaction
+    /// If the closure ignores a deadlock's error, the loss does not go unnoticed: the transaction
     /// refuses further statements, and this call returns [`Error::RolledBack`].
     ///
     /// # Errors

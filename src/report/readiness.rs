@@ -20,9 +20,8 @@ use super::PoolStatus;
 ///   [`max_connecting`](field@crate::PoolConfig::max_connecting)), the pool stays `Degraded`
 ///   although every caller is served.
 ///
-/// So raise an alarm only if `Degraded` lasts, and set `ready_at` below `size` if single
-/// connections do not matter. Busy is not down: a pool whose connections are all in use and
-/// answering is `Ready`.
+/// So alert only if `Degraded` lasts, and set `ready_at` below `size` if single connections do not
+/// matter. Busy is not down: a pool whose connections are all in use and answering is `Ready`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",

@@ -2,8 +2,8 @@
 //!
 //! | variable | default | meaning |
 //! |---|---|---|
-//! | `DATABASE_URL`, `DATABASE_POOL_SIZE`, ... | | as of `PoolConfig::from_env` |
-//! | `DATABASE_POOL_TIMEOUT` | 60 s | set it to some 2 s, less than clients wait |
+//! | `DATABASE_URL`, `DATABASE_POOL_SIZE`, ... | | as in `PoolConfig::from_env` |
+//! | `DATABASE_POOL_TIMEOUT` | 60 s | set it to about 2 s, less than clients wait |
 //! | `DATABASE_POOL_STATEMENT_TIMEOUT` | 10 s | how long a statement may take |
 //! | `LISTEN` | `127.0.0.1:8080` | the address to listen on; port 0 picks a free one |
 //! | `RUST_LOG` | `info` | what to log; `info,mysql_warm_pool=debug` shows each connection |
@@ -91,7 +91,7 @@ async fn warm_up(pool: &Pool) -> Result<(), mysql_warm_pool::Error> {
     loop {
         match pool.warm_up().await {
             Err(error) if !error.is_transient() => return Err(error),
-            // Where the server has no room for all connections, some are enough.
+            // If the server has no room for all connections, some are enough.
             _ if pool.readiness().is_serving() => return Ok(()),
             _ => {}
         }

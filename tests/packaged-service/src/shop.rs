@@ -74,7 +74,7 @@ async fn find(State(pool): State<Pool>, Path(id): Path<u64>) -> Result<Json<Item
     Ok(Json(Item { id, name, price }))
 }
 
-/// Creates an item, and removes the one that it replaces: both, or neither.
+/// Creates an item and removes the one it replaces, both or neither.
 async fn create(
     State(pool): State<Pool>,
     Json(new): Json<NewItem>,
