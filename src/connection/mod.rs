@@ -64,7 +64,7 @@ pub use self::{
 /// # Cancelling
 ///
 /// The pool follows every statement sent by these methods until its answer has arrived. If the
-/// future of one is dropped before that (a time-out, `select!`, a client that has gone), the old
+/// future of one is dropped before that (a timeout, `select!`, a client that has gone), the old
 /// answer is still on its way, and would be taken for the answer to the next statement. So this
 /// handle then refuses further statements with
 /// [`Error::ConnectionLost`](crate::Error::ConnectionLost) and sends nothing, and dropping it

@@ -237,7 +237,7 @@ impl OwnedTransaction {
         Ok(outcome?)
     }
 
-    /// Whether the server has rolled all of it back, because of a conflict or a time-out.
+    /// Whether the server has rolled all of it back, because of a conflict or a timeout.
     pub(super) async fn is_rolled_back(&mut self) -> bool {
         let (conn, follow, _) = self.parts();
         if follow.is_deadlocked() {

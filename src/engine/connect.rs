@@ -75,7 +75,7 @@ enum Outcome {
 }
 
 impl Addresses {
-    /// Connects and logs in. Addresses that failed lately are tried last.
+    /// Connects and logs in. Addresses that failed recently are tried last.
     ///
     /// If this is dropped midway, the driver closes the socket.
     pub(crate) async fn connect(&self, opts: Opts, login: &Login) -> Result<Conn> {
@@ -142,7 +142,7 @@ impl Addresses {
         }
     }
 
-    /// Moves the addresses that failed lately behind the others.
+    /// Moves the addresses that failed recently behind the others.
     fn sort(&self, mut addresses: Vec<IpAddr>, now: Timestamp) -> Vec<IpAddr> {
         let mut failed = self.failed();
         failed.retain(|_, at| now.since(*at) < AVOIDED);

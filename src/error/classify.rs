@@ -351,7 +351,7 @@ pub(crate) fn forgets_statements(error: &mysql_async::Error) -> bool {
 }
 
 /// Whether the server rolls a transaction back when it returns this error, if it ends it at all:
-/// deadlocks, conflicts between nodes or with a snapshot, and time-outs of locks.
+/// deadlocks, conflicts between nodes or with a snapshot, and lock timeouts.
 pub(crate) fn rolls_back(error: &mysql_async::Error) -> bool {
     match error {
         mysql_async::Error::Server(error) => {

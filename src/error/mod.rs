@@ -221,7 +221,7 @@ pub enum Error {
     /// Other statements that commit return it too, sent or executed: `COMMIT` as text,
     /// `UPDATE ...; COMMIT`, and, if a transaction may be open, `CREATE TABLE` and the like. The
     /// last kind commits before it runs, so it returns this error after a transient answer too: a
-    /// lock's time-out may have come after the commit. Once such a statement was cancelled, the
+    /// lock timeout may have come after the commit. Once such a statement was cancelled, the
     /// connection returns this error instead of [`ConnectionLost`](Self::ConnectionLost).
     #[error("the transaction may or may not have been committed: {}", OnePrefix(.source))]
     CommitUnknown {

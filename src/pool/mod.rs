@@ -492,7 +492,7 @@ impl Pool {
     /// Ends the pause between failed attempts to open a connection, so that the next one is made at
     /// once. Does nothing if the last attempt succeeded.
     ///
-    /// For when you know that the server is back, or that its settings were mended. After a failure
+    /// For when you know that the server is back, or that its settings were fixed. After a failure
     /// there is still one attempt at a time.
     pub fn retry_now(&self) {
         open::retry_now(self.shared());

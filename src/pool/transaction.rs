@@ -73,8 +73,8 @@ impl TransactionOptions {
     /// Sets the maximum number of times that the closure is run again after the server has rolled
     /// its transaction back. Any number; default 0.
     ///
-    /// The server does so after a deadlock (1213), a conflict at commit in a cluster, or a lock's
-    /// time-out (1205) with `innodb_rollback_on_timeout`. A random pause precedes each retry: up to
+    /// The server does so after a deadlock (1213), a conflict at commit in a cluster, or a lock
+    /// timeout (1205) with `innodb_rollback_on_timeout`. A random pause precedes each retry: up to
     /// 10 ms before the first, twice as much before each further one, at most 500 ms.
     ///
     /// Do not set it if the closure calls a procedure that commits: the pool does not see that.
