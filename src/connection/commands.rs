@@ -277,7 +277,9 @@ fn error_of(commits: Commits, error: mysql_async::Error) -> mysql_async::Error {
         Commits::Nothing => error,
         Commits::Alone => commit_error(error),
         // Nothing of it is committed, wherever it came from.
-        Commits::AtEnd if rolls_back(&error) || is_deadlock(&error) => error,
+        Commits::AtEnd if rolls_back(&error) || is_deadlock(&error) || refuses_commit(&error) => {
+            error
+        }
         Commits::AtEnd | Commits::Within if is_final(&error) => error,
         Commits::AtEnd | Commits::Within => Error::CommitUnknown { source: error }.into(),
     }

@@ -61,8 +61,8 @@ use super::{
 pub struct OwnedTransaction {
     /// `None` once it has ended.
     conn: Option<PooledConn>,
-    /// Where it goes when it is dropped, if a closure holds it.
-    used_by: Option<ClosureUse>,
+    /// The closures that hold it, the innermost last: it goes there when it is dropped.
+    used_by: Vec<ClosureUse>,
 }
 
 impl OwnedTransaction {
@@ -135,7 +135,7 @@ impl OwnedTransaction {
         follow.guard(status);
         Ok(Self {
             conn: Some(conn),
-            used_by: None,
+            used_by: Vec::new(),
         })
     }
 
@@ -256,14 +256,17 @@ impl OwnedTransaction {
     /// Splits it into the transaction for a closure, and a value that gets the transaction back
     /// when the closure drops it.
     pub(super) fn for_closure(mut self) -> (Self, ClosureUse) {
-        let used_by = ClosureUse(Arc::new(Mutex::new(Usage::InUse)));
-        self.used_by = Some(used_by.clone());
+        let used_by = ClosureUse {
+            usage: Arc::new(Mutex::new(Usage::InUse)),
+            outer: self.used_by.clone(),
+        };
+        self.used_by.push(used_by.clone());
         (self, used_by)
     }
 
     /// Returns the connection: the transaction has ended.
     fn settle(&mut self, by_conflict: bool) {
-        if let Some(used_by) = self.used_by.take() {
+        for used_by in self.used_by.drain(..) {
             *used_by.lock() = Usage::Ended { by_conflict };
         }
         self.give_back();
@@ -306,14 +309,15 @@ fn start_text(options: &TxOpts) -> String {
 
 impl Drop for OwnedTransaction {
     fn drop(&mut self) {
-        let Some(used_by) = self.used_by.take() else {
+        let Some(used_by) = self.used_by.pop() else {
             return self.give_back();
         };
         let mut usage = used_by.lock();
         if matches!(*usage, Usage::InUse) {
+            // Without the outer closures: if the inner one is cancelled, it is rolled back.
             *usage = Usage::Dropped(Self {
                 conn: self.conn.take(),
-                used_by: None,
+                used_by: Vec::new(),
             });
         } else {
             drop(usage);
@@ -350,7 +354,11 @@ impl fmt::Debug for OwnedTransaction {
 
 /// How a closure uses the transaction that it was given.
 #[derive(Clone)]
-pub(super) struct ClosureUse(Arc<Mutex<Usage>>);
+pub(super) struct ClosureUse {
+    usage: Arc<Mutex<Usage>>,
+    /// The closures around it, the outermost first.
+    outer: Vec<ClosureUse>,
+}
 
 pub(super) enum Usage {
     InUse,
@@ -366,12 +374,17 @@ pub(super) enum Usage {
 }
 
 impl ClosureUse {
-    /// Ends the use, now that the closure has returned.
-    pub(super) fn end(&self) -> Usage {
-        std::mem::replace(&mut *self.lock(), Usage::InUseElsewhere)
+    /// Ends the use, now that the closure has returned. What it dropped belongs to the closures
+    /// around it again.
+    pub(super) fn end(self) -> Usage {
+        let mut usage = std::mem::replace(&mut *self.lock(), Usage::InUseElsewhere);
+        if let Usage::Dropped(transaction) = &mut usage {
+            transaction.used_by = self.outer;
+        }
+        usage
     }
 
     fn lock(&self) -> MutexGuard<'_, Usage> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

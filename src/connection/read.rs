@@ -104,8 +104,9 @@ impl<T: FromRow + Send + 'static, P: Protocol> Read<P> for First<T> {
             result.next().await?
         };
         result.drop_result().await?;
-        let count = row.is_some().into();
-        Ok((row.map(convert).transpose(), Some(count)))
+        let row = row.map(convert).transpose();
+        let count = row.as_ref().ok().map(|row| row.is_some().into());
+        Ok((row, count))
     }
 }
 
@@ -147,7 +148,8 @@ where
             fold(folded, row)
         });
         let folded = folded.await?;
-        Ok((folded, Some(rows)))
+        let count = folded.is_ok().then_some(rows);
+        Ok((folded, count))
     }
 }
 
@@ -210,17 +212,29 @@ pub(super) fn convert<T: FromRow>(row: Row) -> Converted<T> {
     })
 }
 
-/// The columns of a row with their types, and which of them are `NULL`: `id LONGLONG, name NULL`.
+/// The columns of a row by place, with their names and types: `2: name NULL, 1: id LONGLONG`. Those
+/// that are `NULL`, the usual fault, come first, because long texts are cut off.
+///
+/// Only columns of tables have names here: that of an expression is its text, literals included.
 #[cold]
 fn describe(row: &Row) -> String {
     let columns = row.columns_ref().iter().enumerate();
-    let columns = columns.map(|(index, column)| {
-        let kind = format!("{:?}", column.column_type());
-        let kind = kind.strip_prefix("MYSQL_TYPE_").unwrap_or(&kind);
-        let is_null = matches!(row.as_ref(index), Some(Value::NULL));
-        let kind = if is_null { "NULL" } else { kind };
-        format!("{} {kind}", column.name_str())
-    });
-    let columns = columns.collect::<Vec<_>>().join(", ");
-    Brief(columns).to_string()
+    let mut columns: Vec<_> = columns
+        .map(|(index, column)| {
+            let is_null = matches!(row.as_ref(index), Some(Value::NULL));
+            let kind = format!("{:?}", column.column_type());
+            let kind = kind.strip_prefix("MYSQL_TYPE_").unwrap_or(&kind);
+            let name = if column.org_table_ref().is_empty() {
+                "".into()
+            } else {
+                column.org_name_str() + " "
+            };
+            let place = index.saturating_add(1);
+            let kind = if is_null { "NULL" } else { kind };
+            (!is_null, format!("{place}: {name}{kind}"))
+        })
+        .collect();
+    columns.sort_by_key(|(is_value, _)| *is_value);
+    let columns: Vec<_> = columns.into_iter().map(|(_, column)| column).collect();
+    Brief(columns.join(", ")).to_string()
 }

@@ -404,6 +404,7 @@ pub(crate) fn refuses_commit(error: &mysql_async::Error) -> bool {
                     | 1614
                     | 1792
                     | 1836
+                    | 1874
                     | 3100
                     | 3101
                     | 8002

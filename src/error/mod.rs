@@ -251,12 +251,16 @@ pub enum Error {
     ConnectionMisused,
 
     /// A row does not convert to the type that the caller asked for, such as `NULL` to a `String`
-    /// instead of an `Option<String>`. The statement was executed, and the connection stays usable.
-    /// Where the driver's own methods panic, those of this crate return this error.
+    /// in place of an `Option<String>`. The statement was executed, the rest of its answer was read,
+    /// and the connection stays usable.
+    ///
+    /// Where the driver's own methods panic, those of this crate return this error. They convert
+    /// rows by [`FromRow::from_row_opt`](mysql_async::prelude::FromRow::from_row_opt): an
+    /// implementation of your own has to return an error there too, and must not panic.
     #[error("a row ({row}) does not convert to {target}; the statement was executed")]
     Conversion {
-        /// The row's columns with their types in the protocol, and which are `NULL`, without their
-        /// values.
+        /// The row's columns by place, those that are `NULL` first, with their types in the protocol
+        /// and, if they belong to a table, their names; without their values.
         row: String,
         /// The Rust type that was asked for.
         target: &'static str,

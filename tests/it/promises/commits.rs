@@ -283,3 +283,23 @@ async fn a_statement_that_commits_and_is_refused_says_why() {
     assert_eq!(value(&server).await, 1);
     assert_eq!(pool.metrics().opened, 1);
 }
+
+#[tokio::test]
+async fn a_text_that_a_read_only_server_refuses_committed_nothing() {
+    let server = server_with_counter().await;
+    let pool = pool_of(&server).await;
+    server.execute("SET GLOBAL read_only = 1").await;
+    let text = format!("BEGIN; {ADD}; COMMIT");
+    let error = pool.query_drop(&*text).await.expect_err("read-only");
+    assert!(error.is_transient(), "{error}");
+    assert_eq!(code(error), Some(1290));
+    server.execute("SET GLOBAL read_only = 0").await;
+    assert_eq!(value(&server).await, 0);
+    // After the `COMMIT`, that would be no answer.
+    let mut transaction = pool.begin().await.expect("begun");
+    transaction.query_drop(ADD).await.expect("added");
+    server.execute("SET GLOBAL read_only = 1").await;
+    let error = transaction.query_drop(&*format!("COMMIT; {ADD}")).await;
+    assert!(is_unknown(error.expect_err("read-only")));
+    server.execute("SET GLOBAL read_only = 0").await;
+}

@@ -45,7 +45,7 @@ async fn convert_in_vain(db: &mut impl Executor) {
     texts.push(text_of(db.query_fold(ROWS, 0, add).await));
     texts.push(text_of(db.exec_fold(ROWS, (), 0, add).await));
     for text in texts {
-        assert!(text.contains("name NULL"), "{text}");
+        assert!(text.contains("a row (2: NULL, 1: "), "{text}");
         assert!(text.contains("(u32, alloc::string::String)"), "{text}");
     }
     assert_eq!(seen, [1, 1], "rows after the one that does not convert");
@@ -53,6 +53,29 @@ async fn convert_in_vain(db: &mut impl Executor) {
     text_of(db.exec_first::<u32, _, _>(TEXT, ()).await);
     // A row of another length.
     text_of(db.query_first::<(String, String), _>(TEXT).await);
+    // A name of a column that is the text of an expression.
+    text_of(db.query_first::<u32, _>("SELECT SHA2('secret', 256)").await);
+    text_of(db.query_first::<u32, _>("SELECT 'secret'").await);
+    text_of(
+        db.query_first::<u32, _>("SELECT * FROM (SELECT 'secret') AS derived")
+            .await,
+    );
+}
+
+#[tokio::test]
+async fn the_error_names_columns_of_tables() {
+    let server = Server::start().await;
+    server
+        .execute("CREATE TABLE test.item (id BIGINT PRIMARY KEY, name VARCHAR(20))")
+        .await;
+    server
+        .execute("INSERT INTO test.item VALUES (7, NULL)")
+        .await;
+    let pool = warm(config(&server.url()).size(1).overflow(0)).await;
+    let select = "SELECT id, name AS other, name IS NULL FROM item";
+    let row = pool.exec_first::<(u32, String, u8), _, _>(select, ()).await;
+    let text = text_of(row);
+    assert!(text.contains("2: name NULL, 1: id LONGLONG, 3: "), "{text}");
 }
 
 async fn works(conn: &mut PooledConn, id: u32) {

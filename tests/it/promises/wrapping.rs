@@ -173,6 +173,78 @@ async fn a_closure_runs_in_a_transaction_at_hand() {
 }
 
 #[tokio::test]
+async fn what_a_closure_within_a_closure_does_is_known_to_both() {
+    let server = Server::start().await;
+    server
+        .execute(
+            "CREATE PROCEDURE test.lose() BEGIN ROLLBACK; \
+             SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'a deadlock'; END",
+        )
+        .await;
+    let pool = pool_with_entries(&server).await;
+    // The inner one commits.
+    let committed: Result<(), Error> = pool
+        .transaction(async |transaction| {
+            let insert = async |mut inner: OwnedTransaction| inner.query_drop(INSERT).await;
+            transaction.run(insert).await
+        })
+        .await;
+    committed.expect("committed");
+    assert_eq!(count(&pool).await, Some(1));
+    // The inner one rolls back.
+    let refused: Result<(), Error> = pool
+        .transaction(async |transaction| {
+            let refuse = async |mut inner: OwnedTransaction| {
+                inner.query_drop(INSERT).await?;
+                Err(Error::Closed)
+            };
+            transaction.run(refuse).await
+        })
+        .await;
+    assert!(matches!(refused, Err(Error::Closed)), "{refused:?}");
+    assert_eq!(count(&pool).await, Some(1));
+    // The inner one is cancelled, which rolls back, and the outer one takes no notice.
+    let cancelled: Result<(), Error> = pool
+        .transaction(async |transaction| {
+            let wait = async |mut inner: OwnedTransaction| {
+                inner.query_drop(INSERT).await?;
+                std::future::pending::<Result<(), Error>>().await
+            };
+            let waiting = transaction.run(wait);
+            timeout(Duration::from_millis(50), waiting).await.ok();
+            Ok(())
+        })
+        .await;
+    assert!(
+        matches!(cancelled, Err(Error::TransactionInUse)),
+        "{cancelled:?}"
+    );
+    assert_eq!(count(&pool).await, Some(1));
+    // A deadlock in the inner one is repeated by the outer one.
+    let runs = AtomicU32::new(0);
+    let repeated: Result<(), Error> = pool
+        .transaction_with(
+            TransactionOptions::new().retries(2),
+            async |transaction: OwnedTransaction| {
+                let first = runs.fetch_add(1, Ordering::SeqCst) == 0;
+                let lose = async |mut inner: OwnedTransaction| {
+                    inner.query_drop(INSERT).await?;
+                    if first {
+                        inner.query_drop("CALL lose()").await?;
+                    }
+                    Ok(())
+                };
+                transaction.run(lose).await
+            },
+        )
+        .await;
+    repeated.expect("repeated");
+    assert_eq!(runs.into_inner(), 2);
+    assert_eq!(count(&pool).await, Some(2));
+    assert_eq!(pool.status().open, 1);
+}
+
+#[tokio::test]
 async fn a_wrapper_chooses_where_each_attempt_runs() {
     let (one, two) = tokio::join!(Server::start(), Server::start());
     let pools = [pool_with_entries(&one).await, pool_with_entries(&two).await];
