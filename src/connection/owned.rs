@@ -357,7 +357,7 @@ impl fmt::Debug for OwnedTransaction {
 pub(super) struct ClosureUse {
     usage: Arc<Mutex<Usage>>,
     /// The closures around it, the outermost first.
-    outer: Vec<ClosureUse>,
+    outer: Vec<Self>,
 }
 
 pub(super) enum Usage {

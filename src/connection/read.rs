@@ -224,11 +224,9 @@ fn describe(row: &Row) -> String {
             let is_null = matches!(row.as_ref(index), Some(Value::NULL));
             let kind = format!("{:?}", column.column_type());
             let kind = kind.strip_prefix("MYSQL_TYPE_").unwrap_or(&kind);
-            let name = if column.org_table_ref().is_empty() {
-                "".into()
-            } else {
-                column.org_name_str() + " "
-            };
+            let is_of_table = !column.org_table_ref().is_empty();
+            let name = is_of_table.then(|| column.org_name_str());
+            let name = name.map_or_else(String::new, |name| format!("{name} "));
             let place = index.saturating_add(1);
             let kind = if is_null { "NULL" } else { kind };
             (!is_null, format!("{place}: {name}{kind}"))
