@@ -241,16 +241,21 @@ async fn a_thawed_primary_is_not_taken_for_the_writer() {
     assert_eq!(cluster.failovers(), 2);
 }
 
+async fn several_primaries() -> Group {
+    let group = Group::start(&[]).await;
+    let mut conn = group.node(0).admin().await;
+    let switch = "SELECT group_replication_switch_to_multi_primary_mode()";
+    conn.query_drop(switch).await.expect("several primaries");
+    group
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes half a minute; scripts/check-release runs it"]
 async fn of_several_primaries_one_is_written_to() {
     let Some(_turn) = one_at_a_time().await else {
         return;
     };
-    let group = Group::start(&[]).await;
-    let mut conn = group.node(0).admin().await;
-    let switch = "SELECT group_replication_switch_to_multi_primary_mode()";
-    conn.query_drop(switch).await.expect("several primaries");
+    let group = several_primaries().await;
     let cluster = warm(settings(&group, USER, &ALL).await).await;
     until_roles(&cluster, &[Writer, Replica, Replica]).await;
     for _ in 0..10 {
@@ -274,10 +279,7 @@ async fn a_conflict_of_several_primaries_is_repeated() {
     let Some(_turn) = one_at_a_time().await else {
         return;
     };
-    let group = Group::start(&[]).await;
-    let mut conn = group.node(0).admin().await;
-    let switch = "SELECT group_replication_switch_to_multi_primary_mode()";
-    conn.query_drop(switch).await.expect("several primaries");
+    let group = several_primaries().await;
     let first = settings(&group, USER, &ALL).await;
     let mut members = first.members.clone();
     members.swap(0, 1);

@@ -4,7 +4,7 @@ use std::{
     future::pending,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,11 +18,7 @@ use mysql_warm_pool::{
     mysql_async::{self, TxOpts, prelude::Queryable},
 };
 use test_support::{Galera, Proxy, Replication, Server, config, eventually};
-use tokio::{
-    sync::Barrier,
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use tokio::{sync::Barrier, task::JoinSet, time::timeout};
 
 use super::{address, make_read_only, make_writable, settings, until_roles, warm};
 
@@ -252,18 +248,24 @@ async fn a_commit_whose_answer_is_lost_is_not_repeated() {
     let proxy = Proxy::start(one.port()).await;
     let urls = [one.url_via(proxy.port()), two.url()];
     let members = urls.map(|url| config(&url).size(1).overflow(0));
-    let cluster = warm(ClusterConfig::new(members)).await;
+    // Meanwhile the cluster sends nothing of its own.
+    let seldom = Duration::from_secs(60);
+    let cluster = warm(ClusterConfig::new(members).check_every(seldom)).await;
     let tries = AtomicU32::new(0);
+    let sent_before = AtomicU64::new(u64::MAX);
     let options = TransactionOptions::new().retries(3);
     let transaction = cluster.transaction_with(options, async |mut transaction| {
         tries.fetch_add(1, Ordering::SeqCst);
         add(&mut transaction, 1).await?;
         proxy.stall();
+        sent_before.store(proxy.requests(), Ordering::SeqCst);
         Ok::<_, Error>(())
     });
     let cut = async {
-        eventually("it runs", async || tries.load(Ordering::SeqCst) == 1).await;
-        sleep(Duration::from_millis(200)).await; // the `COMMIT` is on its way
+        eventually("the `COMMIT` is on its way", async || {
+            proxy.requests() > sent_before.load(Ordering::SeqCst)
+        })
+        .await;
         proxy.cut().await;
     };
     let (outcome, ()) = tokio::join!(transaction, cut);
