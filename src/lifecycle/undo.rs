@@ -47,13 +47,14 @@ pub(super) async fn undo(
 /// Returns the statements that leave the session as a reset and a set-up would; `None` if it has to
 /// be reset.
 fn statements(shared: &Shared, session: &Session, needs: Needs) -> Option<Vec<String>> {
-    let mut changes = session.follow.changes()?.to_vec();
+    let of_caller = session.follow.changes()?;
     // Even if no change is named: the caller may have dropped a temporary table that the set-up
     // created, and only a reset creates it again. What the settings assign is undone as well: a
     // setting that reads a variable must find what it would find after a reset.
-    changes.extend(shared.opener.set_up_changes()?);
+    let of_set_up = shared.opener.set_up_changes()?;
     let settings = shared.opener.settings_to_repeat()?;
-    let has = |wanted: &Change| changes.contains(wanted);
+    let changes = || of_caller.iter().chain(&of_set_up);
+    let has = |wanted: &Change| changes().any(|change| change == wanted);
     let mut statements = Vec::new();
     // Turning autocommit on would commit.
     if needs.rollback || has(&Change::Variable("autocommit")) {
@@ -67,26 +68,33 @@ fn statements(shared: &Shared, session: &Session, needs: Needs) -> Option<Vec<St
     if has(&Change::Charset) {
         statements.push(charset(flavor).to_owned());
     }
-    let assignments: Vec<_> = changes
-        .iter()
-        .filter_map(|change| assignment(change, flavor))
-        .collect();
-    if !assignments.is_empty() {
-        statements.push(format!("SET {}", assignments.join(", ")));
-    }
+    let assignments = changes().filter_map(|change| assignment(change, flavor));
+    statements.extend(list("SET", assignments));
     if has(&Change::Locks) {
         statements.push("DO RELEASE_ALL_LOCKS()".to_owned());
     }
-    let tables: Vec<_> = changes.iter().filter_map(temporary_table).collect();
-    if !tables.is_empty() {
-        let tables = tables.join(", ");
-        statements.push(format!("DROP TEMPORARY TABLE IF EXISTS {tables}"));
-    }
+    let tables = changes().filter_map(temporary_table);
+    statements.extend(list("DROP TEMPORARY TABLE IF EXISTS", tables));
     if needs.database {
         statements.push(use_database(shared.config.opts().db_name()?));
     }
     statements.extend(settings);
     Some(statements)
+}
+
+/// The statement with this beginning and these items; `None` if there are no items.
+fn list(beginning: &str, items: impl Iterator<Item = impl AsRef<str>>) -> Option<String> {
+    let mut statement = String::new();
+    for item in items {
+        if statement.is_empty() {
+            statement.push_str(beginning);
+            statement.push(' ');
+        } else {
+            statement.push_str(", ");
+        }
+        statement.push_str(item.as_ref());
+    }
+    (!statement.is_empty()).then_some(statement)
 }
 
 /// The statement that restores the charset as a reset and what the pool sends after it do.

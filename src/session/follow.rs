@@ -384,11 +384,8 @@ impl Follow {
 
     /// Records the text of a statement about to be sent.
     pub(crate) fn record_text(&mut self, text: &[u8]) {
-        let effect = effect_of(text);
+        let effect = self.changes.record(text);
         self.effect = self.effect.union(effect);
-        if effect.session {
-            self.changes.record(text);
-        }
     }
 
     /// Records what a statement about to be sent does to the open transaction, and returns what it

@@ -5,10 +5,12 @@
 //! on both servers. The integration tests check this for each of them. `DEFAULT` would not do:
 //! MySQL assigns the opposite to `foreign_key_checks` and `unique_checks`.
 
+use std::mem;
+
 use super::{
-    QUERIES,
+    Effect, QUERIES,
     control::only_sets,
-    effect_of_statement,
+    effect_with_causes,
     tokens::{Token, Tokens, is, is_any},
 };
 
@@ -101,12 +103,14 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    /// Records what a text may change. The text is known to change its session.
-    pub(crate) fn record(&mut self, sql: &[u8]) {
-        match changes_of(sql) {
+    /// Records what a text may change, and returns its effect.
+    pub(crate) fn record(&mut self, sql: &[u8]) -> Effect {
+        let (effect, found) = effect_and_changes_of(sql);
+        match found {
             Some(found) => self.add(found.named),
-            None => self.is_unknown = true,
+            None => self.is_unknown |= effect.session,
         }
+        effect
     }
 
     /// Records what a prepared statement may change. It is known to change its session.
@@ -164,21 +168,15 @@ pub(crate) fn changes_of_settings(sql: &[u8]) -> Option<Vec<Change>> {
 
 /// Returns what a text of any number of statements changes; `None` if not all of it can be named.
 fn changes_of(sql: &[u8]) -> Option<Found> {
-    let mut tokens = Tokens::new(sql);
+    effect_and_changes_of(sql).1
+}
+
+/// Returns the effect of a text, and what it changes, as [`changes_of`] does.
+fn effect_and_changes_of(sql: &[u8]) -> (Effect, Option<Found>) {
     let mut found = Found::default();
-    while !tokens.is_at_end() {
-        let statement = tokens.clone();
-        let mentions = found.mentions;
-        let effect = effect_of_statement(&mut tokens, &mut found);
-        if effect.role || effect.unresettable || found.is_unnamed {
-            return None;
-        }
-        if effect.session {
-            let targets = found.name_by_verb(statement)?;
-            found.reads |= found.mentions.wrapping_sub(mentions) > targets;
-        }
-    }
-    Some(found)
+    let effect = effect_with_causes(sql, &mut found);
+    let is_named = !effect.role && !effect.unresettable && !found.is_unnamed;
+    (effect, is_named.then_some(found))
 }
 
 /// Something in the body of a statement that changes the session.
@@ -194,15 +192,22 @@ pub(super) enum Cause<'a> {
     Other,
 }
 
-/// Receives each cause in the body of a statement.
+/// Receives what changes the session.
 pub(super) trait Notify {
+    /// Receives a cause in the body of a statement.
     fn notify(&mut self, cause: Cause<'_>);
+
+    /// Receives a statement that changes the session, after the causes in its body.
+    fn end_statement(&mut self, statement: Tokens<'_>);
 }
 
 /// Ignores all causes.
 impl Notify for () {
     #[inline]
     fn notify(&mut self, _cause: Cause<'_>) {}
+
+    #[inline]
+    fn end_statement(&mut self, _statement: Tokens<'_>) {}
 }
 
 #[derive(Debug, Default)]
@@ -212,7 +217,7 @@ struct Found {
     is_unnamed: bool,
     /// A user variable is read, or set in another way than by `SET`.
     reads: bool,
-    /// How many times user variables are mentioned.
+    /// How many times this statement has mentioned user variables so far.
     mentions: usize,
 }
 
@@ -229,6 +234,14 @@ impl Notify for Found {
             Cause::Lock => self.add(Change::Locks),
             Cause::None => {}
             Cause::Other => self.is_unnamed = true,
+        }
+    }
+
+    fn end_statement(&mut self, statement: Tokens<'_>) {
+        let mentions = mem::take(&mut self.mentions);
+        match self.name_by_verb(statement) {
+            Some(targets) => self.reads |= mentions > targets,
+            None => self.is_unnamed = true,
         }
     }
 }

@@ -132,10 +132,20 @@ impl Effect {
 ///
 /// The text need not be UTF-8, nor valid SQL.
 pub(crate) fn effect_of(sql: &[u8]) -> Effect {
+    effect_with_causes(sql, &mut ())
+}
+
+/// Like [`effect_of`]. Notifies `causes` of what changes the session.
+fn effect_with_causes(sql: &[u8], causes: &mut impl Notify) -> Effect {
     let mut tokens = Tokens::new(sql);
     let mut effect = Effect::NEUTRAL;
     while !tokens.is_at_end() && effect != Effect::UNKNOWN {
-        effect = effect.union(effect_of_statement(&mut tokens, &mut ()));
+        let statement = tokens.clone();
+        let of_statement = effect_of_statement(&mut tokens, causes);
+        if of_statement.session {
+            causes.end_statement(statement);
+        }
+        effect = effect.union(of_statement);
     }
     if effect.session {
         effect.unresettable |= mentions_unresettable(sql);
