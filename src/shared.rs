@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::{Notify, OnceCell, SetOnce, mpsc, oneshot, watch};
 
 use crate::{
-    config::PoolConfig,
+    config::{OnCancel, PoolConfig},
     engine::{
         backoff::Backoff,
         health::{HealthRecord, Liveness, ReadinessState},
@@ -65,7 +65,8 @@ pub(crate) struct Shared {
     /// A return has to check whether the connection is surplus: `overflow_linger` is 0, or the
     /// limit was changed.
     pub(crate) trims_on_return: AtomicBool,
-    pub(crate) abandoned: AbandonedQueue,
+    /// Only with `OnCancel::Kill`.
+    pub(crate) abandoned: Option<AbandonedQueue>,
 }
 
 /// The back-off, and what readiness depends on besides the connections.
@@ -94,6 +95,16 @@ pub(crate) struct AbandonedQueue {
     pub(crate) receiver: tokio::sync::Mutex<mpsc::UnboundedReceiver<Abandoned>>,
 }
 
+impl AbandonedQueue {
+    fn new() -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        Self {
+            sender,
+            receiver: tokio::sync::Mutex::new(receiver),
+        }
+    }
+}
+
 /// A connection whose statement is to be killed on the server.
 pub(crate) struct Abandoned {
     /// The server's connection id.
@@ -113,7 +124,6 @@ impl Shared {
         let changes = watch::Sender::new(());
         let attempts = watch::Sender::new(());
         let activities = Activities::new(config.statement_timeout);
-        let (sender, receiver) = mpsc::unbounded_channel();
         Arc::new(Self {
             slots: Slots::new(config.size, config.overflow, changes.clone()),
             opener: Opener::new(Arc::clone(&config)),
@@ -141,10 +151,7 @@ impl Shared {
             generation: AtomicU64::new(0),
             refreshes: Notify::new(),
             trims_on_return: AtomicBool::new(config.overflow_linger.is_zero()),
-            abandoned: AbandonedQueue {
-                sender,
-                receiver: tokio::sync::Mutex::new(receiver),
-            },
+            abandoned: (config.on_cancel == OnCancel::Kill).then(AbandonedQueue::new),
             name,
             config,
         })

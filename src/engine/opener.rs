@@ -377,13 +377,15 @@ impl Opener {
             (Some(wanted), Some(allowed)) => Some(wanted.min(allowed)),
             _ => wanted.or(allowed),
         };
-        let builder = OptsBuilder::from_opts(base.clone())
+        // `set_up` runs these. The driver would run `setup` again after a reset, but not the
+        // others, and before the charset is restored.
+        let mut builder = OptsBuilder::from_opts(base.clone())
             .prefer_socket(false)
-            // `set_up` runs these. The driver would run `setup` again after a reset, but not the
-            // others, and before the charset is restored.
-            .after_connect(|_conn| Box::pin(async { Ok(()) }))
             .init(Vec::<String>::new())
             .setup(Vec::<String>::new());
+        if base.after_connect().is_some() {
+            builder = builder.after_connect(|_conn| Box::pin(async { Ok(()) }));
+        }
         let opts = builder.max_allowed_packet(known).into();
         let mut builder = OptsBuilder::from_opts(if known.is_some() || refuses_settings {
             without_settings_query(opts)

@@ -6,7 +6,6 @@ use mysql_async::Conn;
 use tracing::debug;
 
 use crate::{
-    config::OnCancel,
     engine::slots::{Cleaning, Lease},
     report::DiscardReason,
     shared::Shared,
@@ -37,8 +36,8 @@ pub(crate) fn discard(shared: &Arc<Shared>, lease: Lease, reason: DiscardReason)
             reason,
             DiscardReason::Cancelled | DiscardReason::StatementTimeout
         );
-        if is_abandoned && shared.config.on_cancel == OnCancel::Kill {
-            kill::kill(&shared, &mut cleaning).await;
+        if is_abandoned && let Some(queue) = &shared.abandoned {
+            kill::kill(&shared, queue, &mut cleaning).await;
         }
         close(&shared, cleaning, reason).await;
     }));

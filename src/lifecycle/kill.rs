@@ -13,7 +13,7 @@ use crate::{
     engine::slots::{Cleaning, Lease},
     report::DiscardReason,
     session::{Identity, Session, column},
-    shared::{Abandoned, Shared},
+    shared::{Abandoned, AbandonedQueue, Shared},
     time::Timestamp,
 };
 
@@ -30,7 +30,7 @@ const GET_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Asks the worker to kill the statement on a cancelled connection. Waits until that is done, or
 /// until no connection was free for it for [`HOLD_SLOT`].
-pub(super) async fn kill(shared: &Shared, cleaning: &mut Cleaning) {
+pub(super) async fn kill(shared: &Shared, queue: &AbandonedQueue, cleaning: &mut Cleaning) {
     let Some(session) = cleaning.session() else {
         return;
     };
@@ -54,7 +54,7 @@ pub(super) async fn kill(shared: &Shared, cleaning: &mut Cleaning) {
         done,
     };
     // The worker ends when the pool closes.
-    if shared.is_closing() || shared.abandoned.sender.send(abandoned).is_err() {
+    if shared.is_closing() || queue.sender.send(abandoned).is_err() {
         return;
     }
     let status = shared.slots.status();
@@ -69,9 +69,12 @@ pub(super) async fn kill(shared: &Shared, cleaning: &mut Cleaning) {
     }
 }
 
-/// The worker. Ends when the pool closes, once the queue is empty.
+/// The worker, if the pool needs one. Ends when the pool closes, once the queue is empty.
 pub(super) async fn work(shared: Arc<Shared>) {
-    let mut queue = shared.abandoned.receiver.lock().await;
+    let Some(queue) = &shared.abandoned else {
+        return;
+    };
+    let mut queue = queue.receiver.lock().await;
     while let Some(Some(first)) = shared.unless_closing(queue.recv()).await {
         let mut batch = vec![first];
         batch.extend(std::iter::from_fn(|| queue.try_recv().ok()));

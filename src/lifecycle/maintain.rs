@@ -14,7 +14,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    config::{OnCancel, PoolConfig},
+    config::PoolConfig,
     engine::{
         runtime::{Alive, Entered},
         schedule::{Action, IdleConnection, Occupancy},
@@ -53,7 +53,7 @@ pub(crate) fn enter(shared: &Arc<Shared>) -> Result<Arc<SocketRuntime>, Error> {
         // The current runtime is shutting down, and drops every task at once.
         return Err(Error::NoRuntime);
     }
-    if shared.config.on_cancel == OnCancel::Kill {
+    if shared.abandoned.is_some() {
         drop(runtime.spawn(kill::work(Arc::clone(shared))));
     }
     Ok(runtime)
