@@ -55,8 +55,8 @@ pub struct ClusterConfig {
     ///
     /// It takes one round trip. A member is also asked at once when its pool meets an error of a
     /// failover or loses its connections, and all are when the writer is lost. While no member
-    /// takes writes, each is asked four times as often. A member that does not answer within 400 ms
-    /// is unreachable.
+    /// takes writes, each is asked after a quarter of this time, at most 1 s. A member that does not
+    /// answer within 400 ms is unreachable.
     pub check_every: Duration,
 
     /// The furthest that a replica may be behind to serve reads. `None` means any.

@@ -23,8 +23,8 @@
 //! # }
 //! ```
 //!
-//! The guide to [clusters](crate::guide::cluster) covers each topology, the rights that the account
-//! needs, what to do when a write fails, and what a client cannot know.
+//! The guide to [clusters](crate::guide::cluster) covers each topology, the privileges that the
+//! account needs, what to do when a write fails, and what a client cannot know.
 
 mod ask;
 mod config;
@@ -126,6 +126,20 @@ impl Cluster {
     /// It returns once a member takes writes and its pool is warm, and every other member is warm,
     /// unreachable or unusable. The pools of the latter are opened in the background, as soon as
     /// that is possible. Concurrent calls share the work.
+    ///
+    /// ```no_run
+    /// use mysql_warm_pool::{Error, cluster::Cluster};
+    ///
+    /// async fn start(cluster: &Cluster) -> Result<(), Error> {
+    ///     match cluster.warm_up().await {
+    ///         Ok(report) => println!("{report}"),
+    ///         // The cluster keeps trying, so the service may start and let its probe wait.
+    ///         Err(error) if error.is_transient() => println!("not yet: {error}"),
+    ///         Err(error) => return Err(error),
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -266,6 +280,15 @@ impl Cluster {
     /// written: read that from [`writer()`](Self::writer).
     ///
     /// If no replica serves reads, [`reads`](field@ClusterConfig::reads) decides.
+    ///
+    /// ```no_run
+    /// use mysql_warm_pool::{Error, cluster::Cluster};
+    ///
+    /// async fn names(cluster: &Cluster) -> Result<Vec<String>, Error> {
+    ///     let mut conn = cluster.reader().await?;
+    ///     Ok(conn.query("SELECT name FROM item").await?)
+    /// }
+    /// ```
     ///
     /// # Errors
     ///

@@ -14,6 +14,16 @@ impl Cluster {
     ///
     /// The transaction stays on that member.
     ///
+    /// ```no_run
+    /// use mysql_warm_pool::{Error, cluster::Cluster};
+    ///
+    /// async fn rename(cluster: &Cluster, id: u64, name: &str) -> Result<(), Error> {
+    ///     let mut transaction = cluster.begin().await?;
+    ///     transaction.exec_drop("UPDATE item SET name = ? WHERE id = ?", (name, id)).await?;
+    ///     transaction.commit().await
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`writer`](Self::writer), and the driver's errors as [`Error::Driver`].
@@ -30,7 +40,18 @@ impl Cluster {
     /// snapshot. A read-only transaction runs on the writer too.
     ///
     /// To begin a transaction on a replica, pass a connection from [`reader`](Self::reader) to
-    /// [`OwnedTransaction::begin`].
+    /// [`OwnedTransaction::begin`]:
+    ///
+    /// ```no_run
+    /// use mysql_warm_pool::{Error, OwnedTransaction, cluster::Cluster, mysql_async::TxOpts};
+    ///
+    /// async fn report(cluster: &Cluster) -> Result<(), Error> {
+    ///     let options = TxOpts::new().with_readonly(true);
+    ///     let transaction = OwnedTransaction::begin(cluster.reader().await?, options).await?;
+    ///     // ...
+    ///     transaction.commit().await
+    /// }
+    /// ```
     ///
     /// # Errors
     ///

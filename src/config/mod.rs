@@ -190,13 +190,16 @@ pub struct PoolConfig {
 
     /// When the pool resets the session of a returned connection.
     ///
-    /// Default [`Reset::WhenChanged`].
+    /// `when_changed`, `always` or `never` in a URL, a variable or a file; default
+    /// [`Reset::WhenChanged`]. With [`on_connect`](Self::on_connect), or an [`init`](Self::init)
+    /// that does more than set variables, every change causes a reset and none is undone.
     pub reset: Reset,
 
     /// What happens on the server to a statement whose caller is cancelled (its future dropped)
     /// before the answer arrives.
     ///
-    /// Default [`OnCancel::Close`].
+    /// `close` or `kill` in a URL, a variable or a file; default [`OnCancel::Close`]. It also
+    /// decides on a statement that [`statement_timeout`](Self::statement_timeout) has ended.
     pub on_cancel: OnCancel,
 
     /// The longest that a statement may be under way: from when it is sent until its answer begins,
@@ -215,8 +218,9 @@ pub struct PoolConfig {
     /// [`Error::CommitUnknown`](crate::Error::CommitUnknown), and for `rollback`. It does not hold
     /// for what is sent on the bare [`Conn`].
     ///
-    /// Without it, a statement whose connection the network has silently dropped waits for the
-    /// kernel to give the connection up, which takes about 15 minutes.
+    /// Without it, a statement whose connection the network has silently dropped waits until the
+    /// kernel gives the connection up: about 15 minutes if the statement was not acknowledged, and
+    /// otherwise for ever, unless the driver's `tcp_keepalive` is set.
     pub statement_timeout: Option<Duration>,
 
     /// Statements to prepare on every connection before it is handed out, and again after each
@@ -251,6 +255,9 @@ pub struct PoolConfig {
     ///
     /// A transaction that they leave open is rolled back before the connection is handed out. Locks
     /// of other kinds (`LOCK TABLES`, `GET_LOCK()`) are kept, and then every connection holds them.
+    ///
+    /// If they do more than set variables that can be undone (see [`Reset::WhenChanged`]), every
+    /// change that a caller makes to its session causes a reset when the connection is returned.
     pub init: Vec<String>,
 
     /// An async hook that runs on every new connection after [`init`](Self::init), and again after
@@ -347,8 +354,10 @@ pub struct PoolConfig {
     /// 1 ms to 365 days; default `None`.
     ///
     /// Such a connection is logged once, and again when it is returned. It is not taken away from
-    /// its caller. If this is set, each `get()` also records its source line, and each return reads
-    /// the clock.
+    /// its caller. If this is set, each `get()` also records its source line, which
+    /// [`Error::Timeout`](crate::Error::Timeout) then names; and each return reads the clock, which
+    /// records [`use_time`](field@crate::metrics::PoolMetrics::use_time) without the feature
+    /// `metrics` too.
     pub leak_after: Option<Duration>,
 
     /// How long [`close()`](crate::Pool::close) waits for connections in use before it cuts them
@@ -403,7 +412,8 @@ pub enum Reset {
     /// What [`init`](crate::PoolConfig::init) sets is undone as well, and `init` runs again.
     ///
     /// Any other change causes a reset, and so does every change in a pool with
-    /// [`on_connect`](crate::PoolConfig::on_connect). The
+    /// [`on_connect`](crate::PoolConfig::on_connect), with the driver's `after_connect`, or with an
+    /// `init` that does more than set such variables. The
     /// [limits](crate::guide::limits#session-state) list all causes, the variables that can be
     /// undone, and what an undo leaves behind. Statements whose text the pool does not see also
     /// cause a reset:

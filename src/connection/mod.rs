@@ -163,8 +163,18 @@ impl PooledConn {
         Transaction::start(conn, follow, caller, options).await
     }
 
-    /// Takes the connection out of the pool for good, as in `PooledConn::detach(conn)`. The pool
-    /// opens another in its place.
+    /// Takes the connection out of the pool for good. The pool opens another in its place.
+    ///
+    /// ```no_run
+    /// use mysql_warm_pool::{Error, Pool, PooledConn};
+    ///
+    /// # async fn take(pool: &Pool) -> Result<(), Error> {
+    /// let conn = PooledConn::detach(pool.get().await?);
+    /// // ... and at the end:
+    /// conn.disconnect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// For uses that take over the connection, such as reading the binlog. The connection is handed
     /// over as it is: nothing is cleaned, and it no longer counts towards the limit. Its socket

@@ -427,7 +427,7 @@ fn advice_for_code(code: u16) -> &'static str {
         1251 | 1275 | 1524 => UNKNOWN_PLUGIN,
         1820 | 1862 => "set a new password for the account: it has expired",
         1461 => {
-            "the sum over all replicas of connections times prepared statements (`prepare` and the \
+            "the sum over all instances of connections times prepared statements (`prepare` and the \
              driver's cache) exceeds the server's max_prepared_stmt_count: lower it, or raise that"
         }
         1047 | 1290 | 1836 | 1874 | 3100 => {

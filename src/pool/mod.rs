@@ -116,6 +116,16 @@ impl Pool {
     ///
     /// For a program that installs no recorder, or whose pools use different recorders.
     ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use mysql_warm_pool::{Error, Pool, PoolConfig};
+    ///
+    /// fn pool(recorder: Arc<dyn metrics::Recorder + Send + Sync>) -> Result<Pool, Error> {
+    ///     Pool::with_recorder(PoolConfig::from_env()?, recorder)
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`new`](Self::new).
@@ -399,6 +409,16 @@ impl Pool {
     /// Histograms and the other counters do not need it, because they are recorded as things
     /// happen. The guide to [observability](crate::guide::observability) lists their names.
     ///
+    /// ```
+    /// use mysql_warm_pool::Pool;
+    ///
+    /// /// Answers `/metrics`. `render` is the exporter's.
+    /// fn metrics_page(pool: &Pool, render: impl Fn() -> String) -> String {
+    ///     pool.publish_metrics();
+    ///     render()
+    /// }
+    /// ```
+    ///
     /// Install the recorder before the pool is created, because [`new`](Self::new) registers with
     /// the one that is installed then; or pass one to [`with_recorder`](Self::with_recorder).
     #[cfg(feature = "metrics")]
@@ -481,6 +501,15 @@ impl Pool {
     /// For code that caches something about the server, such as whether it takes writes, and must
     /// then ask again. It sees only refreshes after its first poll. When the pool closes, it never
     /// resolves.
+    ///
+    /// ```no_run
+    /// # async fn keep_fresh(pool: &mysql_warm_pool::Pool, cache: &mut Vec<u8>) {
+    /// loop {
+    ///     pool.refreshed().await;
+    ///     cache.clear();
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Cancel safety
     ///

@@ -126,7 +126,7 @@ pub struct ClusterHealth {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ClusterReport {
-    /// One for each member, in the order of the URL.
+    /// One for each member: those of the settings in their order, then those discovered.
     pub members: Vec<MemberReport>,
     /// How long the warm-up took.
     pub elapsed: Duration,
@@ -203,7 +203,7 @@ pub enum ClusterWarning {
     LagUnknown {
         /// The member, `host:port`.
         address: String,
-        /// The statement that gives the account the right.
+        /// The statement that gives the account the privilege.
         grant: String,
     },
     /// The account may not read the member table of Group Replication. The member's role is taken
@@ -211,7 +211,7 @@ pub enum ClusterWarning {
     GroupUnknown {
         /// The member, `host:port`.
         address: String,
-        /// The statement that gives the account the right.
+        /// The statement that gives the account the privilege.
         grant: String,
     },
     /// Two addresses lead to one server. The second is left out.

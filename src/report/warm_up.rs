@@ -143,7 +143,7 @@ pub enum Warning {
     },
     /// The pool's connections may together keep more statements prepared than the server allows all
     /// its clients; at that number, preparing a statement fails with error 1461. The pool may keep
-    /// `limit * statements_each`. Other clients and replicas of the service add to that.
+    /// `limit * statements_each`. Other clients, and other instances of the service, add to that.
     TooManyStatements {
         /// The pool's limit, `size + overflow`.
         limit: usize,

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use super::{assert_none, read};
+use super::{assert_none, pages, read};
 
 /// Where docs.rs shows the documentation.
 const DOCUMENTATION: &str = "https://docs.rs/mysql-warm-pool/latest/mysql_warm_pool/";
@@ -220,13 +220,7 @@ impl Page {
 
 /// The pages in `docs/`.
 fn docs() -> Vec<Page> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    let entries = fs::read_dir(folder).expect("a folder");
-    let names = entries.map(|entry| entry.expect("an entry").file_name());
-    let names = names.map(|name| name.into_string().expect("a name"));
-    let mut names: Vec<_> = names.filter(|name| name.ends_with(".md")).collect();
-    names.sort_unstable();
-    names.iter().map(|name| Page::read(in_docs(name))).collect()
+    pages().into_iter().map(Page::read).collect()
 }
 
 /// Why a link does not work for readers who have only what is published.

@@ -23,6 +23,18 @@ fn read(file: &str) -> String {
     fs::read_to_string(path).expect(file)
 }
 
+/// The pages in `docs/`.
+fn pages() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let entries = fs::read_dir(folder).expect("a folder");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    let names = names.map(|name| name.into_string().expect("a name"));
+    let pages = names.filter(|name| name.ends_with(".md"));
+    let mut pages: Vec<_> = pages.map(|name| format!("docs/{name}")).collect();
+    pages.sort_unstable();
+    pages
+}
+
 fn assert_none(found: impl IntoIterator<Item = String>) {
     let found: Vec<_> = found.into_iter().collect();
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use super::{assert_none, read};
+use super::{assert_none, pages, read};
 
 /// The folders and files directly in `src/`, in the order in which they may import each other:
 /// downwards only.
@@ -101,8 +101,7 @@ fn every_test_the_docs_name_exists() {
     }
     let mut found = 0;
     let mut missing = Vec::new();
-    for file in ["guarantees", "what-happens", "architecture"].map(|file| format!("docs/{file}.md"))
-    {
+    for file in pages() {
         let text = read(&file);
         // Backticks delimit code spans, so those of code blocks are left out.
         let text: String = text.split("\n```").step_by(2).collect();
@@ -232,7 +231,7 @@ fn docs_above(text: &str, line: usize) -> String {
 fn is_test_path(span: &str) -> bool {
     let is_lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:*".contains(c);
     let folders = [
-        "promises", "servers", "models", "surface", "soak", "service",
+        "promises", "servers", "cluster", "models", "surface", "soak", "service",
     ];
     span.split_once("::").is_some_and(|(first, rest)| {
         span.chars().all(is_lower) && (folders.contains(&first) || rest.matches('_').count() > 3)
@@ -241,7 +240,7 @@ fn is_test_path(span: &str) -> bool {
 
 /// Whether a test of that name exists: `soak::sentence` in `tests/soak/`, `service::file::sentence`
 /// in `examples/service/tests/it/`, `folder::file::tests::sentence` in `src/`, any other in
-/// `tests/it/`. With `*` for the sentence, whether that file exists.
+/// `tests/it/`. With `*` for the sentence, whether that file exists; so also for the name of a file.
 fn is_test(name: &str) -> bool {
     let (path, function) = name.rsplit_once("::").unwrap_or_default();
     let path = path.replace("::", "/");
@@ -251,8 +250,11 @@ fn is_test(name: &str) -> bool {
         _ if path == "soak" => "tests/soak/main".to_owned(),
         _ => format!("tests/it/{path}"),
     };
-    let root = env!("CARGO_MANIFEST_DIR");
-    let text = fs::read_to_string(format!("{root}/{path}.rs"))
-        .or_else(|_| fs::read_to_string(format!("{root}/{path}/mod.rs")));
-    text.is_ok_and(|text| function == "*" || text.contains(&format!("fn {function}(")))
+    let source = |path: &str| {
+        let root = env!("CARGO_MANIFEST_DIR");
+        fs::read_to_string(format!("{root}/{path}.rs"))
+            .or_else(|_| fs::read_to_string(format!("{root}/{path}/mod.rs")))
+    };
+    let has = |text: String| function == "*" || text.contains(&format!("fn {function}("));
+    source(&path).is_ok_and(has) || source(&format!("{path}/{function}")).is_ok()
 }

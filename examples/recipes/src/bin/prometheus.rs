@@ -9,30 +9,27 @@ use std::{env, error::Error, time::Duration};
 
 use axum::{Router, routing::get};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-use mysql_warm_pool::{Pool, PoolConfig};
+use mysql_warm_pool::{Pool, PoolConfig, metrics::Histogram};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     time::interval,
 };
 
-/// The upper limits of the buckets for times, in seconds: from a get that finds an idle connection
-/// to one that times out.
-const BUCKETS: [f64; 12] = [
-    0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0,
-];
-
-/// The same for the rows of a statement.
+/// The upper limits of the buckets for the rows of a statement.
 const ROWS: [f64; 6] = [1.0, 10.0, 100.0, 1000.0, 10_000.0, 100_000.0];
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     // Before the pool, which registers its metrics once, with the recorder installed by then.
-    // Histograms, unlike summaries, can be added up over replicas.
+    // Histograms, unlike summaries, can be added up over the instances of a service.
     let prometheus = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_time".to_owned()), &BUCKETS)?
-        .set_buckets_for_metric(Matcher::Suffix("_duration".to_owned()), &BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_time".to_owned()), &Histogram::BOUNDS)?
+        .set_buckets_for_metric(
+            Matcher::Suffix("_duration".to_owned()),
+            &Histogram::OPERATION_BOUNDS,
+        )?
         .set_buckets_for_metric(Matcher::Suffix("_rows".to_owned()), &ROWS)?
         .install_recorder()?;
 
