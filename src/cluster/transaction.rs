@@ -46,7 +46,8 @@ impl Cluster {
     /// use mysql_warm_pool::{Error, OwnedTransaction, cluster::Cluster, mysql_async::TxOpts};
     ///
     /// async fn report(cluster: &Cluster) -> Result<(), Error> {
-    ///     let options = TxOpts::new().with_readonly(true);
+    ///     let mut options = TxOpts::new();
+    ///     options.with_readonly(true);
     ///     let transaction = OwnedTransaction::begin(cluster.reader().await?, options).await?;
     ///     // ...
     ///     transaction.commit().await
