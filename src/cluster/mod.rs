@@ -387,14 +387,11 @@ impl Cluster {
             let replicas = by_load(&view);
             let left = deadline.saturating_duration_since(Instant::now());
             if !replicas.is_empty() {
-                tokio::select! {
-                    biased;
-                    got = first_of(&replicas, left, called_at) => {
-                        if !is_removal(&got, &views, &replicas) {
-                            return got;
-                        }
-                    }
-                    () = until_none_reads(&mut views, &replicas) => {}
+                let got = first_of(&replicas, &views, left, called_at).await;
+                if let Some(got) = got
+                    && !is_removal(&got, &views, &replicas)
+                {
+                    return got;
                 }
             } else if !is_known && !left.is_zero() {
                 // Perhaps one that has not been asked yet serves reads.
@@ -750,16 +747,11 @@ async fn until_another_writes(views: &mut watch::Receiver<Arc<View>>, server: &A
     drop(views.wait_for(is_another).await);
 }
 
-/// Waits until none of these replicas serves reads any more.
-async fn until_none_reads(views: &mut watch::Receiver<Arc<View>>, replicas: &[Arc<Server>]) {
+/// Waits until this replica does not serve reads any more.
+async fn until_it_stops_reading(views: &mut watch::Receiver<Arc<View>>, replica: &Arc<Server>) {
     let is_over = |view: &Arc<View>| {
-        let reads = view.members.iter().filter(|member| member.serves_reads);
-        let mut still = reads.filter(|member| {
-            replicas
-                .iter()
-                .any(|replica| Arc::ptr_eq(replica, &member.server))
-        });
-        view.is_closed || still.next().is_none()
+        let mut reads = view.members.iter().filter(|member| member.serves_reads);
+        view.is_closed || !reads.any(|member| Arc::ptr_eq(replica, &member.server))
     };
     drop(views.wait_for(is_over).await);
 }
@@ -794,31 +786,42 @@ fn by_load(view: &View) -> Vec<Arc<Server>> {
     loads.into_iter().map(|(_, _, server)| server).collect()
 }
 
-/// Gets a connection from the first of these pools that has one. Each is asked [`PATIENCE`] after
-/// the one before.
+/// Gets a connection from the first of these replicas that has one. Each is asked [`PATIENCE`]
+/// after the one before. One that stops serving reads meanwhile is left out; `None` if all do.
 async fn first_of(
     replicas: &[Arc<Server>],
+    views: &watch::Receiver<Arc<View>>,
     limit: Duration,
     called_at: &'static Location<'static>,
-) -> Result<PooledConn, Error> {
+) -> Option<Result<PooledConn, Error>> {
+    let get = async |server: &Arc<Server>, place: u32| {
+        let delay = PATIENCE.saturating_mul(place).min(limit);
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+        let left = limit.saturating_sub(delay);
+        server.pool.get_called_at(left, called_at).await
+    };
     let mut gets: FuturesUnordered<_> = replicas
         .iter()
         .zip(0_u32..)
-        .map(|(server, place)| async move {
-            let delay = PATIENCE.saturating_mul(place).min(limit);
-            if !delay.is_zero() {
-                sleep(delay).await;
+        .map(|(server, place)| {
+            let mut views = views.clone();
+            async move {
+                tokio::select! {
+                    biased;
+                    () = until_it_stops_reading(&mut views, server) => None,
+                    got = get(server, place) => Some(got),
+                }
             }
-            server
-                .pool
-                .get_called_at(limit.saturating_sub(delay), called_at)
-                .await
         })
         .collect();
-    let mut outcome = Err(Error::Closed);
+    let mut outcome = None;
     while let Some(next) = gets.next().await {
-        outcome = next;
-        if outcome.is_ok() {
+        if next.is_some() {
+            outcome = next;
+        }
+        if matches!(outcome, Some(Ok(_))) {
             break;
         }
     }

@@ -1,8 +1,9 @@
 //! What a cluster knows about its members, and what follows from it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt,
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -10,10 +11,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures_util::FutureExt;
 use mysql_async::OptsBuilder;
 use tokio::{
     sync::{Notify, OnceCell, watch},
     task::JoinSet,
+    time::sleep,
 };
 use tracing::{info, warn};
 
@@ -29,6 +32,7 @@ use crate::{
     error::Error,
     pool::Pool,
     report::{CloseReport, ClusterWarning, Member, Readiness, ReadinessSnapshot, Role},
+    session::runtime::timer,
     time::Timestamp,
 };
 
@@ -67,8 +71,9 @@ struct State {
     members: Vec<Tracked>,
     /// The member that took writes last.
     writer: Option<Arc<Server>>,
-    /// Addresses that lead to a member with another address.
-    aliases: BTreeSet<String>,
+    /// Addresses that lead to a member with another address, with that server's identity. They may
+    /// lead elsewhere once no usable member has it.
+    aliases: BTreeMap<String, String>,
     /// Changed by `resize`.
     limit: Option<(usize, usize)>,
     is_closed: bool,
@@ -140,8 +145,8 @@ impl Shared {
         if self.view.borrow().is_closed {
             return Err(Error::Closed);
         }
-        let runtime = tokio::runtime::Handle::try_current();
-        runtime.map_err(|_not_in_a_runtime| Error::NoRuntime)?;
+        // Callers wait by timers of their own runtime.
+        drop(timer(Duration::ZERO).ok_or(Error::NoRuntime)?);
         if !self.is_watched() {
             self.begin();
         }
@@ -179,7 +184,18 @@ impl Shared {
     fn monitor(self: &Arc<Self>, server: Arc<Server>) -> impl Future<Output = ()> + use<> {
         let (shared, alive) = (Arc::clone(self), Arc::clone(&self.alive));
         async move {
-            monitor::run(shared, server).await;
+            loop {
+                let run = monitor::run(Arc::clone(&shared), Arc::clone(&server));
+                // Nothing of it is used after a panic, which is the driver's: no answer may end the
+                // monitor, because the cluster would go on believing the one before.
+                if AssertUnwindSafe(run).catch_unwind().await.is_ok() {
+                    break;
+                }
+                let error = "the driver panicked".to_owned();
+                let now = Timestamp::now();
+                shared.record(&server, Claim::Unreachable { error }, now, Vec::new());
+                sleep(shared.config.check_every).await;
+            }
             drop(alive);
         }
     }
@@ -330,10 +346,15 @@ impl Shared {
             .flat_map(|usable| usable.members_seen.clone())
             .collect();
         let mut removed = Vec::new();
+        let identities = state.identities();
+        let is_used = |identity: &String| identities.values().any(|used| used == identity);
+        state.aliases.retain(|_, identity| is_used(identity));
         for (address, _) in state.duplicates() {
-            state.aliases.insert(address);
+            if let Some(identity) = identities.get(&address) {
+                state.aliases.insert(address, identity.clone());
+            }
         }
-        let aliases = state.aliases.clone();
+        let aliases: BTreeSet<_> = state.aliases.keys().cloned().collect();
         state.members.retain(|member| {
             let server = &member.server;
             let is_silent = matches!(member.standing.claim, Claim::Unreachable { .. });
@@ -472,6 +493,15 @@ impl State {
     }
 
     /// Addresses that lead to the server of an earlier member, with that one's address.
+    /// Returns the identities of the usable members by address.
+    fn identities(&self) -> BTreeMap<String, String> {
+        let identities = self.members.iter().filter_map(|member| {
+            let identity = member.standing.usable()?.identity.clone()?;
+            Some((member.server.address.clone(), identity))
+        });
+        identities.collect()
+    }
+
     fn duplicates(&self) -> Vec<(String, String)> {
         let identity = |member: &Tracked| member.standing.usable()?.identity.clone();
         let mut duplicates = Vec::new();
@@ -711,5 +741,53 @@ impl fmt::Debug for Shared {
         f.debug_struct("Shared")
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a server of this identity says, which sees these members.
+    fn server(identity: &str, members: &[&str]) -> Claim {
+        Claim::Answered(Answer::Usable(Usable {
+            identity: Some(identity.to_owned()),
+            members_seen: members.iter().map(|&address| address.to_owned()).collect(),
+            ..Usable::default()
+        }))
+    }
+
+    #[tokio::test]
+    async fn an_address_that_was_an_alias_may_become_another_servers() {
+        // Nothing listens there.
+        let config = ClusterConfig::from_url("mysql://127.0.0.1:1,127.0.0.1:2/shop?discover=true");
+        let shared = Shared::new(config.expect("a config")).expect("valid settings");
+        let addresses = || {
+            let addresses = shared.servers().into_iter();
+            let addresses: Vec<_> = addresses.map(|server| server.address.clone()).collect();
+            addresses
+        };
+        let named = ["127.0.0.1:1", "127.0.0.1:2"];
+        let says = |address: &str, claim| {
+            let mut servers = shared.servers().into_iter();
+            let found = servers.find(|server| server.address == address);
+            let (found, now) = (found.expect("a member"), Timestamp::now());
+            shared.record(&found, claim, now, Vec::new());
+        };
+        // The second server is also reached at port 3.
+        says(named[0], server("a", &["127.0.0.1:3"]));
+        says(named[1], server("b", &["127.0.0.1:3"]));
+        assert_eq!(addresses().len(), 3);
+        says("127.0.0.1:3", server("b", &[]));
+        assert_eq!(addresses(), named);
+        says(named[0], server("a", &["127.0.0.1:3"]));
+        assert_eq!(addresses(), named, "it stays away");
+        // The second server is gone, and a third one gets its address.
+        let error = "gone".to_owned();
+        says(named[1], Claim::Unreachable { error });
+        says(named[0], server("a", &["127.0.0.1:3"]));
+        assert_eq!(addresses().len(), 3);
+        says("127.0.0.1:3", server("c", &["127.0.0.1:3"]));
+        assert_eq!(addresses().len(), 3, "it stays");
     }
 }

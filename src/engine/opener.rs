@@ -76,6 +76,8 @@ pub(crate) struct Opener {
     /// What `init` changes, if it is settings that are known, and no hook sets up the session before
     /// them.
     init_changes: Option<Vec<Change>>,
+    /// `init` makes sessions read-only.
+    is_set_up_read_only: bool,
     /// Setting up a session may change its default database.
     pub(crate) set_up_changes_database: bool,
     addresses: Addresses,
@@ -94,6 +96,7 @@ impl Opener {
         Self {
             set_up_changes_database: has_hook
                 || init.iter().any(|text| effect_of(text.as_bytes()).database),
+            is_set_up_read_only: init.iter().any(|text| effect_of(text.as_bytes()).read_only),
             init_changes: changes_of_all(&init).filter(|_| driver_hook.is_none()),
             driver_hook,
             init,
@@ -314,6 +317,7 @@ impl Opener {
             max_allowed_packet: None,
         };
         let mut session = Session::new(conn, origin, new.activities.add(new.runtime));
+        session.follow.is_set_up_read_only = self.is_set_up_read_only;
         match self.make_ready(&mut session, asks_settings, phase).await {
             Ok(()) => Ok(session),
             Err(error) => {

@@ -8,7 +8,7 @@ use crate::{
     connection::{Attempt, OwnedTransaction},
     error::Error,
     lifecycle::get::CalledAt,
-    session::random,
+    session::{random, runtime::timer},
 };
 
 use super::Pool;
@@ -135,7 +135,10 @@ impl TransactionOptions {
             match begin(self.begin.clone()).await?.attempt(&mut work).await {
                 Attempt::Done(outcome) => return outcome,
                 Attempt::RolledBack(_) => {
-                    tokio::time::sleep(at_random(pause)).await;
+                    // Without timers there is no pause.
+                    if let Some(pause) = timer(at_random(pause)) {
+                        pause.await;
+                    }
                     pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
                 }
             }

@@ -72,6 +72,8 @@ pub(crate) struct Follow {
     savepoints: Savepoints,
     /// What the statements may have left behind.
     pub(super) effect: Effect,
+    /// The pool's own statements may have made the session read-only.
+    pub(crate) is_set_up_read_only: bool,
     /// What they changed in the session, if `effect.session` says that they may have.
     changes: Changes,
     /// The user variables of earlier callers that were undone. The server keeps them, as `NULL`,
@@ -173,6 +175,7 @@ impl Follow {
             is_deadlocked: false,
             savepoints: Savepoints::default(),
             effect: Effect::NEUTRAL,
+            is_set_up_read_only: false,
             changes: Changes::default(),
             undone: Vec::new(),
             validated_at: now,
@@ -321,7 +324,8 @@ impl Follow {
 
     /// Records an error of a statement, or of the reading of its rows.
     pub(crate) fn record_error(&mut self, error: &mysql_async::Error) {
-        self.met_read_only |= means_read_only(error, self.effect.read_only);
+        let is_asked_for = self.effect.read_only || self.is_set_up_read_only;
+        self.met_read_only |= means_read_only(error, is_asked_for);
         self.met_read_only_table |= is_read_only_table(error);
         self.kept_status = None;
         if self.ending == Ending::ByCommitWithin {
@@ -348,6 +352,8 @@ impl Follow {
             self.in_flight = true;
             return cut_off(Cut::RuntimeStopped);
         }
+        // The driver's own flag does not show that an error was the server's last word.
+        self.is_lost |= means_loss(&error);
         self.record_error(&error);
         error
     }

@@ -3,12 +3,12 @@
 use std::{
     future::Future,
     pin::pin,
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use mysql_async::{QueryResult, TextProtocol, consts::StatusFlags};
 
-use crate::{config::Reset, report::DiscardReason};
+use crate::{config::Reset, error::ends_connection, report::DiscardReason};
 
 use super::Session;
 
@@ -89,15 +89,17 @@ impl Session {
 
     /// The driver may hold back the error of a later result set until the next statement, which may
     /// be another caller's. Takes that error out, without reading. Returns false if that is not
-    /// possible.
+    /// possible, or if the error was the server's last word.
     fn take_late_error(&mut self) -> bool {
         if self.conn.last_ok_packet().is_some() {
             return true;
         }
         let settled = pin!(QueryResult::<TextProtocol>::new(&mut self.conn).drop_result());
-        settled
-            .poll(&mut Context::from_waker(Waker::noop()))
-            .is_ready()
+        match settled.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Err(error)) => !ends_connection(&error),
+            Poll::Ready(Ok(())) => true,
+            Poll::Pending => false,
+        }
     }
 
     fn needs(&self, reset: Reset, has_rows: bool) -> Needs {

@@ -1,5 +1,7 @@
 //! Statements that begin or end a transaction by name.
 
+use std::mem;
+
 use super::tokens::{Token, Tokens, is, is_any};
 
 /// What a text does by name to an open transaction.
@@ -19,7 +21,8 @@ pub(crate) enum Ends {
     /// Its last statement is `COMMIT`, and no other one commits.
     ByCommitAtEnd,
     /// It commits, and does more: it is a statement that commits before it runs, as all do that
-    /// change tables or accounts; it turns autocommit on; or one of its statements commits.
+    /// change tables or accounts or administer the server; it turns autocommit on; or one of its
+    /// statements commits.
     ByCommitWithin,
     /// It is one statement, which rolls the transaction back as a whole.
     ByRollback,
@@ -64,19 +67,31 @@ pub(crate) fn control_of(sql: &[u8]) -> Control {
 
 /// Whether this statement commits by itself, on MySQL and MariaDB alike.
 fn commits_by(verb: &[u8], mut after: Tokens<'_>) -> bool {
-    if is_any(
-        verb,
-        &["COMMIT", "ALTER", "GRANT", "RENAME", "REVOKE", "TRUNCATE"],
-    ) {
+    if is_any(verb, COMMITTING) {
         true
     } else if is_any(verb, &["CREATE", "DROP"]) {
         !after.next_is(&["TEMPORARY"])
     } else if is(verb, "SET") {
-        turns_autocommit_on(after)
+        after.clone().next_is(&["PASSWORD"]) || turns_autocommit_on(after)
+    } else if is_any(verb, &["START", "STOP"]) {
+        !after.next_is(&["TRANSACTION"])
+    } else if is(verb, "ANALYZE") {
+        // On MariaDB, `ANALYZE` before a query or a change of rows only runs it.
+        after
+            .find(|token| !token.is_any(&["NO_WRITE_TO_BINLOG", "LOCAL"]))
+            .is_some_and(|token| token.is_any(&["TABLE", "TABLES"]))
     } else {
         is(verb, "LOCK") && after.next_is(&["TABLE", "TABLES"])
+            || is(verb, "LOAD") && after.next_is(&["INDEX"])
     }
 }
+
+/// First words of statements that commit, whatever follows.
+#[rustfmt::skip]
+const COMMITTING: &[&str] = &[
+    "COMMIT", "ALTER", "GRANT", "RENAME", "REVOKE", "TRUNCATE", "OPTIMIZE", "REPAIR", "CHECK",
+    "FLUSH", "RESET", "CACHE", "CHANGE", "INSTALL", "UNINSTALL",
+];
 
 fn turns_autocommit_on(after_set: Tokens<'_>) -> bool {
     let mut tokens = after_set.statement();
@@ -98,9 +113,20 @@ fn begins_by(verb: &[u8], mut after: Tokens<'_>) -> bool {
         // Followed by anything else, `BEGIN` starts a block, such as `BEGIN NOT ATOMIC`.
         let next = after.find(|token| !token.is_any(&["WORK"]));
         matches!(next, None | Some(Token::Byte(b';')))
+    } else if is_any(verb, &["COMMIT", "ROLLBACK"]) {
+        chains(after)
     } else {
         false
     }
+}
+
+/// Whether this `COMMIT` or `ROLLBACK` begins another transaction: `COMMIT AND CHAIN`.
+fn chains(after: Tokens<'_>) -> bool {
+    let mut is_no = false;
+    after.statement().any(|token| {
+        let was_no = mem::replace(&mut is_no, token.is_any(&["NO"]));
+        token.is_any(&["CHAIN"]) && !was_no
+    })
 }
 
 /// Whether every statement is a `SET`.
@@ -144,6 +170,8 @@ mod tests {
             "start transaction with consistent snapshot",
             "SELECT 1; BEGIN",
             ";;Begin;SELECT 1",
+            "COMMIT AND CHAIN",
+            "rollback work and chain no release;",
         ] {
             assert!(begins_transaction(text.as_bytes()), "{text}");
         }
@@ -157,6 +185,8 @@ mod tests {
             "SAVEPOINT begin",
             "INSERT INTO t VALUES ('; BEGIN')",
             "COMMIT",
+            "COMMIT AND NO CHAIN",
+            "ROLLBACK WORK AND NO CHAIN NO RELEASE; SELECT 1 AS chain",
         ] {
             assert!(!begins_transaction(text.as_bytes()), "{text}");
         }
@@ -178,6 +208,20 @@ mod tests {
             ("COMMIT; COMMIT", Ends::ByCommitWithin),
             ("DROP TABLE t; COMMIT", Ends::ByCommitWithin),
             ("LOCK TABLES t READ", Ends::ByCommitWithin),
+            ("ANALYZE LOCAL TABLE t", Ends::ByCommitWithin),
+            ("analyze tables t", Ends::ByCommitWithin),
+            ("ANALYZE FORMAT=JSON SELECT 1", Ends::Not),
+            ("ANALYZE UPDATE t SET a = 1", Ends::Not),
+            ("OPTIMIZE TABLE t", Ends::ByCommitWithin),
+            ("CHECK TABLE t", Ends::ByCommitWithin),
+            ("FLUSH TABLES t WITH READ LOCK", Ends::ByCommitWithin),
+            ("CACHE INDEX t IN c", Ends::ByCommitWithin),
+            ("LOAD INDEX INTO CACHE t", Ends::ByCommitWithin),
+            ("LOAD DATA INFILE 'a' INTO TABLE t", Ends::Not),
+            ("START REPLICA", Ends::ByCommitWithin),
+            ("START TRANSACTION", Ends::Not),
+            ("SET PASSWORD = 'a'", Ends::ByCommitWithin),
+            ("INSTALL PLUGIN a SONAME 'a.so'", Ends::ByCommitWithin),
             ("SET autocommit = 1", Ends::ByCommitWithin),
             (
                 "SET @a = 1, @@session.`autocommit` := ON",

@@ -76,6 +76,53 @@ async fn a_replica_behind_serves_no_reads_until_it_has_caught_up() {
     until_serving(&cluster, [false, true, true]).await;
 }
 
+/// It waits for all replicas at once, and gets none that has fallen behind meanwhile.
+#[tokio::test]
+async fn a_reader_that_waits_gets_no_replica_that_falls_behind() {
+    let servers = Replication::start(2).await;
+    let primary = servers.node(0);
+    primary
+        .execute("CREATE TABLE test.entry (id INT PRIMARY KEY)")
+        .await;
+    let rights = Replication::right_to_read_lag();
+    let strict = settings(&servers, rights)
+        .await
+        .max_lag(Duration::from_secs(2));
+    let cluster = warm(strict).await;
+    cluster.resize(1, 0).expect("a limit of 1");
+    until_serving(&cluster, [false, true, true]).await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut conn = cluster.reader().await.expect("a reader");
+        held.push((super::port(&mut conn).await, conn));
+    }
+    held.sort_by_key(|(port, _)| *port == servers.node(2).port());
+    let waiting = tokio::spawn({
+        let cluster = cluster.clone();
+        async move { cluster.reader().await }
+    });
+    eventually("it waits for both", async || {
+        let members = cluster.members();
+        members
+            .iter()
+            .filter(|member| member.status.waiting == 1)
+            .count()
+            == 2
+    })
+    .await;
+    servers.delay(1, Duration::from_secs(3600)).await;
+    primary.execute("INSERT INTO test.entry VALUES (1)").await;
+    until_serving(&cluster, [false, false, true]).await;
+    // The connection to the replica that is behind is returned first.
+    let (_, behind) = held.remove(0);
+    drop(behind);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!waiting.is_finished(), "it does not get that one");
+    held.clear();
+    let mut conn = waiting.await.expect("no panic").expect("a reader");
+    assert_eq!(super::port(&mut conn).await, servers.node(2).port());
+}
+
 #[tokio::test]
 async fn without_the_right_a_warning_names_the_grant() {
     let servers = Replication::start(2).await;

@@ -12,6 +12,7 @@ use std::{
 use futures_util::{StreamExt, future::join_all};
 use mysql_warm_pool::{
     Error, Pool, PooledConn, Readiness,
+    cluster::{Cluster, ClusterConfig},
     error::TimeoutCause,
     mysql_async::{self, TxOpts, prelude::Queryable},
 };
@@ -497,6 +498,26 @@ fn a_runtime_without_timers_is_an_error_and_no_panic() {
     let held = home.block_on(async move { pool.get().await.expect("a connection") });
     assert!(matches!(bare.block_on(cold.get()), Err(Error::NoRuntime)));
     drop(held);
+}
+
+#[test]
+fn a_cluster_on_a_runtime_without_timers_is_an_error_and_no_panic() {
+    let settings = ClusterConfig::new([config(&url()).size(1).overflow(0)]);
+    let bare = Builder::new_current_thread().enable_io().build();
+    let bare = bare.expect("a runtime");
+    let cluster = Cluster::new(settings).expect("valid settings");
+    let is_error = |outcome| matches!(outcome, Err(Error::NoRuntime));
+    let all_are = || {
+        let warm_up = bare.block_on(cluster.warm_up());
+        assert!(is_error(warm_up.map(drop)));
+        assert!(is_error(bare.block_on(cluster.writer()).map(drop)));
+        assert!(is_error(bare.block_on(cluster.reader()).map(drop)));
+    };
+    all_are();
+    let home = Elsewhere::start();
+    let warm = cluster.clone();
+    home.block_on(async move { drop(warm.warm_up().await.expect("warm")) });
+    all_are();
 }
 
 #[test]

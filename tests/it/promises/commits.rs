@@ -69,6 +69,8 @@ async fn after_a_cancelled_commit_the_outcome_is_unknown() {
         "COMMIT",
         "UPDATE counter SET value = 7; COMMIT",
         "DROP TABLE other",
+        "ANALYZE TABLE other",
+        "FLUSH TABLES",
     ] {
         let mut owned = pool.begin().await.expect("begun");
         proxy.stall();
@@ -99,6 +101,45 @@ async fn after_a_cancelled_commit_the_outcome_is_unknown() {
     proxy.resume();
     let error = transaction.commit().await.expect_err("out of step");
     assert!(matches!(error, Error::ConnectionLost), "{error}");
+}
+
+#[tokio::test]
+async fn a_transaction_ended_by_a_statement_of_maintenance_is_committed() {
+    let server = server_with_counter().await;
+    let pool = pool_of(&server).await;
+    for (count, text) in (1..).zip([
+        "ANALYZE TABLE other",
+        "OPTIMIZE TABLE other",
+        "CHECK TABLE other",
+    ]) {
+        let mut transaction = pool.begin().await.expect("begun");
+        transaction.query_drop(ADD).await.expect("added");
+        transaction.query_drop(text).await.expect(text);
+        transaction.commit().await.expect("it is committed");
+        assert_eq!(value(&server).await, count, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_begins_another_transaction_is_refused_in_one() {
+    let server = server_with_counter().await;
+    let pool = pool_of(&server).await;
+    for text in ["COMMIT AND CHAIN", "ROLLBACK WORK AND CHAIN"] {
+        let mut transaction = pool.begin().await.expect("begun");
+        transaction.query_drop(ADD).await.expect("added");
+        let error = transaction.query_drop(text).await.expect_err(text);
+        assert!(matches!(error, Error::InTransaction), "{error}");
+        transaction.rollback().await.expect("rolled back");
+        assert_eq!(value(&server).await, 0, "nothing was sent");
+    }
+    // Without a handle it is the caller's own.
+    let mut conn = pool.get().await.expect("a connection");
+    for text in ["BEGIN", ADD, "COMMIT AND CHAIN", ADD] {
+        conn.query_drop(text).await.expect(text);
+    }
+    drop(conn);
+    drop(pool.get().await.expect("cleaned"));
+    assert_eq!(value(&server).await, 1, "the second one is rolled back");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mysql_warm_pool::{Pool, report::Warning};
+use mysql_warm_pool::{Pool, metrics::DiscardReason, report::Warning};
 use test_support::{Galera, Proxy, Server, config, copy_folder, eventually, warm};
 use tokio::{sync::watch, task::JoinSet};
 
@@ -206,6 +206,20 @@ async fn an_error_in_a_callers_read_only_transaction_is_no_failover() {
         drop(conn);
     }
     assert_eq!(pool.metrics().opened, 2);
+    // A pool whose sessions are read-only has asked for it too.
+    let read_only = "SET SESSION TRANSACTION READ ONLY";
+    let pool = warm(config(&server.url()).size(2).init([read_only])).await;
+    for _ in 0..2 {
+        let mut conn = pool.get().await.expect("a connection");
+        let error = conn.query_drop("INSERT INTO entry () VALUES ()").await;
+        let error = error.expect_err("read-only");
+        assert!(error.to_string().contains("1792"), "{error}");
+    }
+    let discarded = pool.metrics().discarded;
+    let left = discarded
+        .iter()
+        .find(|(reason, _)| *reason == DiscardReason::ReadOnly);
+    assert_eq!(left.map_or(0, |(_, count)| *count), 0, "{discarded:?}");
 }
 
 /// As on a reader of Aurora: `read_only` is off, and the tables are read-only nevertheless.

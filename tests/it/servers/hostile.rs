@@ -13,10 +13,11 @@ use std::{
 
 use mysql_warm_pool::{
     Error, OnCancel, Pool, PoolConfig, Readiness,
+    cluster::{Cluster, ClusterConfig, Role},
     mysql_async::{self, Row, prelude::Queryable},
 };
 use test_support::{
-    PATIENCE, Seed, config, eventually, pool,
+    PATIENCE, Seed, Server, config, eventually, pool,
     scripted::{
         Greeting, MORE, Question, QuestionKind, Scripted, Wire, column, early_error, end_of_rows,
         error, ok, ok_with, packet, row, rows,
@@ -1077,6 +1078,41 @@ async fn a_panic_of_the_driver_counts_as_a_lost_connection() {
     })
     .await;
     recovers(pool, &server, "after panics").await;
+}
+
+#[tokio::test]
+async fn a_panic_of_the_driver_ends_no_monitor_of_a_cluster() {
+    let server = Scripted::start().await;
+    server.play(|mut wire: Wire| async move {
+        wire.log_in().await?;
+        loop {
+            let question = wire.question().await?;
+            if question.text.starts_with("SHOW") {
+                // A status flag where a row is expected.
+                let mut bytes = packet(1, &[1]);
+                bytes.extend(packet(2, &column()));
+                bytes.extend(packet(3, &[]));
+                wire.raw(&bytes).await?;
+            } else {
+                wire.raw(&question.answer()).await?;
+            }
+        }
+    });
+    let other = Server::shared().await;
+    let members = [config(&server.url()), config(&other.url())];
+    let members = members.map(|member| member.size(1).overflow(0));
+    let settings = ClusterConfig::new(members).check_every(Duration::from_millis(50));
+    let cluster = Cluster::new(settings).expect("valid settings");
+    drop(cluster.writer().await.expect("the other one takes writes"));
+    let asked = || {
+        let asked = server.asked().into_iter();
+        asked.filter(|text| text.starts_with("SHOW")).count()
+    };
+    eventually("it is asked again and again", async || asked() >= 4).await;
+    let members = cluster.members();
+    assert_eq!(members[0].role, Role::Unreachable);
+    drop(cluster.writer().await.expect("the other one takes writes"));
+    cluster.close().await;
 }
 
 /// An older server, or a proxy, may not know the variable that differs on every server.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all};
 use mysql_warm_pool::{
     Error, Pool, Readiness,
     error::is_transient,
@@ -20,7 +20,7 @@ use mysql_warm_pool::{
 };
 use test_support::{
     config, eventually, pool,
-    scripted::{QuestionKind, Scripted, Wire, early_error, error},
+    scripted::{QuestionKind, Scripted, Wire, early_error, end_of_rows, error, packet, rows},
     warm,
 };
 
@@ -218,6 +218,60 @@ async fn a_loss_reported_by_a_proxy_reaches_no_other_caller() {
             .find(|(reason, _)| *reason == DiscardReason::Lost);
         let lost = lost.map(|(_, count)| *count);
         assert_eq!(lost, Some(writes.load(Ordering::Relaxed)), "{code}");
+        pool.close().await;
+    }
+}
+
+/// Like a server that is stopped, or a proxy that loses its server, while it sends rows: an error in
+/// place of the next row. It answers the next statement by closing the connection.
+async fn play_cut_off(mut wire: Wire, code: u16, text: &'static str) -> io::Result<()> {
+    wire.log_in().await?;
+    loop {
+        let question = wire.question().await?;
+        if question.text == "SELECT 1, 'rows'" {
+            let mut bytes = rows(&[&["1", "rows"]]);
+            let end = packet(1, &end_of_rows(0)).len();
+            bytes.truncate(bytes.len() - end);
+            bytes.extend(packet(5, &error(code, text)));
+            wire.raw(&bytes).await?;
+            wire.question().await?;
+            return Ok(());
+        }
+        wire.raw(&question.answer()).await?;
+    }
+}
+
+#[tokio::test]
+async fn a_loss_reported_in_the_middle_of_an_answer_reaches_no_other_caller() {
+    for (code, text) in [(1053, "Server shutdown in progress")]
+        .into_iter()
+        .chain(LAST_WORDS)
+    {
+        let server = Scripted::start().await;
+        server.play(move |wire| play_cut_off(wire, code, text));
+        let pool = warm(config(&server.url()).size(1).overflow(0)).await;
+        for (round, streams) in (1..).zip([false, true]) {
+            let mut conn = pool.get().await.expect("a connection");
+            let sql = "SELECT 1, 'rows'";
+            let error = if streams {
+                let stream = conn.query_stream::<(u8, String), _>(sql).await;
+                let rows = stream.expect("the answer begins").collect::<Vec<_>>();
+                rows.await.pop().expect("an end").expect_err("cut off")
+            } else {
+                let rows = conn.query::<(u8, String), _>(sql).await;
+                rows.expect_err("cut off")
+            };
+            assert!(error.to_string().contains(text), "{error}");
+            // The same caller gets an error, and nothing is sent.
+            let error = conn.query_drop("SELECT 1").await.expect_err("lost");
+            assert!(error.to_string().contains("nothing was sent"), "{error}");
+            drop(conn);
+            let mut conn = pool.get().await.expect("another connection");
+            let answer = conn.query_first::<u8, _>("SELECT 7").await;
+            assert_eq!(answer.expect("a connection that lives"), Some(7));
+            let discarded = pool.metrics().discarded;
+            assert!(discarded.contains(&(DiscardReason::Lost, round)), "{code}");
+        }
         pool.close().await;
     }
 }
