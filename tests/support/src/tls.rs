@@ -81,9 +81,9 @@ fn folder() -> &'static Path {
         let scratch = scratch();
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let day = now.as_secs() / (24 * 60 * 60);
-        let folder = scratch.join(format!("certificates-{day}"));
+        let folder = scratch.join(format!("tls-{day}"));
         if !folder.exists() {
-            let making = scratch.join(format!("certificates-of-{}", process::id()));
+            let making = scratch.join(format!("tls-of-{}", process::id()));
             fs::remove_dir_all(&making).ok();
             fs::create_dir_all(&making).expect("a folder for certificates");
             make(&making);
@@ -92,7 +92,7 @@ fn folder() -> &'static Path {
                 assert!(folder.exists(), "no certificates at {}", folder.display());
                 fs::remove_dir_all(&making).expect("the second ones can be removed");
             }
-            fs::remove_dir_all(scratch.join(format!("certificates-{}", day - 2))).ok();
+            fs::remove_dir_all(scratch.join(format!("tls-{}", day - 2))).ok();
         }
         folder
     })
@@ -110,8 +110,12 @@ fn make(folder: &Path) {
         );
     }
     for (name, names, days) in [
-        // Some tests give loopback a name.
-        (GOOD, "IP:127.0.0.1,DNS:database.test", 30),
+        // Some tests give loopback a name, or another address.
+        (
+            GOOD,
+            "IP:127.0.0.1,IP:10.1.1.1,DNS:localhost,DNS:database.test",
+            30,
+        ),
         (ELSEWHERE, "DNS:elsewhere.example", 30),
         (EXPIRED, "IP:127.0.0.1", -1),
     ] {

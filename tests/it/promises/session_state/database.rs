@@ -3,7 +3,7 @@
 use std::process;
 
 use mysql_warm_pool::mysql_async::{Conn, Error, Opts, OptsBuilder, prelude::Queryable};
-use test_support::{Flavor, Server};
+use test_support::{Flavor, Server, tls};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use super::{
@@ -49,7 +49,9 @@ impl Database {
         let server = server().await;
         let name = format!("session_state_{purpose}_{}", process::id());
         let url = format!("mysql://anything:x@127.0.0.1:{}/test", server.port());
+        let tls = tls::is_required().then(|| tls::trusting(tls::AUTHORITY));
         let opts = OptsBuilder::from_opts(Opts::from_url(&url).expect("a URL"))
+            .ssl_opts(tls)
             .prefer_socket(false)
             .max_allowed_packet(Some(1 << 24))
             .wait_timeout(Some(60));
