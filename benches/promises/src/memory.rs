@@ -35,7 +35,7 @@ pub async fn measure(table: &mut Table, opts: &Opts) -> Result<()> {
 
 async fn idle_connections(table: &mut Table, opts: &Opts) -> Result<()> {
     /// Bytes per pool for maintenance, counters, histograms and settings.
-    const OF_A_POOL: f64 = 8_000.0;
+    const OF_A_POOL: f64 = 6_000.0;
     // Makes the allocations that happen only once per process.
     warm(settings(opts).size(2)).await?.close().await;
     for count in [1, 20, 200] {
@@ -57,7 +57,7 @@ async fn idle_connections(table: &mut Table, opts: &Opts) -> Result<()> {
         let (of_the_pool, promise) = match count {
             1 => (
                 OF_A_POOL,
-                "memory of a pool with 1 connection, to bare and 8,000 bytes",
+                "memory of a pool with 1 connection, to bare and 6,000 bytes",
             ),
             20 => (0.0, "memory of each of 20 idle connections, to bare"),
             _ => (0.0, "memory of each of 200 idle connections, to bare"),
@@ -138,9 +138,8 @@ async fn hostile_servers(table: &mut Table) -> Result<()> {
             rows(QuestionKind::Validation).await?,
         ),
     ];
-    // For each opening: a read buffer of twice its content, a copy of the packet, and an error's
-    // message. The driver keeps the buffers of earlier copies, up to 4 MB each.
-    let bound = OPENINGS * 5 * PACKET;
+    // A read buffer grows to twice its content, and so does the buffer of the copy.
+    let bound = OPENINGS * 4 * PACKET;
     for (what, bytes) in all {
         let mebibytes = |bytes: usize| bytes as f64 / MB as f64;
         let promise = format!("memory of 4 openings that meet {what}");

@@ -116,8 +116,11 @@ async fn a_reader_that_waits_gets_no_replica_that_falls_behind() {
     // The connection to the replica that is behind is returned first.
     let (_, behind) = held.remove(0);
     drop(behind);
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!waiting.is_finished(), "it does not get that one");
+    eventually("nobody gets that one", async || {
+        cluster.members()[1].status.idle == 1
+    })
+    .await;
+    assert!(!waiting.is_finished(), "it waits for the other");
     held.clear();
     let mut conn = waiting.await.expect("no panic").expect("a reader");
     assert_eq!(super::port(&mut conn).await, servers.node(2).port());
