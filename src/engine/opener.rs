@@ -443,6 +443,7 @@ impl Opener {
         end_transaction(session, *phase).await?;
         for (n, statement) in (1..).zip(&self.config.prepare) {
             *phase = ConnectPhase::Prepare(n);
+            session.follow.keep_status(&session.conn);
             let prepared = session.conn.prep(statement.as_str()).await;
             let prepared = prepared.map_err(|error| ConnectError::driver(*phase, error))?;
             session.follow.record_prepared(statement, &prepared);

@@ -1,6 +1,6 @@
 //! Closes the pool: idle connections at once, those in use when they return, the rest by force.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use tracing::{Instrument, info, info_span};
 
@@ -23,18 +23,20 @@ pub(crate) async fn close(shared: &Arc<Shared>) -> CloseReport {
 
 async fn close_in_span(shared: &Arc<Shared>) -> CloseReport {
     begin_closing(shared);
-    let cut = match runtime::within(shared.config.close_timeout, close_all(shared)) {
-        Ok(all_gone) => match all_gone.await {
-            Ok(()) => 0,
-            Err(_elapsed) => shared.slots.status().open,
-        },
+    let (drained, cut) = match runtime::within(shared.config.close_timeout, close_all(shared)) {
+        Ok(all_gone) => {
+            let outcome = all_gone.await;
+            let cut = outcome.map_or_else(|_elapsed| shared.slots.status().open, |()| 0);
+            (shared.drained.load(Ordering::Relaxed), cut)
+        }
         Err(_no_timers) => {
             discard_idle(shared);
-            shared.slots.status().in_use
+            // Nothing is awaited.
+            let drained = shared.metrics.discarded(DiscardReason::Closing);
+            (drained, shared.slots.status().in_use)
         }
     };
     shared.activities.cut_all();
-    let drained = shared.metrics.discarded(DiscardReason::Closing);
     let report = CloseReport {
         drained: usize::try_from(drained).unwrap_or(usize::MAX),
         cut,

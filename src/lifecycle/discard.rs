@@ -1,6 +1,6 @@
 //! Takes an open connection out of the pool for good: closes it, or detaches it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use mysql_async::Conn;
 use tracing::debug;
@@ -115,6 +115,10 @@ async fn close(shared: &Arc<Shared>, mut cleaning: Cleaning, reason: DiscardReas
             | DiscardReason::TooManyRows
             | DiscardReason::RuntimeGone
             | DiscardReason::StatementTimeout => session.sever(),
+        }
+        if reason == DiscardReason::Closing {
+            // Ordered by the lock under which the slot becomes vacant.
+            shared.drained.fetch_add(1, Ordering::Relaxed);
         }
     }
     drop(cleaning);

@@ -7,9 +7,9 @@ use std::fmt;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CloseReport {
-    /// Connections closed with `COM_QUIT`: those that were idle or were returned in time.
+    /// Connections closed with `COM_QUIT` in time: they were idle, or were returned.
     pub drained: usize,
-    /// Connections still in use after `close_timeout`; their commands fail.
+    /// Connections still open after `close_timeout`. Commands of those in use fail.
     pub cut: usize,
 }
 

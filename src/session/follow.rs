@@ -492,6 +492,11 @@ impl Follow {
             self.effect.session = true;
             self.changes.record_unknown();
         }
+        self.keep_status(conn);
+    }
+
+    /// Keeps the last status, because a statement is about to be prepared.
+    pub(crate) fn keep_status(&mut self, conn: &Conn) {
         if !self.status_is_stale {
             self.kept_status = conn.last_ok_packet().map(|ok| ok.status_flags());
             self.status_is_stale = true;
@@ -522,6 +527,11 @@ impl Follow {
         } else {
             conn.last_ok_packet().map(|ok| ok.status_flags())
         }
+    }
+
+    /// Forgets the status kept, because the pool is about to send commands of its own.
+    pub(crate) fn forget_kept_status(&mut self) {
+        self.kept_status = None;
     }
 
     /// Records that the server was asked for its status, which also rolls back a dropped
@@ -688,12 +698,11 @@ impl Follow {
         }
     }
 
-    /// Forgets what the last caller did.
+    /// Forgets what the last caller did. What is known of the server's status stays true.
     pub(crate) fn start_over(&mut self) {
         self.is_used = false;
         self.is_unfollowed = false;
         self.in_transaction = false;
-        self.status_is_stale = false;
         self.is_misused = false;
         self.met_read_only = false;
         self.met_read_only_table = false;

@@ -176,6 +176,7 @@ impl Session {
         match answer? {
             // The answer to another query may not be a number, which must not panic.
             Some(row) if column(&row, 0) == Some(nonce) => {
+                self.follow.status_is_stale = false;
                 self.follow.validated_at = Timestamp::now();
                 Ok(row)
             }

@@ -347,7 +347,8 @@ fn warm_up_and_close_end_at_their_limits_if_undriven() {
     );
     let report = other.block_on(pool.close());
     assert!(start.elapsed() < PATIENCE);
-    assert_eq!(report.cut, 2);
+    // One was idle, but its goodbye waits for the runtime.
+    assert_eq!((report.drained, report.cut), (0, 2));
     drop(home);
     assert_eq!(pool.status().open, 0, "closed with their runtime");
 }

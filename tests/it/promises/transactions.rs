@@ -2,7 +2,7 @@
 //! its caller commits it.
 
 use mysql_warm_pool::{
-    Error, Pool, PooledConn,
+    Error, Pool, PooledConn, Reset,
     error::is_transient,
     mysql_async::{self, Conn, TxOpts, prelude::*},
 };
@@ -493,4 +493,51 @@ async fn a_conflict_with_a_snapshot_rolls_back() {
     assert!(is_rolled_back(&error), "{error}");
     transaction.rollback().await.expect("nothing is left open");
     assert_eq!(values(&server).await, [0, 5, 0]);
+}
+
+/// The driver takes the answer to preparing statement 252 for a status with an open transaction.
+#[tokio::test]
+async fn a_statement_that_an_earlier_caller_prepared_is_not_taken_for_a_transaction() {
+    const STATEMENTS: usize = 252;
+    let server = Server::shared().await;
+    let pool = pool_of(&server, 1).await;
+    let mut conn = pool.get().await.expect("a connection");
+    for n in 0..STATEMENTS {
+        conn.prep(format!("SELECT {n}")).await.expect("prepared");
+    }
+    drop(conn);
+    let mut conn = pool.get().await.expect("a connection");
+    // Only a caller that has sent something may have begun a transaction.
+    conn.prep("SELECT 0").await.expect("prepared");
+    let transaction = conn.start_transaction(TxOpts::new()).await;
+    transaction
+        .expect("no other one is open")
+        .rollback()
+        .await
+        .expect("rolled back");
+}
+
+/// As above, for what the pool prepares after each reset.
+#[tokio::test]
+async fn statements_prepared_after_a_reset_are_not_taken_for_a_transaction() {
+    let server = Server::shared().await;
+    let settings = config(&server.url())
+        .size(1)
+        .overflow(0)
+        .reset(Reset::Always)
+        .prepare(["SELECT 1"]);
+    let pool = warm(settings).await;
+    for round in 0..300 {
+        let mut conn = pool.get().await.expect("a connection");
+        // With the pool's own, three a round: one round's is number 252 or 508, whether the server
+        // counts on after a reset or not.
+        for text in ["SELECT 2", "SELECT 3"] {
+            conn.prep(text).await.expect("prepared");
+        }
+        let transaction = conn.start_transaction(TxOpts::new()).await;
+        let transaction = transaction.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        transaction.rollback().await.expect("rolled back");
+    }
+    let metrics = pool.metrics();
+    assert!(metrics.resets >= 299, "{metrics:?}");
 }
