@@ -500,7 +500,7 @@ async fn a_conflict_with_a_snapshot_rolls_back() {
 async fn a_statement_that_an_earlier_caller_prepared_is_not_taken_for_a_transaction() {
     const STATEMENTS: usize = 252;
     let server = Server::shared().await;
-    let pool = pool_of(&server, 1).await;
+    let pool = pool_of(server, 1).await;
     let mut conn = pool.get().await.expect("a connection");
     for n in 0..STATEMENTS {
         conn.prep(format!("SELECT {n}")).await.expect("prepared");

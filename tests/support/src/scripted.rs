@@ -6,9 +6,10 @@
 use std::future::Future;
 use std::io;
 use std::net::Ipv4Addr;
+use std::panic;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -48,9 +49,32 @@ where
     }
 }
 
+/// With `RUST_BACKTRACE` set, the first backtrace can take seconds to print on a busy machine, which
+/// the pool under test sees as time that its server took.
+fn print_no_backtraces_of_the_driver() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let is_of_the_driver = info.location().is_some_and(|location| {
+                // The last is where an absurd length panics.
+                ["/mysql_async-", "/mysql_common-", "/alloc/src/raw_vec"]
+                    .iter()
+                    .any(|path| location.file().contains(path))
+            });
+            if is_of_the_driver {
+                eprintln!("{info}");
+            } else {
+                usual(info);
+            }
+        }));
+    });
+}
+
 impl Scripted {
     /// Starts a server that behaves correctly.
     pub async fn start() -> Self {
+        print_no_backtraces_of_the_driver();
         let background = Background::start("scripted");
         let shared = Arc::new(Shared {
             script: Mutex::new(Arc::new(Wire::behave)),
