@@ -1,6 +1,8 @@
 //! Outages with callers at work: how soon readiness notices, and how soon callers are served again.
+//! And what is dead without a sign of it: connections, and addresses of the server's name.
 
 use std::{
+    net::{IpAddr, Ipv4Addr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,8 +15,8 @@ use harness::{
     measure::{median, until},
     table::{Table, Unit},
 };
-use mysql_warm_pool::{Pool, Readiness};
-use test_support::{Proxy, Server};
+use mysql_warm_pool::{Pool, Readiness, mysql_async::OptsBuilder};
+use test_support::{Mute, Proxy, Server};
 use tokio::task::JoinSet;
 
 use crate::pools::{settings, warm};
@@ -24,6 +26,10 @@ const LASTING: Duration = Duration::from_secs(1);
 const NOTICED: f64 = 1_000.0;
 /// Half a second, and one back-off step of a young outage.
 const SERVED: f64 = 500.0 + 300.0;
+const DEAD_CONNECTIONS: f64 = 1_500.0;
+const DEAD_ADDRESSES: f64 = 2_000.0;
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(60);
 
 pub async fn measure(table: &mut Table) -> Result<()> {
     let server = Server::start().await;
@@ -75,7 +81,9 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     };
     stalled.measure(table, &pool).await?;
     pool.close().await;
-    attempts(table, &server).await
+    attempts(table, &server).await?;
+    dead_connections(table, &server).await?;
+    dead_addresses(table, &server).await
 }
 
 /// One kind of outage.
@@ -202,5 +210,63 @@ async fn attempts(table: &mut Table, server: &Server) -> Result<()> {
     let promise = "attempts to open in 2 s, with 200 callers of a server that closes each";
     table.at_most(promise, Unit::Count, attempts, 30.0);
     pool.close().await;
+    Ok(())
+}
+
+/// No open connection answers any more, new ones do, and the limit allows no more.
+async fn dead_connections(table: &mut Table, server: &Server) -> Result<()> {
+    let proxy = Proxy::start(server.port()).await;
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let config = settings(&server.opts_via(proxy.port()))
+            .size(4)
+            .overflow(0)
+            .validate_after_idle(Duration::ZERO)
+            .keepalive(None)
+            .connect_timeout(LONG);
+        let pool = warm(config).await?;
+        proxy.stall();
+        let mut callers = JoinSet::new();
+        let begun = Instant::now();
+        for _ in 0..8 {
+            let pool = pool.clone();
+            callers.spawn(async move {
+                pool.get_within(LONG).await?.query_drop("DO 1").await?;
+                Result::Ok(())
+            });
+        }
+        while let Some(served) = callers.join_next().await {
+            served??;
+        }
+        times.push(begun.elapsed().as_secs_f64() * 1e3);
+        pool.close().await;
+        proxy.resume();
+    }
+    let promise = "all 4 connections dead: the last of 8 callers served";
+    table.at_most(promise, Unit::Milliseconds, median(times), DEAD_CONNECTIONS);
+    Ok(())
+}
+
+/// Two addresses of a name swallow every packet, the third one is the server's.
+async fn dead_addresses(table: &mut Table, server: &Server) -> Result<()> {
+    let dead = [2, 3].map(|n| IpAddr::V4(Ipv4Addr::new(127, 0, 0, n)));
+    let addresses = [dead[0], dead[1], IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let proxy = Proxy::start(server.port()).await;
+        let _dead = (
+            Mute::start(dead[0], proxy.port()).await,
+            Mute::start(dead[1], proxy.port()).await,
+        );
+        let opts = OptsBuilder::from_opts(server.opts_via(proxy.port()));
+        let opts = opts.resolved_ips(Some(addresses.as_slice()));
+        let config = settings(&opts.into()).size(20).connect_timeout(LONG);
+        let begun = Instant::now();
+        let pool = warm(config).await?;
+        times.push(begun.elapsed().as_secs_f64() * 1e3);
+        pool.close().await;
+    }
+    let promise = "two of a name's three addresses dead: warming up 20 connections";
+    table.at_most(promise, Unit::Milliseconds, median(times), DEAD_ADDRESSES);
     Ok(())
 }
