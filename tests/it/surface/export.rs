@@ -15,7 +15,7 @@ use mysql_warm_pool::{
     Pool, PoolConfig, PooledConn, Readiness,
     cluster::{Cluster, ClusterConfig},
 };
-use test_support::{PATIENCE, Server, config, eventually, warm};
+use test_support::{PATIENCE, Server, config, eventually, pool, warm};
 
 /// Keeps what is recorded, by metric name and labels.
 #[derive(Default)]
@@ -178,6 +178,18 @@ fn the_docs_list_every_metric_with_its_kind_and_unit() {
         .collect();
     listed.sort();
     assert_eq!(listed, described);
+}
+
+#[tokio::test]
+async fn every_reason_of_a_discard_is_documented_once() {
+    let section = super::docs_section("Metrics");
+    let (_, table) = section.split_once("| `reason` |").expect("a table");
+    let table = table.split("\n\n").next().unwrap_or_default();
+    let pool = pool(config(&Server::shared().await.url()));
+    for (reason, _) in pool.metrics().discarded {
+        let name = format!("`{}`", reason.name());
+        assert_eq!(table.matches(&name).count(), 1, "{name}");
+    }
 }
 
 #[tokio::test]
