@@ -48,8 +48,6 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Set once: the pool is closed, or its last handle was dropped.
     pub(crate) closing: SetOnce<()>,
-    /// Connections that were closed with `COM_QUIT` because the pool closes.
-    pub(crate) drained: AtomicU64,
     /// What `close()` did, once it has ended.
     pub(crate) closed: OnceCell<CloseReport>,
     /// Notified when there may be something for maintenance to do.
@@ -146,7 +144,6 @@ impl Shared {
             unfollowed_uses: UnfollowedUses::default(),
             state: Mutex::default(),
             closing: SetOnce::new(),
-            drained: AtomicU64::new(0),
             closed: OnceCell::new(),
             changes,
             attempts,

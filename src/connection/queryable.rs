@@ -104,6 +104,8 @@ macro_rules! follow_commands {
                             return Err(follow.lose_session());
                         }
                         follow.end(&outcome);
+                        // Without rows nothing was executed, so that no status came.
+                        follow.forget_status();
                         outcome
                     });
                     timing.end(follow.answer, outcome.map(|()| ((), None)))

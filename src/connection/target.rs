@@ -59,6 +59,7 @@ impl Target for Transaction<'_> {
 /// Begins a command, unless it would run outside the transaction it is meant for.
 pub(super) async fn begin<C: Target>(conn: &mut C, follow: &mut Follow) -> mysql_async::Result<()> {
     follow.begin(conn.conn())?;
+    read_rest(conn, follow).await?;
     if follow.is_guarded() {
         check_transaction(conn, follow).await?;
         if let Some(savepoint) = follow.dropped_savepoint() {
@@ -66,6 +67,21 @@ pub(super) async fn begin<C: Target>(conn: &mut C, follow: &mut Follow) -> mysql
         }
     }
     Ok(())
+}
+
+/// Reads the rest of the last result, which ends with the server's status. The driver would read it
+/// before the next command too.
+///
+/// If this fails, the command that was begun has ended with this error.
+async fn read_rest<C: Target>(conn: &mut C, follow: &mut Follow) -> mysql_async::Result<()> {
+    if !conn.has_rows() {
+        return Ok(());
+    }
+    let outcome = follow.unless_cut(conn.settle()).await?;
+    if outcome.is_err() {
+        follow.end(&outcome);
+    }
+    outcome
 }
 
 /// Rolls back to a savepoint whose handle was dropped, which also ends those in it.
@@ -105,6 +121,7 @@ async fn check_transaction<C: Target>(
 
 /// Refuses to begin a transaction while one is open, which the server would commit.
 pub(super) async fn refuse_nested(conn: &mut Conn, follow: &mut Follow) -> mysql_async::Result<()> {
+    read_rest(conn, follow).await?;
     if is_in_transaction(conn, follow).await? {
         return Err(follow.refuse(Error::InTransaction));
     }
@@ -119,14 +136,6 @@ async fn is_in_transaction<C: Target>(
     conn: &mut C,
     follow: &mut Follow,
 ) -> mysql_async::Result<bool> {
-    // The status comes after the rows. The driver would read them before the next command too.
-    if conn.has_rows() {
-        let outcome = follow.unless_cut(conn.settle()).await?;
-        if outcome.is_err() {
-            follow.end(&outcome);
-            outcome?;
-        }
-    }
     let status = match follow.known_status(conn.conn()) {
         Some(status) => status,
         None => {

@@ -71,6 +71,8 @@ struct Ledger<S: Occupant> {
     opening: usize,
     /// How many `Cleaning`s there are.
     cleaning: usize,
+    /// How many connections were closed in good order because the pool closes.
+    drained: usize,
     /// Waiting callers whose place is earlier than the one they have in deadpool's queue, by turn.
     ahead: BTreeMap<u64, oneshot::Sender<Lease<S>>>,
 }
@@ -126,6 +128,7 @@ impl<S: Occupant> Slots<S> {
                 shelved: Vec::new(),
                 opening: 0,
                 cleaning: 0,
+                drained: 0,
                 ahead: BTreeMap::new(),
             }),
             turns: AtomicU64::new(0),
@@ -248,6 +251,7 @@ impl<S: Occupant> Slots<S> {
         Cleaning {
             object: Some(lease.object),
             slots: Arc::clone(self),
+            is_drained: false,
         }
     }
 
@@ -287,6 +291,12 @@ impl<S: Occupant> Slots<S> {
 
     pub(crate) fn status(&self) -> PoolStatus {
         self.status_of(&self.ledger())
+    }
+
+    /// How many connections have been drained, and how many are open. None counts as both.
+    pub(crate) fn drained_and_open(&self) -> (usize, usize) {
+        let ledger = self.ledger();
+        (ledger.drained, self.status_of(&ledger).open)
     }
 
     /// Since when each caller has held its connection, and the line that got it if it was recorded.
@@ -533,6 +543,8 @@ impl<S: Occupant> Drop for Opening<S> {
 pub(crate) struct Cleaning<S: Occupant = Session> {
     object: Option<Object<SlotManager<S>>>,
     slots: Arc<Slots<S>>,
+    /// Counts in [`Slots::drained_and_open`] when the slot becomes vacant.
+    pub(crate) is_drained: bool,
 }
 
 impl<S: Occupant> Cleaning<S> {
@@ -563,6 +575,7 @@ impl<S: Occupant> Drop for Cleaning<S> {
             let _vacate = Vacate {
                 object: Some(object),
                 slots: &self.slots,
+                is_drained: self.is_drained,
             };
             if let Some(session) = session {
                 session.sever();
@@ -575,6 +588,7 @@ impl<S: Occupant> Drop for Cleaning<S> {
 struct Vacate<'a, S: Occupant> {
     object: Option<Object<SlotManager<S>>>,
     slots: &'a Slots<S>,
+    is_drained: bool,
 }
 
 impl<S: Occupant> Drop for Vacate<'_, S> {
@@ -582,6 +596,7 @@ impl<S: Occupant> Drop for Vacate<'_, S> {
         if let Some(object) = self.object.take() {
             let mut ledger = self.slots.ledger();
             ledger.cleaning = ledger.cleaning.saturating_sub(1);
+            ledger.drained = ledger.drained.saturating_add(usize::from(self.is_drained));
             ledger.keep_vacant(object);
             drop(ledger);
             self.slots.notify();

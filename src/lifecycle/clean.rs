@@ -78,7 +78,7 @@ async fn clean(shared: Arc<Shared>, mut cleaning: Cleaning, needs: Needs) {
 
 /// Does everything the connection needs. Later steps rely on earlier ones.
 async fn do_all(shared: &Shared, session: &mut Session, needs: Needs) -> Result<(), DiscardReason> {
-    session.follow.forget_kept_status();
+    session.follow.forget_status();
     if needs.drain {
         Box::pin(drain(session)).await?;
         shared.metrics.drains.add_one();

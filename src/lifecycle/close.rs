@@ -1,6 +1,6 @@
 //! Closes the pool: idle connections at once, those in use when they return, the rest by force.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use tracing::{Instrument, info, info_span};
 
@@ -23,24 +23,14 @@ pub(crate) async fn close(shared: &Arc<Shared>) -> CloseReport {
 
 async fn close_in_span(shared: &Arc<Shared>) -> CloseReport {
     begin_closing(shared);
-    let (drained, cut) = match runtime::within(shared.config.close_timeout, close_all(shared)) {
-        Ok(all_gone) => {
-            let outcome = all_gone.await;
-            let cut = outcome.map_or_else(|_elapsed| shared.slots.status().open, |()| 0);
-            (shared.drained.load(Ordering::Relaxed), cut)
-        }
-        Err(_no_timers) => {
-            discard_idle(shared);
-            // Nothing is awaited.
-            let drained = shared.metrics.discarded(DiscardReason::Closing);
-            (drained, shared.slots.status().in_use)
-        }
-    };
+    match runtime::within(shared.config.close_timeout, close_all(shared)) {
+        Ok(all_gone) => drop(all_gone.await),
+        // Nothing is awaited.
+        Err(_no_timers) => discard_idle(shared),
+    }
+    let (drained, cut) = shared.slots.drained_and_open();
     shared.activities.cut_all();
-    let report = CloseReport {
-        drained: usize::try_from(drained).unwrap_or(usize::MAX),
-        cut,
-    };
+    let report = CloseReport { drained, cut };
     info!(pool = shared.name, drained, cut, "pool closed");
     report
 }

@@ -1,6 +1,6 @@
 //! Takes an open connection out of the pool for good: closes it, or detaches it.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use mysql_async::Conn;
 use tracing::debug;
@@ -116,10 +116,7 @@ async fn close(shared: &Arc<Shared>, mut cleaning: Cleaning, reason: DiscardReas
             | DiscardReason::RuntimeGone
             | DiscardReason::StatementTimeout => session.sever(),
         }
-        if reason == DiscardReason::Closing {
-            // Ordered by the lock under which the slot becomes vacant.
-            shared.drained.fetch_add(1, Ordering::Relaxed);
-        }
+        cleaning.is_drained = reason == DiscardReason::Closing;
     }
     drop(cleaning);
     assess(shared);

@@ -51,11 +51,7 @@ pub(crate) struct Follow {
     pub(super) in_transaction: bool,
     /// The driver's `Transaction` has not been dropped. If it was leaked, it never will be.
     pub(super) is_guarded: bool,
-    /// The status that the driver keeps may come from preparing a statement, whose answer carries
-    /// none.
-    pub(super) status_is_stale: bool,
-    /// The status before that, if it is known.
-    kept_status: Option<StatusFlags>,
+    pub(super) last_status: LastStatus,
     /// The server has forgotten the session's prepared statements, and with them all other state.
     pub(super) is_session_lost: bool,
     /// Other connections are likely to have lost their sessions too.
@@ -88,6 +84,16 @@ pub(crate) struct Follow {
     /// The server said that a table is read-only, as a server whose tables all are would say.
     pub(crate) met_read_only_table: bool,
     pub(crate) statements: Statements,
+}
+
+/// Where the server's last status is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum LastStatus {
+    /// The driver has it.
+    InDriver,
+    /// What the driver has may be the answer to preparing a statement, which carries none. This is
+    /// the status from before, if it is known.
+    Kept(Option<StatusFlags>),
 }
 
 /// When an answer was read.
@@ -165,8 +171,7 @@ impl Follow {
             is_unfollowed: false,
             in_transaction: false,
             is_guarded: false,
-            status_is_stale: false,
-            kept_status: None,
+            last_status: LastStatus::InDriver,
             is_session_lost: false,
             others_may_be_lost: false,
             shows_transaction: false,
@@ -304,8 +309,9 @@ impl Follow {
         }
     }
 
-    /// Marks the statement as followed to the beginning of its answer, which carries the server's
-    /// status. [`read`](Self::read) reads the rest, and records the time.
+    /// Marks the statement as followed to the beginning of its answer. The server's status comes at
+    /// the end, which is read before the next command at the latest. [`read`](Self::read) records
+    /// the time of that.
     pub(crate) fn end_unread<T>(&mut self, result: &mysql_async::Result<T>) {
         if result.is_err() {
             return self.end(result);
@@ -313,7 +319,7 @@ impl Follow {
         self.in_flight = false;
         self.activity.end();
         self.commits = false;
-        self.status_is_stale = false;
+        self.last_status = LastStatus::InDriver;
     }
 
     /// Records that a statement was answered now.
@@ -327,7 +333,7 @@ impl Follow {
         let is_asked_for = self.effect.read_only || self.is_set_up_read_only;
         self.met_read_only |= means_read_only(error, is_asked_for);
         self.met_read_only_table |= is_read_only_table(error);
-        self.kept_status = None;
+        self.forget_status();
         if self.ending == Ending::ByCommitWithin {
             if rolls_back(error) {
                 self.ending = Ending::Unknown;
@@ -384,7 +390,7 @@ impl Follow {
     pub(crate) fn end_with_status<T>(&mut self, result: &mysql_async::Result<T>) {
         self.end(result);
         if result.is_ok() {
-            self.status_is_stale = false;
+            self.last_status = LastStatus::InDriver;
         }
     }
 
@@ -495,11 +501,12 @@ impl Follow {
         self.keep_status(conn);
     }
 
-    /// Keeps the last status, because a statement is about to be prepared.
+    /// Keeps the last status, because the driver is about to take the answer to preparing a
+    /// statement for one.
     pub(crate) fn keep_status(&mut self, conn: &Conn) {
-        if !self.status_is_stale {
-            self.kept_status = conn.last_ok_packet().map(|ok| ok.status_flags());
-            self.status_is_stale = true;
+        if let LastStatus::InDriver = self.last_status {
+            let status = conn.last_ok_packet().map(|ok| ok.status_flags());
+            self.last_status = LastStatus::Kept(status);
         }
     }
 
@@ -522,22 +529,26 @@ impl Follow {
         // A dropped transaction is rolled back by the next command.
         if self.is_unfollowed || self.in_transaction && !self.is_guarded {
             None
-        } else if self.status_is_stale {
-            self.kept_status
         } else {
-            conn.last_ok_packet().map(|ok| ok.status_flags())
+            match self.last_status {
+                LastStatus::InDriver => conn.last_ok_packet().map(|ok| ok.status_flags()),
+                LastStatus::Kept(status) => status,
+            }
         }
     }
 
-    /// Forgets the status kept, because the pool is about to send commands of its own.
-    pub(crate) fn forget_kept_status(&mut self) {
-        self.kept_status = None;
+    /// Forgets the status that was kept, because commands after it may change it. The driver has
+    /// none after an error.
+    pub(crate) fn forget_status(&mut self) {
+        if let LastStatus::Kept(status) = &mut self.last_status {
+            *status = None;
+        }
     }
 
     /// Records that the server was asked for its status, which also rolls back a dropped
     /// transaction.
     pub(crate) fn record_status(&mut self) {
-        self.status_is_stale = false;
+        self.last_status = LastStatus::InDriver;
         self.in_transaction &= self.is_guarded;
     }
 
@@ -698,7 +709,7 @@ impl Follow {
         }
     }
 
-    /// Forgets what the last caller did. What is known of the server's status stays true.
+    /// Forgets what the last caller did, but not the server's last status.
     pub(crate) fn start_over(&mut self) {
         self.is_used = false;
         self.is_unfollowed = false;

@@ -26,7 +26,11 @@ use tokio::time::timeout;
 
 use crate::{error::ends_connection, time::Timestamp};
 
-use self::{activity::Activity, follow::Follow, runtime::SocketRuntime};
+use self::{
+    activity::Activity,
+    follow::{Follow, LastStatus},
+    runtime::SocketRuntime,
+};
 
 /// How long `COM_QUIT` may take before the socket is closed without it.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -176,7 +180,7 @@ impl Session {
         match answer? {
             // The answer to another query may not be a number, which must not panic.
             Some(row) if column(&row, 0) == Some(nonce) => {
-                self.follow.status_is_stale = false;
+                self.follow.last_status = LastStatus::InDriver;
                 self.follow.validated_at = Timestamp::now();
                 Ok(row)
             }
@@ -205,7 +209,7 @@ impl Session {
     pub(crate) fn status_flags(&self) -> Option<StatusFlags> {
         self.conn
             .last_ok_packet()
-            .filter(|_| !self.follow.status_is_stale)
+            .filter(|_| matches!(self.follow.last_status, LastStatus::InDriver))
             .map(|ok| ok.status_flags())
     }
 

@@ -291,10 +291,11 @@ fn a_statement_from_elsewhere_ends_if_undriven() {
     let other = runtime();
     let (queried, streamed) = other.block_on(async {
         let mut tried = pool.try_get().expect("an idle connection");
-        let query = held.query_first::<u64, _>("SELECT 7");
+        // An answer that is there before anybody waits for it may be read at once.
+        let query = held.query_first::<u64, _>("SELECT SLEEP(0.2)");
         let stream = async {
             tried
-                .exec_stream::<u64, _, _>("SELECT 7", ())
+                .exec_stream::<u64, _, _>("SELECT SLEEP(0.2)", ())
                 .await
                 .map(drop)
         };

@@ -541,3 +541,96 @@ async fn statements_prepared_after_a_reset_are_not_taken_for_a_transaction() {
     let metrics = pool.metrics();
     assert!(metrics.resets >= 299, "{metrics:?}");
 }
+
+/// The driver's trait does not show the text of a batch, so it may begin a transaction, or end one.
+#[tokio::test]
+async fn a_batch_that_the_pool_does_not_see_hides_no_transaction() {
+    let server = server_with_counters(&[]).await;
+    let pool = pool_of(&server, 1).await;
+    let mut conn = pool.get().await.expect("a connection");
+    conn.query_drop("SET autocommit = 0").await.expect("off");
+    let batch = Queryable::exec_batch(&mut conn, ADD, [(1,), (2,)]);
+    batch.await.expect("added");
+    let outcome = conn.start_transaction(TxOpts::new()).await;
+    let error = outcome.expect_err("one is open");
+    assert!(is_nested(&error), "{error}");
+    let batch = Queryable::exec_batch(&mut conn, "ROLLBACK", [()]);
+    batch.await.expect("rolled back");
+    let outcome = conn.start_transaction(TxOpts::new()).await;
+    outcome
+        .expect("none is open")
+        .rollback()
+        .await
+        .expect("rolled back");
+    drop(conn);
+    assert_eq!(values(&server).await, [0, 0, 0]);
+
+    let mut conn = pool.get().await.expect("a connection");
+    let mut transaction = begin(&mut conn).await;
+    let batch = Queryable::exec_batch(&mut transaction, "COMMIT", [()]);
+    batch.await.expect("committed");
+    let error = transaction.exec_drop(ADD, (3,)).await.expect_err("refused");
+    assert!(has_ended(&error), "{error}");
+    drop(transaction);
+    // Nothing is executed, so nothing has ended.
+    let mut transaction = begin(&mut conn).await;
+    let batch = Queryable::exec_batch(&mut transaction, "COMMIT", Vec::<()>::new());
+    batch.await.expect("prepared");
+    transaction.exec_drop(ADD, (3,)).await.expect("added");
+    transaction.commit().await.expect("committed");
+    assert_eq!(values(&server).await, [0, 0, 1]);
+}
+
+/// The status comes at the end of an answer, which its caller may not have read.
+#[tokio::test]
+async fn an_unread_answer_hides_no_transaction() {
+    let server = server_with_counters(&[]).await;
+    let pool = pool_of(&server, 1).await;
+    for (text, is_open) in [
+        ("DO 1; BEGIN", true),
+        ("SELECT 1; BEGIN; SELECT 2", true),
+        (
+            "SET autocommit = 0; SELECT value FROM counter FOR UPDATE",
+            true,
+        ),
+        ("BEGIN; ROLLBACK", false),
+        ("BEGIN; SELECT 1; COMMIT; SELECT 2", false),
+    ] {
+        for prepares in [false, true] {
+            let mut conn = pool.get().await.expect("a connection");
+            drop(conn.query_iter(text).await.expect("an answer"));
+            if prepares {
+                conn.prep("SELECT 3").await.expect("prepared");
+            }
+            match conn.start_transaction(TxOpts::new()).await {
+                Err(error) => assert!(is_open && is_nested(&error), "{text}: {error}"),
+                Ok(transaction) => {
+                    assert!(!is_open, "{text}");
+                    transaction.rollback().await.expect("rolled back");
+                }
+            }
+        }
+    }
+}
+
+/// The driver takes the answer to preparing statement 252 for a status with an open transaction.
+#[tokio::test]
+async fn an_unread_answer_is_not_taken_for_a_transaction() {
+    let server = Server::shared().await;
+    // One of them executes the statement with that number, the other one prepares it.
+    for first in [None, Some("SELECT 1")] {
+        let pool = pool_of(server, 1).await;
+        let mut conn = pool.get().await.expect("a connection");
+        if let Some(text) = first {
+            conn.prep(text).await.expect("prepared");
+        }
+        for n in 0..130 {
+            let rows = conn.exec_iter(format!("SELECT 'rows {n}'"), ()).await;
+            drop(rows.expect("an answer"));
+            conn.prep(format!("SELECT {n}")).await.expect("prepared");
+            let transaction = conn.start_transaction(TxOpts::new()).await;
+            let transaction = transaction.unwrap_or_else(|error| panic!("{n}: {error}"));
+            transaction.rollback().await.expect("rolled back");
+        }
+    }
+}
