@@ -118,6 +118,18 @@ fn every_test_the_docs_name_exists() {
 }
 
 #[test]
+fn the_recipes_are_tested_with_the_versions_on_their_page() {
+    let manifest = read("examples/recipes/Cargo.toml");
+    let tested = manifest.split("\n[dependencies]\n").nth(1).expect("some");
+    let tested = tested.split("\n\n").next().unwrap_or_default();
+    let own = env!("CARGO_PKG_VERSION_MAJOR").to_owned() + "." + env!("CARGO_PKG_VERSION_MINOR");
+    let expected = tested.replace("path = \"../..\"", &format!("version = \"{own}\""));
+    let page = read("docs/recipes.md");
+    let listed = page.split("```toml\n").nth(1).expect("a block");
+    assert_eq!(listed.split("\n```").next(), Some(expected.as_str()));
+}
+
+#[test]
 fn the_readme_and_its_program_are_short() {
     let readme = read("README.md");
     assert!(readme.len() <= 12_000, "{} bytes", readme.len());

@@ -68,4 +68,6 @@ async fn the_readiness_route_follows_the_database() {
     eventually("not ready", async || readiness().await == 503).await;
     server.start_again().await;
     eventually("ready again", async || readiness().await == 200).await;
+    recipe.terminate().await;
+    recipe.ends_well().await;
 }

@@ -52,7 +52,7 @@ async fn opentelemetry_gets_metrics_and_spans() {
         ("DATABASE_URL", url.as_str()),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
     ];
-    let recipe = Program::start_with(env!("CARGO_BIN_EXE_opentelemetry"), environment);
+    let recipe = Program::start_with(env!("CARGO_BIN_EXE_otlp"), environment);
     let output = recipe.ends_well().await;
     assert!(
         output.contains(&"the answer is 42".to_owned()),

@@ -31,6 +31,6 @@ async fn grpc_health_follows_the_database() {
 
     recipe.terminate().await;
     while next().await != ServingStatus::NotServing {}
-    drop(watching);
+    assert!(watching.message().await.unwrap().is_none(), "it has ended");
     recipe.ends_well().await;
 }

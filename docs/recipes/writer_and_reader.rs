@@ -1,7 +1,9 @@
 //! Two pools: one for the server that takes writes, one for its replica.
 //!
-//! `WRITER_URL=mysql://... READER_URL=mysql://... cargo run --manifest-path
+//! In a checkout, `WRITER_URL=mysql://... READER_URL=mysql://... cargo run --manifest-path
 //! examples/recipes/Cargo.toml --bin writer_and_reader`
+//!
+//! If another server may become the one that takes writes, use a `Cluster` instead.
 
 use std::error::Error;
 
@@ -61,9 +63,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     println!("writes go to port {}", port(&database.writer).await?);
     println!("reads go to port {}", port(database.reader()).await?);
-    let written = database.reader().query_drop("CREATE TABLE t (id INT)");
+    let written = database.replica.query_drop("CREATE TABLE t (id INT)");
     if let Err(error) = written.await {
-        println!("a write on a reader: {error}");
+        println!("a write on the replica's pool: {error}");
     }
 
     let (writer, replica) = tokio::join!(database.writer.close(), database.replica.close());

@@ -1,9 +1,11 @@
 //! tonic: the gRPC health service (`grpc.health.v1`) follows the pool's readiness.
 //!
-//! `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml --bin tonic_health`
+//! In a checkout, `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml
+//! --bin tonic_health`
 //!
-//! For Kubernetes: `readinessProbe: {grpc: {port: 50051}}`. Do not use it as a liveness probe: a
-//! restart of the service does not bring the database back.
+//! For Kubernetes: `readinessProbe: {grpc: {port: 50051}}`, and `LISTEN=0.0.0.0:50051`, because the
+//! kubelet connects to the pod's address. Do not use it as a liveness probe: a restart of the
+//! service does not bring the database back.
 
 use std::{env, error::Error};
 
@@ -20,10 +22,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let pool = Pool::new(PoolConfig::from_env()?)?;
 
-    let (reporter, health) = tonic_health::server::health_reporter();
+    let (mut reporter, health) = tonic_health::server::health_reporter();
     // The reporter starts with the whole server, "", as serving.
     report(&reporter, pool.readiness()).await;
-    let following = tokio::spawn(follow(pool.clone(), reporter));
+    let following = tokio::spawn(follow(pool.clone(), reporter.clone()));
 
     // The probe answers while the pool warms up, so the server need not wait for that. If the
     // warm-up fails, the pool keeps trying in the background.
@@ -42,11 +44,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .add_service(health) // and your own services
         .serve_with_incoming_shutdown(TcpIncoming::from(listener), async {
             terminate.recv().await;
+            following.abort();
             // Clients that watch the health see NOT_SERVING, and their streams end.
-            println!("{}", pool.close().await);
+            report(&reporter, Readiness::Closed).await;
+            reporter.clear_service_status("").await;
         })
         .await?;
-    following.await?;
+    // After the requests under way.
+    println!("{}", pool.close().await);
     Ok(())
 }
 
@@ -54,11 +59,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn follow(pool: Pool, reporter: HealthReporter) {
     let mut watch = pool.watch();
     loop {
-        let readiness = watch.changed().await;
-        report(&reporter, readiness).await;
-        if readiness == Readiness::Closed {
-            return;
-        }
+        report(&reporter, watch.changed().await).await;
     }
 }
 

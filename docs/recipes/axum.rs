@@ -1,31 +1,18 @@
-//! axum: the pool in the state, an extractor, a transaction for each request, and readiness.
+//! axum: the pool in the state, a transaction for each request that writes, readiness, and a
+//! shutdown that lets requests finish.
 //!
-//! `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml --bin axum`
-//! after the recipe `migrations`, which creates the tables.
+//! In a checkout, with the recipe `migrations` first, which creates the tables:
+//! `scripts/with-database sh -c 'cd examples/recipes && cargo run --bin migrations && cargo run
+//! --bin axum'`
 
-use axum::{Router, extract::*, http::StatusCode, http::request::Parts, routing::*};
-use mysql_warm_pool::{Error, OwnedTransaction, Pool, PoolConfig};
+use axum::{Router, extract::*, http::StatusCode, routing::*};
+use mysql_warm_pool::{Error, Pool, PoolConfig};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What the handlers share. A clone of the pool is a handle to the same pool.
 #[derive(Clone, FromRef)]
 struct Shared {
     pool: Pool,
-}
-
-/// A transaction for the request. It is rolled back unless it is committed: if a statement fails,
-/// or the client goes away.
-struct Tx(OwnedTransaction);
-
-impl<S: Sync> FromRequestParts<S> for Tx
-where
-    Pool: FromRef<S>,
-{
-    type Rejection = StatusCode;
-
-    async fn from_request_parts(_: &mut Parts, state: &S) -> Result<Self, StatusCode> {
-        let transaction = Pool::from_ref(state).begin().await;
-        transaction.map(Self).map_err(failure)
-    }
 }
 
 /// 503 for what may work when it is tried again, else 500. The docs of `Error` have a finer table.
@@ -35,11 +22,14 @@ fn failure(error: Error) -> StatusCode {
     StatusCode::from_u16(code).unwrap_or_default()
 }
 
-async fn create(Tx(tx): Tx, name: String) -> Result<String, StatusCode> {
-    insert(tx, &name).await.map_err(failure)
+async fn create(State(pool): State<Pool>, name: String) -> Result<String, StatusCode> {
+    insert(&pool, &name).await.map_err(failure)
 }
 
-async fn insert(mut tx: OwnedTransaction, name: &str) -> Result<String, Error> {
+/// Begins when the body has been read, so a slow client holds no connection. Rolled back unless it
+/// is committed: if a statement fails, or the client goes away.
+async fn insert(pool: &Pool, name: &str) -> Result<String, Error> {
+    let mut tx = pool.begin().await?;
     tx.exec_drop("INSERT INTO item SET name=?", (name,)).await?;
     let id = tx.last_insert_id();
     tx.exec_drop("INSERT INTO audit SET item=?", (id,)).await?;
@@ -62,15 +52,22 @@ async fn ready(State(pool): State<Pool>) -> (StatusCode, String) {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut terminate = signal(SignalKind::terminate())?;
     let pool = Pool::new(PoolConfig::from_env()?)?;
     println!("{}", pool.warm_up().await?);
     let app = Router::new()
         .route("/items", post(create))
         .route("/items/{id}", get(show))
         .route("/ready", get(ready))
-        .with_state(Shared { pool });
+        .with_state(Shared { pool: pool.clone() });
     let listen = std::env::var("LISTEN").unwrap_or("127.0.0.1:8080".into());
     let listener = tokio::net::TcpListener::bind(listen).await?;
     println!("listening on {}", listener.local_addr()?);
-    Ok(axum::serve(listener, app).await?)
+    axum::serve(listener, app)
+        .with_graceful_shutdown(async move {
+            terminate.recv().await;
+        })
+        .await?;
+    println!("{}", pool.close().await);
+    Ok(())
 }

@@ -1,7 +1,8 @@
 //! Graceful shutdown of background workers with a `CancellationToken`: at SIGTERM or Ctrl-C each
 //! finishes its unit of work, and the pool is closed after the last one.
 //!
-//! `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml --bin graceful_shutdown`
+//! In a checkout, `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml
+//! --bin graceful_shutdown`
 
 use std::{error::Error, time::Duration};
 

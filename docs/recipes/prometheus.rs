@@ -1,8 +1,9 @@
 //! Prometheus: the pool's metrics at `/metrics`, with buckets that fit a database.
 //!
-//! `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml --bin prometheus`
+//! In a checkout, `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml
+//! --bin prometheus`
 //!
-//! Needs the pool's feature `metrics`. docs/observability.md lists the metrics, and
+//! Needs the pool's feature `metrics`. docs/observability.md lists the metrics. In a checkout,
 //! examples/service/grafana has a dashboard for them.
 
 use std::{env, error::Error, time::Duration};

@@ -1,6 +1,7 @@
 //! Migrations with `refinery`, before the pool is warmed up.
 //!
-//! `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml --bin migrations`
+//! In a checkout, `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml
+//! --bin migrations`
 //!
 //! refinery 0.10 takes `mysql_async` up to 0.37, so both use one driver. It needs a pool of the
 //! driver, so it gets one with a single connection, which is closed after the migrations. They must

@@ -1,6 +1,7 @@
 //! OpenTelemetry: metrics, and spans with the pool's log events, to a collector by OTLP over gRPC.
 //!
-//! `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml --bin opentelemetry`
+//! In a checkout, `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml
+//! --bin otlp`
 //!
 //! Needs the pool's feature `metrics`. The collector's address is in `OTEL_EXPORTER_OTLP_ENDPOINT`,
 //! by default `http://localhost:4317`. The pool's metrics have OpenTelemetry's names; the crate
@@ -62,7 +63,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .build();
     // Only what is named, so that the exporter's own events cause no further export.
     let wanted = Targets::new()
-        .with_target("opentelemetry", Level::INFO) // This program.
+        .with_target(module_path!(), Level::INFO) // This program.
         .with_target("mysql_warm_pool", Level::DEBUG);
     let layer = tracing_opentelemetry::layer().with_tracer(tracers.tracer("orders"));
     tracing_subscriber::registry()

@@ -1,6 +1,7 @@
 //! actix-web: one pool for all workers, and a readiness route.
 //!
-//! `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml --bin actix`
+//! In a checkout, `scripts/with-database cargo run --manifest-path examples/recipes/Cargo.toml
+//! --bin actix`
 //!
 //! Each worker of actix-web is a thread with a single-threaded tokio runtime of its own. The pool
 //! belongs to none of them: its connections live on the runtime of `main`, which warmed it up, and

@@ -1,6 +1,7 @@
 //! Tokens in place of a password: IAM authentication of RDS and Aurora. A token is valid for 15
 //! minutes, but only logins need it: an open connection outlives its token.
 //!
+//! In a checkout:
 //! `DATABASE_URL=mysql://app@HOST/shop?ssl-ca=global-bundle.pem TOKEN_COMMAND='aws rds
 //! generate-db-auth-token --hostname HOST --port 3306 --username app' cargo run --manifest-path
 //! examples/recipes/Cargo.toml --bin iam_tokens`
