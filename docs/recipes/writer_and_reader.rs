@@ -63,8 +63,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     println!("writes go to port {}", port(&database.writer).await?);
     println!("reads go to port {}", port(database.reader()).await?);
-    let written = database.replica.query_drop("CREATE TABLE t (id INT)");
-    if let Err(error) = written.await {
+    if database.replica.readiness().is_serving()
+        && let Err(error) = database.replica.query_drop("CREATE TABLE t (id INT)").await
+    {
         println!("a write on the replica's pool: {error}");
     }
 
