@@ -163,8 +163,11 @@ impl Cluster {
             .map(|member| member.warm_up_timeout)
             .max();
         let deadline = deadline(started, longest.unwrap_or_default());
-        let mut warming = Warming::new(shared.servers());
         let mut views = shared.view.subscribe();
+        let mut servers = shared.servers();
+        // One that was discovered may be another name of a member, until it has been asked.
+        servers.retain(|server| server.is_named || views.borrow().uses(server));
+        let mut warming = Warming::new(servers);
         let mut running: FuturesUnordered<_> = warming.servers().map(warm_up).collect();
         let finished = timeout_at(deadline, async {
             loop {
@@ -384,10 +387,10 @@ impl Cluster {
                 .members
                 .iter()
                 .all(|member| member.role != Role::Unknown);
-            let replicas = by_load(&view);
+            let mut replicas = by_load(&view);
             let left = deadline.saturating_duration_since(Instant::now());
             if !replicas.is_empty() {
-                let got = first_of(&replicas, &views, left, called_at).await;
+                let got = first_of(&mut replicas, &views, left, called_at).await;
                 if let Some(got) = got
                     && !is_removal(&got, &views, &replicas)
                 {
@@ -764,68 +767,86 @@ async fn until_one_reads(views: &mut watch::Receiver<Arc<View>>) {
 }
 
 /// The replicas that serve reads, sorted by the share of their connections that is free, largest
-/// first. Those whose pools cannot serve are left out, if others can.
+/// first. Those whose pools cannot serve come last.
 fn by_load(view: &View) -> Vec<Arc<Server>> {
     let replicas = view.members.iter().filter(|member| member.serves_reads);
-    let replicas: Vec<_> = replicas.map(|member| &member.server).collect();
-    let any_serves = replicas
-        .iter()
-        .any(|server| server.pool.readiness().is_serving());
     let mut loads: Vec<_> = replicas
-        .into_iter()
-        .filter(|server| !any_serves || server.pool.readiness().is_serving())
-        .map(|server| {
+        .map(|member| {
+            let server = &member.server;
+            let is_down = !server.pool.readiness().is_serving();
             let status = server.pool.status();
             let busy = status.in_use.saturating_add(status.waiting);
             let thousandths = busy.saturating_mul(1000).checked_div(status.limit().max(1));
             // Equals are in random order.
-            (thousandths, crate::session::random(), Arc::clone(server))
+            let place = (is_down, thousandths, crate::session::random());
+            (place, Arc::clone(server))
         })
         .collect();
-    loads.sort_by_key(|(busy, chance, _)| (*busy, *chance));
-    loads.into_iter().map(|(_, _, server)| server).collect()
+    loads.sort_by_key(|(place, _)| *place);
+    loads.into_iter().map(|(_, server)| server).collect()
 }
 
 /// Gets a connection from the first of these replicas that has one. Each is asked [`PATIENCE`]
-/// after the one before. One that stops serving reads meanwhile is left out; `None` if all do.
+/// after the one before. One that stops serving reads meanwhile is taken out, one that begins to is
+/// added; `None` if none is left.
 async fn first_of(
-    replicas: &[Arc<Server>],
+    replicas: &mut Vec<Arc<Server>>,
     views: &watch::Receiver<Arc<View>>,
     limit: Duration,
     called_at: &'static Location<'static>,
 ) -> Option<Result<PooledConn, Error>> {
-    let get = async |server: &Arc<Server>, place: u32| {
-        let delay = PATIENCE.saturating_mul(place).min(limit);
-        if !delay.is_zero() {
-            sleep(delay).await;
+    let deadline = deadline(Instant::now(), limit);
+    let ask = |server: Arc<Server>, place: u32| {
+        let mut views = views.clone();
+        async move {
+            let get = async {
+                let delay = PATIENCE.saturating_mul(place).min(limit);
+                if !delay.is_zero() {
+                    sleep(delay).await;
+                }
+                let left = deadline.saturating_duration_since(Instant::now());
+                server.pool.get_called_at(left, called_at).await
+            };
+            let got = tokio::select! {
+                biased;
+                () = until_it_stops_reading(&mut views, &server) => None,
+                got = get => Some(got),
+            };
+            (server, got)
         }
-        let left = limit.saturating_sub(delay);
-        server.pool.get_called_at(left, called_at).await
     };
+    let mut views = views.clone();
     let mut gets: FuturesUnordered<_> = replicas
         .iter()
-        .zip(0_u32..)
-        .map(|(server, place)| {
-            let mut views = views.clone();
-            async move {
-                tokio::select! {
-                    biased;
-                    () = until_it_stops_reading(&mut views, server) => None,
-                    got = get(server, place) => Some(got),
-                }
-            }
-        })
+        .zip(0..)
+        .map(|(server, place)| ask(Arc::clone(server), place))
         .collect();
     let mut outcome = None;
-    while let Some(next) = gets.next().await {
-        if next.is_some() {
-            outcome = next;
-        }
-        if matches!(outcome, Some(Ok(_))) {
-            break;
+    loop {
+        tokio::select! {
+            biased;
+            next = gets.next() => match next {
+                None => return outcome,
+                Some((_, Some(got))) => {
+                    let is_got = got.is_ok();
+                    outcome = Some(got);
+                    if is_got {
+                        return outcome;
+                    }
+                }
+                Some((server, None)) => replicas.retain(|other| !Arc::ptr_eq(other, &server)),
+            },
+            Ok(()) = views.changed() => {
+                let view = Arc::clone(&views.borrow_and_update());
+                for server in by_load(&view) {
+                    if !replicas.iter().any(|other| Arc::ptr_eq(other, &server)) {
+                        replicas.push(Arc::clone(&server));
+                        gets.push(ask(server, 0));
+                    }
+                }
+            }
         }
     }
-    outcome
 }
 
 fn descriptions(view: &View) -> Vec<String> {

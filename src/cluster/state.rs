@@ -184,25 +184,36 @@ impl Shared {
     fn monitor(self: &Arc<Self>, server: Arc<Server>) -> impl Future<Output = ()> + use<> {
         let (shared, alive) = (Arc::clone(self), Arc::clone(&self.alive));
         async move {
-            loop {
-                let run = monitor::run(Arc::clone(&shared), Arc::clone(&server));
-                // Nothing of it is used after a panic, which is the driver's: no answer may end the
-                // monitor, because the cluster would go on believing the one before.
-                if AssertUnwindSafe(run).catch_unwind().await.is_ok() {
-                    break;
-                }
-                let error = "the driver panicked".to_owned();
-                let now = Timestamp::now();
-                shared.record(&server, Claim::Unreachable { error }, now, Vec::new());
-                sleep(shared.config.check_every).await;
+            let mut views = shared.view.subscribe();
+            let is_removed = |view: &Arc<View>| !view.has(&server);
+            tokio::select! {
+                () = shared.run_monitor(&server) => {}
+                () = async { drop(views.wait_for(is_removed).await) } => {}
             }
             drop(alive);
+        }
+    }
+
+    /// Runs a member's monitor until the cluster is closed.
+    async fn run_monitor(self: &Arc<Self>, server: &Arc<Server>) {
+        loop {
+            let run = monitor::run(Arc::clone(self), Arc::clone(server));
+            // Nothing of it is used after a panic, which is the driver's: no answer may end the
+            // monitor, because the cluster would go on believing the one before.
+            if AssertUnwindSafe(run).catch_unwind().await.is_ok() {
+                return;
+            }
+            let error = "the driver panicked".to_owned();
+            let now = Timestamp::now();
+            self.record(server, Claim::Unreachable { error }, now, Vec::new());
+            sleep(self.config.check_every).await;
         }
     }
 
     /// Runs a task beside the monitors, unless the cluster is closed.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = lock(&self.tasks);
+        while tasks.try_join_next().is_some() {}
         if !self.view.borrow().is_closed {
             tasks.spawn(task);
         }

@@ -24,7 +24,8 @@ pub trait Target: Queryable {
     /// Whether rows of the last result are pending.
     fn has_rows(&mut self) -> bool;
 
-    /// Reads the rest of the last result.
+    /// Reads the rest of the last result, as if its rows were text, which those of a prepared
+    /// statement are not. Fails at a row that does not parse, once it has been read.
     fn settle(&mut self) -> BoxFuture<'_, ()>;
 }
 
@@ -74,14 +75,15 @@ pub(super) async fn begin<C: Target>(conn: &mut C, follow: &mut Follow) -> mysql
 ///
 /// If this fails, the command that was begun has ended with this error.
 async fn read_rest<C: Target>(conn: &mut C, follow: &mut Follow) -> mysql_async::Result<()> {
-    if !conn.has_rows() {
-        return Ok(());
+    while conn.has_rows() {
+        let outcome = follow.unless_cut(conn.settle()).await?;
+        // With rows left, the error is only that of a row that does not parse as text.
+        if outcome.is_err() && !conn.has_rows() {
+            follow.end(&outcome);
+            return outcome;
+        }
     }
-    let outcome = follow.unless_cut(conn.settle()).await?;
-    if outcome.is_err() {
-        follow.end(&outcome);
-    }
-    outcome
+    Ok(())
 }
 
 /// Rolls back to a savepoint whose handle was dropped, which also ends those in it.

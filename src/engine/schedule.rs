@@ -171,7 +171,7 @@ impl Schedule {
         open = open.saturating_sub(retired);
         // If there is no room for a replacement, one connection at a time is retired first; before
         // its deadline only while at least half of the connections are idle.
-        let is_at_rest = pool.vacant == 0 && pool.connecting == 0 && pool.cleaning == 0;
+        let is_at_rest = pool.vacant == 0 && pool.connecting == 0 && pool.retiring == 0;
         if is_at_rest && open == pool.open && open <= pool.size {
             let is_busy = idle.len().saturating_mul(2) < pool.open || idle.len() < 2;
             let is_overdue = |idle: &IdleConnection| {
@@ -213,6 +213,8 @@ pub(crate) struct Occupancy {
     pub(crate) open: usize,
     pub(crate) connecting: usize,
     pub(crate) cleaning: usize,
+    /// Those of `cleaning` that are closed because they are old.
+    pub(crate) retiring: usize,
     pub(crate) vacant: usize,
 }
 
@@ -409,6 +411,14 @@ mod tests {
         };
         assert_eq!(
             SCHEDULE.plan(now, replacing, &[due, age(now)]).actions,
+            [Action::Keep, Action::Keep]
+        );
+        let closing = Occupancy {
+            retiring: 1,
+            ..full
+        };
+        assert_eq!(
+            SCHEDULE.plan(now, closing, &[due, age(now)]).actions,
             [Action::Keep, Action::Keep]
         );
         // The last idle one stays until it must go.

@@ -71,6 +71,8 @@ struct Ledger<S: Occupant> {
     opening: usize,
     /// How many `Cleaning`s there are.
     cleaning: usize,
+    /// How many of them retire a connection.
+    retiring: usize,
     /// How many connections were closed in good order because the pool closes.
     drained: usize,
     /// Waiting callers whose place is earlier than the one they have in deadpool's queue, by turn.
@@ -128,6 +130,7 @@ impl<S: Occupant> Slots<S> {
                 shelved: Vec::new(),
                 opening: 0,
                 cleaning: 0,
+                retiring: 0,
                 drained: 0,
                 ahead: BTreeMap::new(),
             }),
@@ -245,14 +248,30 @@ impl<S: Occupant> Slots<S> {
     /// Takes a connection back from its caller, or out of the idle ones, to clean, validate or
     /// close it.
     pub(crate) fn begin_cleaning(self: &Arc<Self>, lease: Lease<S>) -> Cleaning<S> {
+        self.begin(lease, false)
+    }
+
+    /// Takes a connection back to close it, because it is old.
+    pub(crate) fn begin_retiring(self: &Arc<Self>, lease: Lease<S>) -> Cleaning<S> {
+        self.begin(lease, true)
+    }
+
+    fn begin(self: &Arc<Self>, lease: Lease<S>, is_retiring: bool) -> Cleaning<S> {
         let mut ledger = self.ledger();
         ledger.cleaning = ledger.cleaning.saturating_add(1);
+        ledger.retiring = ledger.retiring.saturating_add(usize::from(is_retiring));
         drop(ledger);
         Cleaning {
             object: Some(lease.object),
             slots: Arc::clone(self),
+            is_retiring,
             is_drained: false,
         }
+    }
+
+    /// Whether a connection is being retired.
+    pub(crate) fn is_retiring(&self) -> bool {
+        self.ledger().retiring > 0
     }
 
     /// Takes all idle connections for a moment, the one unused for longest first, and lets `sort`
@@ -277,6 +296,7 @@ impl<S: Occupant> Slots<S> {
             open: status.open,
             connecting: status.connecting,
             cleaning: status.cleaning,
+            retiring: ledger.retiring,
             vacant: ledger.vacant.len(),
         };
         let sorted = sort(occupancy, &mut idle);
@@ -543,6 +563,7 @@ impl<S: Occupant> Drop for Opening<S> {
 pub(crate) struct Cleaning<S: Occupant = Session> {
     object: Option<Object<SlotManager<S>>>,
     slots: Arc<Slots<S>>,
+    is_retiring: bool,
     /// Counts in [`Slots::drained_and_open`] when the slot becomes vacant.
     pub(crate) is_drained: bool,
 }
@@ -562,6 +583,9 @@ impl<S: Occupant> Cleaning<S> {
         let object = self.object.take_if(|object| object.0.session.is_some())?;
         let mut ledger = self.slots.ledger();
         ledger.cleaning = ledger.cleaning.saturating_sub(1);
+        ledger.retiring = ledger
+            .retiring
+            .saturating_sub(usize::from(self.is_retiring));
         drop(ledger);
         Some(Lease { object })
     }
@@ -575,6 +599,7 @@ impl<S: Occupant> Drop for Cleaning<S> {
             let _vacate = Vacate {
                 object: Some(object),
                 slots: &self.slots,
+                is_retiring: self.is_retiring,
                 is_drained: self.is_drained,
             };
             if let Some(session) = session {
@@ -588,6 +613,7 @@ impl<S: Occupant> Drop for Cleaning<S> {
 struct Vacate<'a, S: Occupant> {
     object: Option<Object<SlotManager<S>>>,
     slots: &'a Slots<S>,
+    is_retiring: bool,
     is_drained: bool,
 }
 
@@ -596,6 +622,9 @@ impl<S: Occupant> Drop for Vacate<'_, S> {
         if let Some(object) = self.object.take() {
             let mut ledger = self.slots.ledger();
             ledger.cleaning = ledger.cleaning.saturating_sub(1);
+            ledger.retiring = ledger
+                .retiring
+                .saturating_sub(usize::from(self.is_retiring));
             ledger.drained = ledger.drained.saturating_add(usize::from(self.is_drained));
             ledger.keep_vacant(object);
             drop(ledger);

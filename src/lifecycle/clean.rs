@@ -88,8 +88,13 @@ async fn do_all(shared: &Shared, session: &mut Session, needs: Needs) -> Result<
         && shared.config.reset != Reset::Never;
     let resets = needs.reset || resets_for_database;
     let changes_user = needs.database && shared.config.opts().db_name().is_none();
-    if (resets || changes_user) && shared.opener.init_connect() == InitConnect::Replace {
-        return Err(DiscardReason::Unresettable);
+    if resets || changes_user {
+        if shared.opener.init_connect() == InitConnect::Replace {
+            return Err(DiscardReason::Unresettable);
+        }
+        // It is taken from the server's setting, which may have changed. MySQL's status does not
+        // show that.
+        session.origin.autocommit = false;
     }
     // After a reset the connection is validated together with what else is to be done then. If the
     // reset got the answer to an earlier command, the validation gets the reset's.
@@ -127,16 +132,20 @@ async fn do_all(shared: &Shared, session: &mut Session, needs: Needs) -> Result<
 /// Reads the pending rows, if they are not too many.
 async fn drain(session: &mut Session) -> Result<(), DiscardReason> {
     let drained = timeout(DRAIN_TIME, async {
+        let mut outcome = Ok(());
         loop {
             let result = QueryResult::<TextProtocol>::new(&mut session.conn);
             if result.columns().is_none() {
-                return Ok(());
+                break;
             }
-            match result.drop_result().await {
-                Err(error) if ends_connection(&error) => return Err(DiscardReason::Lost),
-                // An error in a later result set belongs to the caller that left it unread.
-                _ => {}
-            }
+            // With rows left, the error is only that of a row of a prepared statement, which does
+            // not parse as text. It has been read.
+            outcome = result.drop_result().await;
+        }
+        match outcome {
+            Err(error) if ends_connection(&error) => Err(DiscardReason::Lost),
+            // An error in a later result set belongs to the caller that left it unread.
+            _ => Ok(()),
         }
     });
     drained.await.unwrap_or(Err(DiscardReason::TooManyRows))

@@ -28,7 +28,11 @@ pub(crate) fn discard(shared: &Arc<Shared>, lease: Lease, reason: DiscardReason)
         Some(lease.follow.validated_at),
     );
     let runtime = lease.origin.runtime.clone();
-    let mut cleaning = shared.slots.begin_cleaning(lease);
+    let mut cleaning = if reason == DiscardReason::Retired {
+        shared.slots.begin_retiring(lease)
+    } else {
+        shared.slots.begin_cleaning(lease)
+    };
     let shared = Arc::clone(shared);
     // On a runtime that has ended the task is dropped at once, which closes the connection.
     drop(runtime.spawn(async move {

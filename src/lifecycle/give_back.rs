@@ -104,8 +104,8 @@ fn is_due(shared: &Shared, session: &Session) -> bool {
 /// Retires a connection if its replacement is open, or if there is no room for one.
 fn retire(shared: &Arc<Shared>, lease: Lease) {
     let status = shared.slots.status();
-    let is_at_rest = status.connecting == 0 && status.cleaning == 0;
-    if status.open > status.size || is_at_rest && status.open >= status.limit() {
+    let is_full = status.open >= status.limit();
+    if status.open > status.size || is_full && !shared.slots.is_retiring() {
         return discard(shared, lease, DiscardReason::Retired);
     }
     // The connection is kept until its replacement is open, which notifies maintenance.

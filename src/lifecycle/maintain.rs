@@ -109,6 +109,8 @@ pub(crate) fn resize(shared: &Shared, size: usize, overflow: usize) -> Result<()
     // Set before the limit, so that no surplus connection is missed at its return.
     shared.trims_on_return.store(true, Ordering::Relaxed);
     shared.slots.resize(size, overflow);
+    // A warm-up may have all that it waits for.
+    shared.notify_waiters();
     Ok(())
 }
 

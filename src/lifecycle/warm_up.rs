@@ -54,9 +54,6 @@ async fn warm_up_in_span(shared: &Arc<Shared>) -> Result<WarmUpReport, Error> {
     let mark = shared.state().backoff.mark();
     shared.state().health.begin(Timestamp::now());
     assess(shared);
-    if shared.slots.status().open == 0 {
-        fill(shared, Demand::One);
-    }
     fill(shared, Demand::Waiting);
     let mut counting = Counting::Due;
     let (filled, report) = loop {
@@ -198,6 +195,9 @@ async fn until_filled(
         let has_opened = status.open > 0 || shared.state().backoff.has_opened_since(mark);
         if has_opened && status.open >= status.size {
             return Ok(());
+        }
+        if !has_opened {
+            fill(shared, Demand::One);
         }
         if matches!(counting, Counting::Due) && status.idle > 0 {
             *counting = Counting::Begun(count_others(shared, &runtime));

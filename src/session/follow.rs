@@ -136,6 +136,9 @@ pub(crate) enum Ending {
     /// The last text committed it, and did more. A conflict in the rest has rolled back the rest
     /// only.
     ByCommitWithin,
+    /// The last text may have committed a part of what it did. A conflict in another part has rolled
+    /// back that part only.
+    InParts,
     /// The last statement may have committed it.
     Unknown,
 }
@@ -334,7 +337,7 @@ impl Follow {
         self.met_read_only |= means_read_only(error, is_asked_for);
         self.met_read_only_table |= is_read_only_table(error);
         self.forget_status();
-        if self.ending == Ending::ByCommitWithin {
+        if matches!(self.ending, Ending::ByCommitWithin | Ending::InParts) {
             if rolls_back(error) {
                 self.ending = Ending::Unknown;
             }
@@ -415,7 +418,8 @@ impl Follow {
             Ends::ByCommit | Ends::ByCommitAtEnd => Ending::ByCommit,
             Ends::ByCommitWithin => Ending::ByCommitWithin,
             Ends::ByRollback => Ending::ByRollback,
-            Ends::Not | Ends::Either => Ending::Unknown,
+            Ends::ByRollbackWithin | Ends::Either => Ending::InParts,
+            Ends::Not => Ending::Unknown,
         };
         let commits = match control.ends {
             Ends::Not | Ends::ByRollback => Commits::Nothing,

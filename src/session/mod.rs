@@ -54,7 +54,7 @@ pub(crate) struct Origin {
     pub(crate) expires_at: Option<Timestamp>,
     /// When its replacement is opened.
     pub(crate) due_at: Option<Timestamp>,
-    /// Whether autocommit was on after `init`.
+    /// Whether autocommit is certainly on, unless a caller has turned it off.
     pub(crate) autocommit: bool,
     /// How many refreshes came before it.
     pub(crate) generation: u64,

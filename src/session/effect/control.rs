@@ -26,6 +26,8 @@ pub(crate) enum Ends {
     ByCommitWithin,
     /// It is one statement, which rolls the transaction back as a whole.
     ByRollback,
+    /// It rolls the transaction back, and does more, which is committed as it runs.
+    ByRollbackWithin,
     /// Some of its statements commit, others roll back.
     Either,
 }
@@ -44,7 +46,7 @@ pub(crate) fn control_of(sql: &[u8]) -> Control {
                 begins |= begins_by(verb, tokens.clone());
                 is_at_end = is(verb, "COMMIT") && !commits;
                 commits |= commits_by(verb, tokens.clone());
-                rolls_back |= is(verb, "ROLLBACK");
+                rolls_back |= is(verb, "ROLLBACK") && !rolls_back_to(tokens.clone());
             }
             None | Some(Token::Byte(b';')) => continue,
             Some(_) => is_at_end = false,
@@ -60,7 +62,8 @@ pub(crate) fn control_of(sql: &[u8]) -> Control {
         (true, false) => Ends::ByCommitWithin,
         (true, true) => Ends::Either,
         (false, true) if is_alone(sql, "ROLLBACK") => Ends::ByRollback,
-        (false, _) => Ends::Not,
+        (false, true) => Ends::ByRollbackWithin,
+        (false, false) => Ends::Not,
     };
     Control { begins, ends }
 }
@@ -127,6 +130,11 @@ fn chains(after: Tokens<'_>) -> bool {
         let was_no = mem::replace(&mut is_no, token.is_any(&["NO"]));
         token.is_any(&["CHAIN"]) && !was_no
     })
+}
+
+/// Whether this `ROLLBACK` only goes back to a savepoint: `ROLLBACK WORK TO SAVEPOINT a`.
+fn rolls_back_to(after: Tokens<'_>) -> bool {
+    after.statement().any(|token| token.is_any(&["TO"]))
 }
 
 /// Whether every statement is a `SET`.
@@ -234,9 +242,14 @@ mod tests {
             ("/* a */ Rollback AND NO CHAIN", Ends::ByRollback),
             ("ROLLBACK; CREATE TABLE t (id INT)", Ends::Either),
             ("COMMIT; ROLLBACK", Ends::Either),
+            ("COMMIT; UPDATE t SET a = 1; ROLLBACK", Ends::Either),
             ("ROLLBACK TO a", Ends::Not),
             ("ROLLBACK WORK TO SAVEPOINT a", Ends::Not),
-            ("ROLLBACK; BEGIN", Ends::Not),
+            ("ROLLBACK TO a; UPDATE t SET a = 1", Ends::Not),
+            ("COMMIT; ROLLBACK TO a", Ends::ByCommitWithin),
+            ("ROLLBACK; BEGIN", Ends::ByRollbackWithin),
+            ("rollback work; UPDATE t SET a = 1", Ends::ByRollbackWithin),
+            ("UPDATE t SET a = 1; ROLLBACK", Ends::ByRollbackWithin),
             ("CREATE TEMPORARY TABLE t (id INT)", Ends::Not),
             ("DROP TEMPORARY TABLE t", Ends::Not),
             ("UPDATE t SET a = 'COMMIT'", Ends::Not),

@@ -8,6 +8,7 @@ use mysql_warm_pool::{
     cluster::{Cluster, ClusterConfig, Role},
 };
 use test_support::{Galera, Server, config, eventually};
+use tokio::{runtime::Handle, time::sleep};
 
 use super::{address, roles, settings, until_roles, warm, writer_port};
 
@@ -118,6 +119,13 @@ async fn nodes_that_no_setting_names_are_discovered() {
         assert!(most <= 2 + 1 + 1 + 1, "{most}");
     }
 
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let mut before = tasks();
+    // Some tasks last for a moment only.
+    for _ in 0..20 {
+        sleep(OFTEN / 4).await;
+        before = before.min(tasks());
+    }
     let gone = nodes[2];
     let pool = cluster.pool(&address(gone)).expect("a member");
     servers.kill(2).await;
@@ -129,6 +137,10 @@ async fn nodes_that_no_setting_names_are_discovered() {
     servers.start_again(2).await;
     eventually("it is back", async || {
         addresses(&cluster).contains(&address(gone))
+    })
+    .await;
+    eventually("no task of the removed member is left", async || {
+        tasks() <= before
     })
     .await;
 }

@@ -8,7 +8,10 @@ use std::{
 use futures_util::FutureExt;
 use mysql_warm_pool::{
     Error,
-    cluster::{ClusterConfig, Role::Replica},
+    cluster::{
+        ClusterConfig,
+        Role::{Replica, Unreachable, Writer},
+    },
 };
 use test_support::{Proxy, Server, config, eventually};
 use tokio::{task::JoinSet, time::sleep};
@@ -164,4 +167,34 @@ async fn a_reader_does_not_wait_for_a_stalled_replica() {
         assert_eq!(port, Some(three.port()));
     }
     assert_eq!(before[1], opened(&addresses[1]), "it needed no more");
+}
+
+/// A reader that waits is served by whichever replica can, also by one that comes back meanwhile.
+#[tokio::test]
+async fn a_waiting_reader_is_served_by_a_replica_that_comes_back() {
+    let (one, two, three) = tokio::join!(Server::start(), Server::start(), Server::start());
+    make_read_only(&[&two, &three]).await;
+    let proxy = Proxy::start(three.port()).await;
+    let urls = [one.url(), two.url(), three.url_via(proxy.port())];
+    let members = urls.map(|url| config(&url).size(1).overflow(0));
+    let settings = ClusterConfig::new(members).check_every(Duration::from_millis(50));
+    let cluster = warm(settings).await;
+    proxy.refuse().await;
+    proxy.cut().await;
+    until_roles(&cluster, &[Writer, Replica, Unreachable]).await;
+    let held = cluster.reader().await.expect("a reader");
+    let waiting = tokio::spawn({
+        let cluster = cluster.clone();
+        async move {
+            let mut conn = cluster.reader_within(Duration::from_secs(60)).await?;
+            let port: Option<u16> = conn.query_first("SELECT @@port").await?;
+            Ok::<_, Error>(port)
+        }
+    });
+    let pool = cluster.pool(&address(&two)).expect("a member");
+    eventually("it waits", async || pool.status().waiting == 1).await;
+    proxy.accept_again().await;
+    let port = waiting.await.expect("no panic").expect("a reader");
+    assert_eq!(port, Some(three.port()));
+    drop(held);
 }

@@ -328,6 +328,38 @@ async fn pending_rows_are_drained_and_the_connection_is_kept() {
     }
 }
 
+/// The driver does not say that the rows are those of a prepared statement.
+#[tokio::test]
+async fn unread_rows_of_a_prepared_statement_end_nothing() {
+    const ROWS: &str = "SELECT 200, 'ab', NULL, 'cd' \
+                        UNION ALL SELECT 201, REPEAT('x', 300), 1, NULL \
+                        UNION ALL SELECT 65536, '', 2, 'e'";
+    let server = Server::shared().await;
+    for reset in [Reset::Always, Reset::WhenChanged, Reset::Never] {
+        let pool = pool_of_one(config(&server.url()).reset(reset)).await;
+        let mut conn = pool.get().await.expect("a connection");
+        drop(conn.exec_iter(ROWS, ()).await.expect("rows"));
+        let answer: Option<u8> = conn.query_first("SELECT 7").await.expect("an answer");
+        assert_eq!(answer, Some(7));
+        let started = conn.start_transaction(TxOpts::new()).await;
+        let mut transaction = started.expect("begun");
+        let mut stream = transaction
+            .exec_stream::<Row, _, _>(ROWS, ())
+            .await
+            .expect("rows");
+        stream.next().await.expect("a row").expect("read");
+        drop(stream);
+        let answer: Option<u8> = transaction
+            .query_first("SELECT 7")
+            .await
+            .expect("an answer");
+        assert_eq!(answer, Some(7));
+        transaction.commit().await.expect("committed");
+        drop(conn.exec_iter(ROWS, ()).await.expect("rows"));
+        drop(next_caller_after_unread_results(server, &pool, conn).await);
+    }
+}
+
 #[tokio::test]
 async fn a_huge_pending_result_is_discarded_and_not_drained() {
     let server = Server::start().await;

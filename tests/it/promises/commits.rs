@@ -292,6 +292,39 @@ async fn a_conflict_before_the_commit_in_a_text_is_repeated() {
     assert_eq!(value(&server).await, 2);
 }
 
+/// The server has rolled back only what came after.
+#[tokio::test]
+async fn a_conflict_after_a_part_was_committed_is_not_repeated() {
+    let server = server_with_counter().await;
+    server
+        .execute(
+            "CREATE PROCEDURE test.lose() \
+             SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'a deadlock'",
+        )
+        .await;
+    let pool = pool_of(&server).await;
+    for (committed, text) in (1..).zip([
+        format!("{ADD}; COMMIT; CALL lose()"),
+        format!("{ADD}; COMMIT; CALL lose(); ROLLBACK"),
+        format!("ROLLBACK; SET autocommit = 1; {ADD}; CALL lose()"),
+        format!("ROLLBACK; {ADD}; CALL lose()"),
+    ]) {
+        let tries = AtomicU32::new(0);
+        let outcome: Result<(), Error> = pool
+            .transaction_with(
+                TransactionOptions::new().retries(2),
+                async |mut transaction| {
+                    tries.fetch_add(1, Ordering::SeqCst);
+                    transaction.query_drop(text.as_str()).await
+                },
+            )
+            .await;
+        assert!(is_unknown(outcome.expect_err("a deadlock")), "{text}");
+        assert_eq!(tries.into_inner(), 1, "{text}");
+        assert_eq!(value(&server).await, committed, "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_statement_that_commits_and_is_refused_says_why() {
     let server = server_with_counter().await;

@@ -284,6 +284,35 @@ async fn a_load_slightly_above_size_causes_no_repeated_openings() {
     assert!(opened <= 4 + 10, "{opened} openings for 6 callers");
 }
 
+/// Returns that are being cleaned do not delay the replacement of old connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_of_a_full_pool_replaces_all_under_load() {
+    const SIZE: usize = 20;
+    let server = Server::start().await;
+    let settings = config(&server.url()).size(SIZE).overflow(0);
+    let pool = warm(settings.reset(Reset::Always)).await;
+    let old = ids(&server).await;
+    assert_eq!(old.len(), SIZE);
+    let mut callers = JoinSet::new();
+    for _ in 0..2 * SIZE {
+        let pool = pool.clone();
+        callers.spawn(async move {
+            loop {
+                let mut conn = pool.get().await.expect("a connection");
+                conn.query_drop("DO 1").await.expect("an answer");
+            }
+        });
+    }
+    eventually("they are at work", async || pool.status().waiting > 0).await;
+    pool.refresh();
+    eventually("all are replaced", async || {
+        let now = ids(&server).await;
+        old.iter().all(|id| !now.contains(id))
+    })
+    .await;
+    callers.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_refresh_replaces_every_connection_even_one_being_opened() {
     let server = Server::start().await;

@@ -53,6 +53,20 @@ async fn without_a_linger_the_warm_up_still_reports_its_connection() {
 }
 
 #[tokio::test]
+async fn a_warm_up_that_finds_its_connection_dead_opens_another() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let settings = config(&server.url_via(proxy.port())).size(0).overflow(2);
+    let pool = pool(settings.overflow_linger(Duration::from_secs(600)));
+    pool.warm_up().await.expect("warm");
+    proxy.cut().await;
+    // It shows only when it is used.
+    assert_eq!(pool.status().idle, 1);
+    let report = pool.warm_up().await.expect("warm again");
+    assert_eq!((report.open, report.opened), (1, 1), "{report}");
+}
+
+#[tokio::test]
 async fn the_server_sees_nothing_of_an_idle_pool() {
     let server = Server::start().await;
     let pool = warm(keep_nothing(&server.url())).await;

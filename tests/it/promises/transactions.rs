@@ -634,3 +634,31 @@ async fn an_unread_answer_is_not_taken_for_a_transaction() {
         }
     }
 }
+
+/// A reset takes autocommit from the server's setting, which may have changed since the connection
+/// was opened.
+#[tokio::test]
+async fn with_autocommit_turned_off_on_the_server_nothing_is_left_open() {
+    let server = server_with_counters(&[]).await;
+    let pool = pool_of(&server, 1).await;
+    server.execute("SET GLOBAL autocommit = 0").await;
+    let mut conn = pool.get().await.expect("a connection");
+    conn.query_drop("PREPARE a FROM 'SELECT 1'")
+        .await
+        .expect("prepared");
+    drop(conn);
+    let mut conn = pool.get().await.expect("a connection");
+    let autocommit: Option<u8> = conn
+        .query_first("SELECT @@autocommit")
+        .await
+        .expect("a row");
+    assert_eq!(autocommit, Some(0), "the session was reset");
+    conn.exec_drop(ADD, (1,)).await.expect("added");
+    conn.query_drop("SELECT nothing")
+        .await
+        .expect_err("unknown");
+    drop(conn);
+    let mut conn = pool.get().await.expect("a connection");
+    conn.query_drop("COMMIT").await.expect("nothing to commit");
+    assert_eq!(values(&server).await, [0, 0, 0]);
+}

@@ -8,7 +8,7 @@ use mysql_warm_pool::{
     mysql_async::{Conn, prelude::Queryable},
     report::{Flavor, Warning},
 };
-use test_support::{Proxy, Server, config, eventually, pool};
+use test_support::{PATIENCE, Proxy, Server, config, eventually, pool};
 
 #[tokio::test]
 async fn a_warm_pool_opens_nothing_during_ten_thousand_gets() {
@@ -209,6 +209,26 @@ async fn ready_at_is_enough_when_the_time_is_over() {
         "{error}"
     );
     assert!(error.to_string().contains("max_connections"), "{error}");
+}
+
+#[tokio::test]
+async fn a_warm_up_ends_when_the_size_is_lowered_to_what_is_open() {
+    let server = Server::builder().max_connections(10).start().await;
+    let settings = config(&server.url()).size(20).overflow(0);
+    let pool = pool(settings.warm_up_timeout(10 * PATIENCE));
+    let warming = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.warm_up().await }
+    });
+    eventually("the server is full, and the pool pauses", async || {
+        let status = pool.status();
+        status.open > 5 && status.connecting == 0 && pool.health().last_error.is_some()
+    })
+    .await;
+    pool.resize(5, 0).expect("a good limit");
+    let outcome = tokio::time::timeout(PATIENCE, warming).await;
+    let outcome = outcome.expect("it ends").expect("no panic");
+    assert!(outcome.expect("warm").is_complete());
 }
 
 #[tokio::test]
