@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     Topology,
     caller::{Shared, Tenure},
-    plan::{Deck, Fault, Injection, LIMIT, Target},
+    plan::{Deck, Fault, Injection, LIMIT, STATEMENT_TIMEOUT, Target},
 };
 use crate::account::Account;
 
@@ -276,8 +276,10 @@ impl Injector {
                 self.silence(n);
                 sleep(ON_THE_WAY).await;
                 self.promote().await;
-                // The cluster knows the new primary before it meets the old one again.
+                // The cluster knows the new primary before it meets the old one again, and no
+                // statement is under way to that any more.
                 self.until_written().await;
+                sleep(STATEMENT_TIMEOUT + ON_THE_WAY).await;
                 self.set_gone(n, false);
                 proxy.resume();
                 sleep(lasts).await;
