@@ -211,7 +211,7 @@ async fn a_slow_link_is_no_reason_to_be_unreachable() {
 async fn the_first_writer_is_chosen_when_all_have_answered() {
     let (one, two) = tokio::join!(Server::start(), Server::start());
     let proxy = Proxy::start(one.port()).await;
-    proxy.delay(Duration::from_millis(20));
+    proxy.delay(Duration::from_millis(5));
     let members = [one.url_via(proxy.port()), two.url()].map(|url| config(&url).size(1));
     let cluster = Cluster::new(ClusterConfig::new(members)).expect("valid settings");
     let error = cluster.writer().await.expect_err("both take writes");
