@@ -92,8 +92,8 @@ async fn do_all(shared: &Shared, session: &mut Session, needs: Needs) -> Result<
         if shared.opener.init_connect() == InitConnect::Replace {
             return Err(DiscardReason::Unresettable);
         }
-        // It is taken from the server's setting, which may have changed. MySQL's status does not
-        // show that.
+        // A reset takes autocommit from the server's setting, which may have changed since the
+        // connection was opened. MySQL's status does not show that.
         session.origin.autocommit = false;
     }
     // After a reset the connection is validated together with what else is to be done then. If the
