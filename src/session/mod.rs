@@ -30,6 +30,7 @@ use self::{
     activity::Activity,
     follow::{Follow, LastStatus},
     runtime::SocketRuntime,
+    sever::severing_all,
 };
 
 /// How long `COM_QUIT` may take before the socket is closed without it.
@@ -232,8 +233,10 @@ impl Session {
         if self.follow.in_flight || self.follow.is_lost {
             return self.sever();
         }
-        // An error means that the server closed it first.
-        drop(timeout(GOODBYE_TIMEOUT, self.conn.disconnect()).await);
+        // An error means that the server closed it first, or refuses the rollback that the driver
+        // sends if a transaction is open.
+        let goodbye = severing_all(self.conn.disconnect());
+        drop(timeout(GOODBYE_TIMEOUT, goodbye).await);
     }
 
     /// Closes the socket now, without reading what the server still sends.

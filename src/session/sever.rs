@@ -1,12 +1,13 @@
 //! Closes a connection's socket at once, without reading from it or sending anything.
 //!
 //! The driver's `Conn` does not do that when it is dropped: it spawns a task that reads all pending
-//! rows first, however many they are. It spawns on the current runtime, so this module drops it
-//! while a runtime that has ended is the current one.
+//! rows first, however many they are, and rolls back, again and again if the server refuses. It
+//! spawns on the current runtime, so this module drops it while a runtime that has ended is the
+//! current one.
 
 use std::{
-    future::Future,
-    pin::Pin,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     sync::LazyLock,
     task::{Context, Poll},
 };
@@ -23,10 +24,22 @@ static ENDED: LazyLock<Option<Handle>> = LazyLock::new(|| {
 
 /// Drops `holder`, and closes the sockets of the connections in it.
 pub(crate) fn sever<T>(holder: T) {
+    severing(|| drop(holder));
+}
+
+/// Drives a future that only reads and writes. Connections that it drops meanwhile are
+/// [severed](sever), and so is the future itself once it is dropped.
+pub(crate) async fn severing_all<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(Severed::new(future));
+    poll_fn(|cx| severing(|| future.as_mut().poll(cx))).await
+}
+
+/// Whatever is dropped in `work` is severed.
+fn severing<T>(work: impl FnOnce() -> T) -> T {
     // On a thread that is ending no runtime can be entered, and the driver cannot spawn either.
     let is_ending = Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed());
     let _entered = ENDED.as_ref().filter(|_| !is_ending).map(Handle::enter);
-    drop(holder);
+    work()
 }
 
 /// A future that is [severed](sever) when it is dropped before its end.
@@ -69,7 +82,7 @@ mod tests {
         },
     };
 
-    use super::{Severed, sever};
+    use super::{Severed, sever, severing_all};
 
     /// Spawns a task when it is dropped, as the driver's `Conn` does.
     struct SpawnsOnDrop(Arc<AtomicBool>);
@@ -94,6 +107,8 @@ mod tests {
         });
         assert!(futures_util::poll!(&mut waiting).is_pending());
         drop(waiting);
+        let holder = SpawnsOnDrop(Arc::clone(&ran));
+        severing_all(async { drop(holder) }).await;
         // Whatever had been spawned here would run now.
         tokio::task::yield_now().await;
         assert_eq!(Arc::strong_count(&ran), 1);

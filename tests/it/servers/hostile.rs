@@ -14,7 +14,7 @@ use std::{
 use mysql_warm_pool::{
     Error, OnCancel, Pool, PoolConfig, Readiness,
     cluster::{Cluster, ClusterConfig, Role},
-    mysql_async::{self, Row, prelude::Queryable},
+    mysql_async::{self, Row, TxOpts, prelude::Queryable},
 };
 use test_support::{
     PATIENCE, Seed, Server, config, eventually, pool,
@@ -762,6 +762,46 @@ async fn an_opening_that_gets_rows_without_end_is_closed_in_time() {
     .await;
     bad.store(false, Ordering::Relaxed);
     recovers(pool, &server, "after rows without end").await;
+}
+
+/// A Galera node that has lost the others refuses every statement. The driver by itself would send
+/// one `ROLLBACK` after the other, on a connection that nobody counts any more.
+#[tokio::test]
+async fn a_connection_whose_rollback_is_refused_is_closed() {
+    const IN_TRANSACTION: u8 = 1;
+    let server = Scripted::start().await;
+    server.play(|mut wire: Wire| async move {
+        wire.log_in().await?;
+        loop {
+            let question = wire.question().await?;
+            match question.text.as_str() {
+                "COMMIT" | "ROLLBACK" => wire.packet(1, &error(1047, "not ready")).await?,
+                "START TRANSACTION" | "DO 1" => wire.packet(1, &ok_with(IN_TRANSACTION)).await?,
+                _ => wire.raw(&question.answer()).await?,
+            }
+        }
+    });
+    let pool = pool(settings(&server).size(0).overflow(1));
+    for (n, commits) in (1..).zip([false, true]) {
+        let mut conn = pool.get().await.expect("a connection");
+        let mut transaction = conn
+            .start_transaction(TxOpts::default())
+            .await
+            .expect("begun");
+        transaction.query_drop("DO 1").await.expect("done");
+        if commits {
+            transaction.commit().await.expect_err("refused");
+        } else {
+            drop(transaction);
+        }
+        drop(conn);
+        eventually("it is closed", async || server.open() == 0).await;
+        assert_eq!(server.accepted(), n);
+    }
+    let asked = server.asked();
+    let rollbacks = asked.iter().filter(|text| *text == "ROLLBACK").count();
+    // By the pool and by the driver, for each connection.
+    assert!((2..=6).contains(&rollbacks), "{asked:?}");
 }
 
 /// The driver allocates room for as many columns as the server announces, and an allocation beyond
