@@ -34,6 +34,8 @@ use crate::{
 pub(crate) struct Shared {
     pub(crate) config: Arc<PoolConfig>,
     pub(crate) name: String,
+    /// It is the pool of a cluster's member, so its server may be read-only.
+    pub(crate) is_member: bool,
     pub(crate) slots: Arc<Slots>,
     pub(crate) opener: Opener,
     pub(crate) runtime: PoolRuntime,
@@ -118,7 +120,7 @@ pub(crate) struct Abandoned {
 }
 
 impl Shared {
-    pub(crate) fn new(config: PoolConfig, exporter: Exporter) -> Arc<Self> {
+    pub(crate) fn new(config: PoolConfig, exporter: Exporter, is_member: bool) -> Arc<Self> {
         let config = Arc::new(config);
         let name = config.display_name();
         let changes = watch::Sender::new(());
@@ -152,6 +154,7 @@ impl Shared {
             refreshes: Notify::new(),
             trims_on_return: AtomicBool::new(config.overflow_linger.is_zero()),
             abandoned: (config.on_cancel == OnCancel::Kill).then(AbandonedQueue::new),
+            is_member,
             name,
             config,
         })

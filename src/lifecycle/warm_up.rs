@@ -394,7 +394,7 @@ fn warnings(shared: &Shared, server: &ServerInfo, threads_connected: Option<u64>
         warnings.push(Warning::Proxy {
             reader_answered: server.read_only,
         });
-    } else if server.read_only {
+    } else if server.read_only && !shared.is_member {
         warnings.push(Warning::ReadOnly);
     }
     if !tls::is_encrypted_or_local(config.opts()) {

@@ -104,11 +104,27 @@ impl Pool {
     /// ```
     pub fn new(config: PoolConfig) -> Result<Self, Error> {
         config.check()?;
-        Ok(Self {
-            handle: Arc::new(LastHandle {
-                shared: Shared::new(config, Exporter::default()),
-            }),
-        })
+        Ok(Self::with_shared(Shared::new(
+            config,
+            Exporter::default(),
+            false,
+        )))
+    }
+
+    /// Creates the pool of a cluster's member.
+    pub(crate) fn of_member(config: PoolConfig) -> Result<Self, Error> {
+        config.check()?;
+        Ok(Self::with_shared(Shared::new(
+            config,
+            Exporter::default(),
+            true,
+        )))
+    }
+
+    fn with_shared(shared: Arc<Shared>) -> Self {
+        Self {
+            handle: Arc::new(LastHandle { shared }),
+        }
     }
 
     /// Creates a pool as [`new`](Self::new) does, but exports its metrics to this recorder instead
@@ -138,10 +154,9 @@ impl Pool {
         let exporter = Exporter {
             recorder: Some(Arc::clone(&recorder)),
         };
-        let shared = metrics::with_local_recorder(&*recorder, || Shared::new(config, exporter));
-        Ok(Self {
-            handle: Arc::new(LastHandle { shared }),
-        })
+        let shared =
+            metrics::with_local_recorder(&*recorder, || Shared::new(config, exporter, false));
+        Ok(Self::with_shared(shared))
     }
 
     /// Opens, initialises and validates [`size`](field@PoolConfig::size) connections; one if that

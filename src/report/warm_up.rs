@@ -160,7 +160,7 @@ pub enum Warning {
         /// The driver's `stmt_cache_size`, which is also the length of the list.
         stmt_cache_size: usize,
     },
-    /// The server is read-only: every write will fail.
+    /// The server is read-only: every write will fail. Not reported of a cluster's members.
     ReadOnly,
     /// A proxy that speaks the protocol stands in between
     /// ([`behind_proxy`](ServerInfo::behind_proxy)). It may refuse some statements, and the facts

@@ -9,6 +9,7 @@ use std::{
 use mysql_warm_pool::{
     Error,
     cluster::{Cluster, ClusterConfig, ClusterWarning, Reads, Role},
+    report::Warning,
 };
 use test_support::{Flavor, Proxy, Server, config, eventually};
 use tokio::time::timeout;
@@ -24,6 +25,9 @@ async fn the_server_that_takes_writes_is_the_writer() {
     let cluster = Cluster::new(settings(&[&one, &two, &three])).expect("valid settings");
     let report = cluster.warm_up().await.expect("warm");
     assert!(report.is_complete(), "{report}");
+    let mut reports = report.members.iter().filter_map(|it| it.report.as_ref());
+    let warns = reports.any(|report| report.warnings.contains(&Warning::ReadOnly));
+    assert!(!warns, "{report}");
     assert_eq!(
         roles(&cluster),
         [Role::Replica, Role::Writer, Role::Replica]
