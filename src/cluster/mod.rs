@@ -61,7 +61,7 @@ use crate::{
     connection::PooledConn,
     error::{ConnectError, Error},
     pool::Pool,
-    report::{CloseReport, Readiness, ReadinessWatch, WarmUpReport, Warning},
+    report::{CloseReport, Readiness, ReadinessWatch, WarmUpReport},
 };
 
 /// A reader that has waited this long for the least loaded replica waits for the next one beside
@@ -562,7 +562,7 @@ impl Cluster {
         let shared = self.shared();
         shared.stop();
         let closing = async {
-            let servers = shared.servers();
+            let servers = shared.open_servers();
             let closing: FuturesUnordered<_> =
                 servers.iter().map(|server| server.close()).collect();
             let reports: Vec<_> = closing.collect().await;
@@ -687,7 +687,7 @@ impl Warming {
         warnings: Vec<ClusterWarning>,
     ) -> ClusterReport {
         let members = view.members.iter().map(|member| {
-            let (mut report, error) = match self.outcome(&member.server) {
+            let (report, error) = match self.outcome(&member.server) {
                 Some(Ok(report)) => (Some(report.clone()), None),
                 Some(Err(Error::WarmUp { report, source })) => {
                     let error = source.as_ref().map(ToString::to_string);
@@ -699,14 +699,6 @@ impl Warming {
                 Some(Err(error)) => (None, Some(error.to_string())),
                 None => (None, member.report().last_error),
             };
-            if let Some(report) = &mut report
-                && member.role == Role::Replica
-            {
-                // Replicas are.
-                report
-                    .warnings
-                    .retain(|warning| *warning != Warning::ReadOnly);
-            }
             MemberReport {
                 address: member.server.address.clone(),
                 role: member.role,

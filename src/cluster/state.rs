@@ -74,6 +74,9 @@ struct State {
     /// Addresses that lead to a member with another address, with that server's identity. They may
     /// lead elsewhere once no usable member has it.
     aliases: BTreeMap<String, String>,
+    /// Discovered members that were removed and are not closed yet. Until then their addresses are
+    /// not added again, so that no server has the connections of two pools.
+    leaving: Vec<Arc<Server>>,
     /// Changed by `resize`.
     limit: Option<(usize, usize)>,
     is_closed: bool,
@@ -177,6 +180,9 @@ impl Shared {
         for server in state.servers() {
             tasks.spawn(self.monitor(server));
         }
+        for server in state.leaving.clone() {
+            tasks.spawn(self.close_removed(server));
+        }
         drop((state, tasks));
         self.assess();
     }
@@ -221,6 +227,14 @@ impl Shared {
 
     pub(super) fn servers(&self) -> Vec<Arc<Server>> {
         lock(&self.state).servers()
+    }
+
+    /// The members, and those that were removed and are not closed yet.
+    pub(super) fn open_servers(&self) -> Vec<Arc<Server>> {
+        let state = lock(&self.state);
+        let mut servers = state.servers();
+        servers.extend(state.leaving.iter().cloned());
+        servers
     }
 
     pub(super) fn warnings(&self) -> Vec<ClusterWarning> {
@@ -269,11 +283,19 @@ impl Shared {
             self.spawn(self.monitor(server));
         }
         for server in removed {
-            self.spawn(async move {
-                server.close().await;
-            });
+            self.spawn(self.close_removed(server));
         }
         self.assess();
+    }
+
+    /// Closes a member that was removed, after which its address may be added again.
+    fn close_removed(self: &Arc<Self>, server: Arc<Server>) -> impl Future<Output = ()> + use<> {
+        let shared = Arc::clone(self);
+        async move {
+            server.close().await;
+            let mut state = lock(&shared.state);
+            state.leaving.retain(|other| !Arc::ptr_eq(other, &server));
+        }
     }
 
     /// Decides anew which member takes writes, and publishes it.
@@ -383,12 +405,12 @@ impl Shared {
             }
             !goes
         });
+        state.leaving.extend(removed.iter().cloned());
         let mut added = Vec::new();
         for address in seen.difference(&aliases) {
-            let is_known = state
-                .members
-                .iter()
-                .any(|member| member.server.address == *address);
+            let members = state.members.iter().map(|member| &member.server);
+            let mut known = members.chain(&state.leaving);
+            let is_known = known.any(|server| server.address == *address);
             let is_full = state.members.len() >= super::config::MOST_MEMBERS;
             if is_known || is_full {
                 continue;
@@ -503,7 +525,6 @@ impl State {
         members.position(|member| Arc::ptr_eq(&member.server, server))
     }
 
-    /// Addresses that lead to the server of an earlier member, with that one's address.
     /// Returns the identities of the usable members by address.
     fn identities(&self) -> BTreeMap<String, String> {
         let identities = self.members.iter().filter_map(|member| {
@@ -513,6 +534,7 @@ impl State {
         identities.collect()
     }
 
+    /// Returns the addresses that lead to the server of an earlier member, with that one's address.
     fn duplicates(&self) -> Vec<(String, String)> {
         let identity = |member: &Tracked| member.standing.usable()?.identity.clone();
         let mut duplicates = Vec::new();
@@ -716,7 +738,7 @@ impl Server {
         let monitor = monitor::pool(&config, check_every)?;
         Ok(Arc::new(Self {
             address,
-            pool: Pool::new(config)?,
+            pool: Pool::of_member(config)?,
             monitor,
             ask_now: Notify::new(),
             is_named,
@@ -768,37 +790,79 @@ mod tests {
         }))
     }
 
-    #[tokio::test]
-    async fn an_address_that_was_an_alias_may_become_another_servers() {
-        // Nothing listens there.
-        let config = ClusterConfig::from_url("mysql://127.0.0.1:1,127.0.0.1:2/shop?discover=true");
-        let shared = Shared::new(config.expect("a config")).expect("valid settings");
-        let addresses = || {
-            let addresses = shared.servers().into_iter();
-            let addresses: Vec<_> = addresses.map(|server| server.address.clone()).collect();
-            addresses
-        };
-        let named = ["127.0.0.1:1", "127.0.0.1:2"];
-        let says = |address: &str, claim| {
-            let mut servers = shared.servers().into_iter();
+    /// Two members that are named, and some that are discovered. Nothing listens there.
+    struct Told(Arc<Shared>);
+
+    const NAMED: [&str; 2] = ["127.0.0.1:1", "127.0.0.1:2"];
+    const OTHER: &str = "127.0.0.1:3";
+
+    impl Told {
+        fn new() -> Self {
+            let url = format!("mysql://{}/shop?discover=true", NAMED.join(","));
+            let config = ClusterConfig::from_url(&url).expect("a config");
+            Self(Shared::new(config).expect("valid settings"))
+        }
+
+        fn addresses(&self) -> Vec<String> {
+            let servers = self.0.servers().into_iter();
+            servers.map(|server| server.address.clone()).collect()
+        }
+
+        fn says(&self, address: &str, claim: Claim) {
+            let mut servers = self.0.servers().into_iter();
             let found = servers.find(|server| server.address == address);
             let (found, now) = (found.expect("a member"), Timestamp::now());
-            shared.record(&found, claim, now, Vec::new());
-        };
+            self.0.record(&found, claim, now, Vec::new());
+        }
+
+        /// Waits until what was removed is closed.
+        async fn until_closed(&self) {
+            while self.0.open_servers().len() > self.addresses().len() {
+                tokio::task::yield_now().await;
+            }
+        }
+
+        fn is_silent(&self, address: &str) {
+            let error = "gone".to_owned();
+            self.says(address, Claim::Unreachable { error });
+        }
+    }
+
+    /// Until then, callers may hold connections of the pool it had.
+    #[tokio::test]
+    async fn an_address_that_was_removed_comes_back_once_its_pool_is_closed() {
+        let told = Told::new();
+        let lists_it = || server("a", &[OTHER]);
+        told.says(NAMED[0], lists_it());
+        assert_eq!(told.addresses().len(), 3);
+        told.is_silent(OTHER);
+        told.says(NAMED[0], server("a", &NAMED));
+        assert_eq!(told.addresses(), NAMED, "it is removed");
+        told.says(NAMED[0], lists_it());
+        assert_eq!(told.addresses(), NAMED, "its pool is not closed yet");
+        assert_eq!(told.0.open_servers().len(), 3);
+        told.until_closed().await;
+        told.says(NAMED[0], lists_it());
+        assert_eq!(told.addresses().len(), 3, "it is back");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_was_an_alias_may_become_another_servers() {
+        let told = Told::new();
         // The second server is also reached at port 3.
-        says(named[0], server("a", &["127.0.0.1:3"]));
-        says(named[1], server("b", &["127.0.0.1:3"]));
-        assert_eq!(addresses().len(), 3);
-        says("127.0.0.1:3", server("b", &[]));
-        assert_eq!(addresses(), named);
-        says(named[0], server("a", &["127.0.0.1:3"]));
-        assert_eq!(addresses(), named, "it stays away");
+        told.says(NAMED[0], server("a", &[OTHER]));
+        told.says(NAMED[1], server("b", &[OTHER]));
+        assert_eq!(told.addresses().len(), 3);
+        told.says(OTHER, server("b", &[]));
+        assert_eq!(told.addresses(), NAMED);
+        told.says(NAMED[0], server("a", &[OTHER]));
+        assert_eq!(told.addresses(), NAMED, "it stays away");
+        told.until_closed().await;
         // The second server is gone, and a third one gets its address.
-        let error = "gone".to_owned();
-        says(named[1], Claim::Unreachable { error });
-        says(named[0], server("a", &["127.0.0.1:3"]));
-        assert_eq!(addresses().len(), 3);
-        says("127.0.0.1:3", server("c", &["127.0.0.1:3"]));
-        assert_eq!(addresses().len(), 3, "it stays");
+        told.is_silent(NAMED[1]);
+        told.says(NAMED[0], server("a", &[OTHER]));
+        assert_eq!(told.addresses().len(), 3);
+        told.says(OTHER, server("c", &[OTHER]));
+        assert_eq!(told.addresses().len(), 3, "it stays");
     }
 }

@@ -87,7 +87,10 @@ async fn nodes_that_no_setting_names_are_discovered() {
     let nodes: Vec<_> = servers.nodes().iter().collect();
     // Its own name differs from the one that the nodes use.
     let url = nodes[1].url().replace("127.0.0.1", "localhost");
-    let members = [config(&url).size(2).overflow(2)];
+    let members = [config(&url)
+        .size(2)
+        .overflow(2)
+        .close_timeout(Duration::from_secs(60))];
     let settings = ClusterConfig::new(members)
         .discover(true)
         .check_every(OFTEN);
@@ -128,6 +131,7 @@ async fn nodes_that_no_setting_names_are_discovered() {
     }
     let gone = nodes[2];
     let pool = cluster.pool(&address(gone)).expect("a member");
+    let held = pool.get().await.expect("a connection");
     servers.kill(2).await;
     eventually("it is removed", async || addresses(&cluster).len() == 2).await;
     eventually("its pool is closed", async || {
@@ -135,6 +139,14 @@ async fn nodes_that_no_setting_names_are_discovered() {
     })
     .await;
     servers.start_again(2).await;
+    // The others list it again.
+    servers.wait_size(3).await;
+    for _ in 0..10 {
+        sleep(OFTEN).await;
+        let is_back = addresses(&cluster).contains(&address(gone));
+        assert!(!is_back, "a caller has a connection of its old pool");
+    }
+    drop(held);
     eventually("it is back", async || {
         addresses(&cluster).contains(&address(gone))
     })
