@@ -181,7 +181,8 @@ impl Injector {
             if peak > self.tally.peak.max(LIMIT + 1) {
                 self.tally.peak = peak;
                 self.account().violation(format!(
-                    "{name}: member {n} saw {peak} connections, of {LIMIT} and 1"
+                    "{name}: member {n} saw {peak} connections, of {LIMIT} and 1: {}",
+                    proxy.at_peak()
                 ));
             }
         }

@@ -184,6 +184,11 @@ impl Proxy {
             .peak
     }
 
+    /// What each connection at the [peak](Self::peak) was doing.
+    pub fn at_peak(&self) -> String {
+        self.shared.counts.borrow().at_peak.join(", ")
+    }
+
     /// When the first connection was accepted.
     pub fn first_accept(&self) -> Option<std::time::Instant> {
         self.shared.counts.borrow().first_accept
@@ -310,13 +315,62 @@ enum Admission {
 struct Counts {
     accepted: u64,
     /// Keyed by number, from 1, in the order they were accepted.
-    open: BTreeSet<u64>,
+    open: BTreeMap<u64, Seen>,
     peak: usize,
+    at_peak: Vec<String>,
     /// Possible new peaks whose grace period is not over.
     checks: usize,
     first_accept: Option<std::time::Instant>,
     /// What clients sent, piece by piece.
     requests: u64,
+}
+
+/// What a client has done on a connection.
+#[derive(Clone, Debug)]
+struct Seen {
+    accepted: Instant,
+    pieces: u64,
+    /// The server's id of it; 0 before the greeting.
+    id: u32,
+    /// The beginning of the last piece, without the header of its packet.
+    last: (Instant, String),
+}
+
+impl Seen {
+    fn now() -> Self {
+        let now = Instant::now();
+        Self {
+            accepted: now,
+            pieces: 0,
+            id: 0,
+            last: (now, String::new()),
+        }
+    }
+
+    fn add(&mut self, piece: &[u8]) {
+        let start: Vec<_> = piece.iter().copied().skip(4).take(40).collect();
+        self.pieces += 1;
+        self.last = (Instant::now(), String::from_utf8_lossy(&start).into_owned());
+    }
+
+    /// Reads the connection's id from the server's greeting: it follows the version, which ends
+    /// with a 0.
+    fn greet(&mut self, greeting: &[u8]) {
+        let mut parts = greeting.splitn(2, |byte| *byte == 0);
+        let id = parts.nth(1).and_then(|rest| rest.first_chunk());
+        self.id = id.copied().map_or(0, u32::from_le_bytes);
+    }
+
+    fn describe(&self) -> String {
+        let (at, last) = &self.last;
+        format!(
+            "id {}, {:?} old, piece {} {:?} ago: {last:?}",
+            self.id,
+            self.accepted.elapsed(),
+            self.pieces,
+            at.elapsed(),
+        )
+    }
 }
 
 struct Listen {
@@ -426,10 +480,10 @@ fn admit(client: TcpStream, shared: &Arc<Shared>) {
             .first_accept
             .get_or_insert_with(std::time::Instant::now);
         if !closing {
-            counts.open.insert(number);
+            counts.open.insert(number, Seen::now());
         }
         if counts.open.len() > counts.peak {
-            candidates = Some(counts.open.clone());
+            candidates = Some(counts.open.keys().copied().collect());
             counts.checks += 1;
         }
     });
@@ -472,9 +526,14 @@ async fn check_peak(candidates: BTreeSet<u64>, most: usize, shared: Arc<Shared>)
     }
     shared.counts.send_modify(|counts| {
         counts.checks -= 1;
-        counts.peak = counts
-            .peak
-            .max(counts.open.intersection(&candidates).count().min(most));
+        let still = counts.open.iter();
+        let still = still.filter(|(number, _)| candidates.contains(number));
+        let still: Vec<_> = still.map(|(_, seen)| seen.describe()).collect();
+        let peak = still.len().min(most);
+        if peak > counts.peak {
+            counts.peak = peak;
+            counts.at_peak = still;
+        }
     });
 }
 
@@ -488,7 +547,7 @@ impl Open {
     fn over(&self) {
         self.shared
             .counts
-            .send_if_modified(|counts| counts.open.remove(&self.number));
+            .send_if_modified(|counts| counts.open.remove(&self.number).is_some());
     }
 }
 
@@ -535,12 +594,16 @@ async fn relay(client: &mut TcpStream, open: &Open) {
     let (client_reads, client_writes) = client.split();
     let (up, from_client) = mpsc::channel(PIECES);
     // Reads from the start, so that the client's close is noticed whatever the rules are.
-    let taking_up = take(client_reads, up, upward, rules, |is_end| {
-        if is_end {
+    let taking_up = take(client_reads, up, upward, rules, |piece| {
+        if piece.is_empty() {
             open.over();
         } else {
-            let counts = &open.shared.counts;
-            counts.send_modify(|counts| counts.requests += 1);
+            open.shared.counts.send_modify(|counts| {
+                counts.requests += 1;
+                if let Some(seen) = counts.open.get_mut(&open.number) {
+                    seen.add(piece);
+                }
+            });
         }
     });
     let rest = async {
@@ -564,7 +627,16 @@ async fn relay(client: &mut TcpStream, open: &Open) {
                 Ok(())
             },
             async {
-                take(server_reads, down, downward, rules, |_| {}).await;
+                take(server_reads, down, downward, rules, |piece| {
+                    open.shared.counts.send_if_modified(|counts| {
+                        let seen = counts.open.get_mut(&open.number);
+                        if let Some(seen) = seen.filter(|seen| seen.id == 0) {
+                            seen.greet(piece.get(4..).unwrap_or_default());
+                        }
+                        false
+                    });
+                })
+                .await;
                 Ok(())
             },
             async {
@@ -588,14 +660,14 @@ struct Piece {
     bytes: Vec<u8>,
 }
 
-/// Reads one side to its end and timestamps each piece. `record` is called for each piece, with
-/// whether it is the end.
+/// Reads one side to its end and timestamps each piece. `record` is called for each piece; that of
+/// the end is empty.
 async fn take(
     mut side: ReadHalf<'_>,
     queue: mpsc::Sender<Piece>,
     way: Way,
     rules: &watch::Sender<Rules>,
-    record: impl Fn(bool),
+    record: impl Fn(&[u8]),
 ) {
     let mut due = Instant::now();
     let mut greeting = way.from == Side::Server;
@@ -615,7 +687,10 @@ async fn take(
         greeting = false;
         // Never before earlier pieces, even if the delay has become shorter.
         due = due.max(Instant::now() + delay);
-        record(end);
+        if end {
+            bytes.clear();
+        }
+        record(&bytes);
         if end {
             // An error means the other side accepts no more.
             queue.send(Piece { due, bytes }).await.ok();
