@@ -81,7 +81,8 @@ pub struct ClusterConfig {
     /// Default `false`.
     ///
     /// They get the settings of the first member. One that is unreachable, and that no other member
-    /// names any more, is removed.
+    /// names any more, is removed. It may come back once its old pool is closed, which takes up to
+    /// `close_timeout`.
     pub discover: bool,
 }
 

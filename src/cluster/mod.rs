@@ -553,7 +553,8 @@ impl Cluster {
     }
 
     /// Closes the cluster for good, with the pools of all members at the same time, as
-    /// [`Pool::close`]. Returns the sum of their reports.
+    /// [`Pool::close`], and those of members that were removed and are not closed yet. Returns the sum
+    /// of their reports.
     ///
     /// # Cancel safety
     ///

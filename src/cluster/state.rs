@@ -75,7 +75,7 @@ struct State {
     /// lead elsewhere once no usable member has it.
     aliases: BTreeMap<String, String>,
     /// Discovered members that were removed and are not closed yet. Until then their addresses are
-    /// not added again, so that no server has the connections of two pools.
+    /// not added again, so that the new pool's connections do not come on top of the old one's.
     leaving: Vec<Arc<Server>>,
     /// Changed by `resize`.
     limit: Option<(usize, usize)>,
@@ -292,7 +292,7 @@ impl Shared {
     fn close_removed(self: &Arc<Self>, server: Arc<Server>) -> impl Future<Output = ()> + use<> {
         let shared = Arc::clone(self);
         async move {
-            server.close().await;
+            tokio::join!(server.pool.close_alone(), server.monitor.close_alone());
             let mut state = lock(&shared.state);
             state.leaving.retain(|other| !Arc::ptr_eq(other, &server));
         }
@@ -822,20 +822,20 @@ mod tests {
             }
         }
 
-        fn is_silent(&self, address: &str) {
+        fn falls_silent(&self, address: &str) {
             let error = "gone".to_owned();
             self.says(address, Claim::Unreachable { error });
         }
     }
 
-    /// Until then, callers may hold connections of the pool it had.
+    /// Until its pool is closed, callers may hold connections of that pool.
     #[tokio::test]
     async fn an_address_that_was_removed_comes_back_once_its_pool_is_closed() {
         let told = Told::new();
         let lists_it = || server("a", &[OTHER]);
         told.says(NAMED[0], lists_it());
         assert_eq!(told.addresses().len(), 3);
-        told.is_silent(OTHER);
+        told.falls_silent(OTHER);
         told.says(NAMED[0], server("a", &NAMED));
         assert_eq!(told.addresses(), NAMED, "it is removed");
         told.says(NAMED[0], lists_it());
@@ -859,7 +859,7 @@ mod tests {
         assert_eq!(told.addresses(), NAMED, "it stays away");
         told.until_closed().await;
         // The second server is gone, and a third one gets its address.
-        told.is_silent(NAMED[1]);
+        told.falls_silent(NAMED[1]);
         told.says(NAMED[0], server("a", &[OTHER]));
         assert_eq!(told.addresses().len(), 3);
         told.says(OTHER, server("c", &[OTHER]));

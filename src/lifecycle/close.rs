@@ -21,6 +21,12 @@ pub(crate) async fn close(shared: &Arc<Shared>) -> CloseReport {
     *closing.instrument(span).await
 }
 
+/// Like [`close`], but no other call waits for this one, which may be on a runtime that is no longer
+/// driven.
+pub(crate) async fn close_alone(shared: &Arc<Shared>) {
+    close_in_span(shared).await;
+}
+
 async fn close_in_span(shared: &Arc<Shared>) -> CloseReport {
     begin_closing(shared);
     match runtime::within(shared.config.close_timeout, close_all(shared)) {

@@ -392,7 +392,7 @@ fn warnings(shared: &Shared, server: &ServerInfo, threads_connected: Option<u64>
     }
     if server.behind_proxy {
         warnings.push(Warning::Proxy {
-            reader_answered: server.read_only,
+            reader_answered: server.read_only && !shared.is_member,
         });
     } else if server.read_only && !shared.is_member {
         warnings.push(Warning::ReadOnly);

@@ -582,6 +582,11 @@ impl Pool {
         close::close(self.shared()).await
     }
 
+    /// Like [`close`](Self::close), but no other call waits for this one.
+    pub(crate) async fn close_alone(&self) {
+        close::close_alone(self.shared()).await;
+    }
+
     fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }

@@ -160,7 +160,8 @@ pub enum Warning {
         /// The driver's `stmt_cache_size`, which is also the length of the list.
         stmt_cache_size: usize,
     },
-    /// The server is read-only: every write will fail. Not reported of a cluster's members.
+    /// The server is read-only: every write will fail. Not reported for the members of a
+    /// cluster.
     ReadOnly,
     /// A proxy that speaks the protocol stands in between
     /// ([`behind_proxy`](ServerInfo::behind_proxy)). It may refuse some statements, and the facts

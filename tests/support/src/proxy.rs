@@ -330,7 +330,7 @@ struct Counts {
 struct Seen {
     accepted: Instant,
     pieces: u64,
-    /// The server's id of it; 0 before the greeting.
+    /// The server's id for it; 0 before the greeting.
     id: u32,
     /// The beginning of the last piece, without the header of its packet.
     last: (Instant, String),
@@ -660,8 +660,8 @@ struct Piece {
     bytes: Vec<u8>,
 }
 
-/// Reads one side to its end and timestamps each piece. `record` is called for each piece; that of
-/// the end is empty.
+/// Reads one side to its end and timestamps each piece. `record` is called for each piece; the
+/// last one, at the end, is empty.
 async fn take(
     mut side: ReadHalf<'_>,
     queue: mpsc::Sender<Piece>,
