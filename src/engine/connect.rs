@@ -22,7 +22,10 @@ use futures_util::task::AtomicWaker;
 use mysql_async::{Conn, Error, Opts, OptsBuilder, Result};
 use tokio::{net::lookup_host, task::coop::consume_budget, time::timeout};
 
-use crate::{session::sever::sever, time::Timestamp};
+use crate::{
+    session::sever::{sever, severing},
+    time::Timestamp,
+};
 
 /// How long each of several addresses may take to be reached, in the first round.
 const FIRST_SHARE: Duration = Duration::from_millis(300);
@@ -78,17 +81,22 @@ enum Outcome {
 }
 
 impl Addresses {
-    /// Connects and logs in. Addresses that failed recently are tried last.
+    /// Connects and logs in. Addresses that failed recently are tried last. `reads_files` says that
+    /// the driver may still read files for TLS.
     ///
     /// If this is dropped midway, the driver closes the socket.
-    pub(crate) async fn connect(&self, opts: Opts, login: &Login) -> Result<Conn> {
+    pub(crate) async fn connect(
+        &self,
+        opts: Opts,
+        login: &Login,
+        reads_files: bool,
+    ) -> Result<Conn> {
         let addresses = look_up(&opts).await?;
         match addresses.as_slice() {
             [] => return Conn::new(opts).await,
             [address] => {
-                return Connecting::begin(self.at(&opts, *address), login)
-                    .await
-                    .await;
+                let opts = self.at(&opts, *address);
+                return Connecting::begin(opts, login, reads_files).await.await;
             }
             _ => {}
         }
@@ -98,7 +106,9 @@ impl Addresses {
             let mut last_error = None;
             let mut is_silent = false;
             for address in &addresses {
-                match self.try_address(&opts, *address, share, login).await {
+                let opts = self.at(&opts, *address);
+                let connecting = Connecting::begin(opts, login, reads_files).await;
+                match self.try_address(*address, share, connecting).await {
                     Outcome::Opened(conn) => return Ok(conn),
                     Outcome::Failed(error) => return Err(error),
                     Outcome::NotReached(Some(error)) => last_error = Some(error),
@@ -114,12 +124,10 @@ impl Addresses {
 
     async fn try_address(
         &self,
-        opts: &Opts,
         address: IpAddr,
         share: Duration,
-        login: &Login,
+        mut connecting: Connecting<'_>,
     ) -> Outcome {
-        let mut connecting = Connecting::begin(self.at(opts, address), login).await;
         let outcome = match timeout(share, &mut connecting).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => {
@@ -226,11 +234,16 @@ fn has_scope(address: &SocketAddr) -> bool {
 /// only when it was woken itself. A nearby server may be reached within the first poll; so tokio's
 /// budget limits that poll to one operation, and the driver has to be woken before it waits for the
 /// greeting.
+///
+/// If the server refuses the login, the driver drops its connection, which is then severed: a task
+/// of the driver would read from it for as long as the server sends, beside the pool's limit.
 struct Connecting<'a> {
     opening: Pin<Box<dyn Future<Output = Result<Conn>> + Send>>,
     signal: Arc<Signal>,
     has_begun: bool,
     is_reached: bool,
+    /// The driver may still read files for TLS, on the runtime's threads.
+    reads_files: bool,
     login: &'a Login,
 }
 
@@ -249,13 +262,14 @@ impl Wake for Signal {
 
 impl<'a> Connecting<'a> {
     /// The returned future must be polled in the same poll of the task, before anything else.
-    async fn begin(opts: Opts, login: &'a Login) -> Self {
+    async fn begin(opts: Opts, login: &'a Login, reads_files: bool) -> Self {
         leave_one_operation().await;
         Self {
             opening: Box::pin(Conn::new(opts)),
             signal: Arc::default(),
             has_begun: false,
             is_reached: false,
+            reads_files,
             login,
         }
     }
@@ -292,7 +306,13 @@ impl Future for Connecting<'_> {
             return Poll::Pending;
         }
         let waker = Waker::from(Arc::clone(&self.signal));
-        let outcome = self.opening.as_mut().poll(&mut Context::from_waker(&waker));
+        let mut cx = Context::from_waker(&waker);
+        // The first poll registers the socket with the runtime.
+        let outcome = if is_first || self.reads_files {
+            self.opening.as_mut().poll(&mut cx)
+        } else {
+            severing(|| self.opening.as_mut().poll(&mut cx))
+        };
         if outcome.is_pending() && !is_first {
             self.is_reached = true;
         }
@@ -338,7 +358,7 @@ mod tests {
             let opts = opts.clone();
             let is_under_way = tokio::spawn(async move {
                 let (addresses, login) = (Addresses::default(), Login::default());
-                let mut connecting = pin!(addresses.connect(opts, &login));
+                let mut connecting = pin!(addresses.connect(opts, &login, false));
                 let patience = Duration::from_secs(10);
                 let waiting = timeout(patience, async {
                     while !login.is_under_way() {

@@ -295,9 +295,10 @@ impl Opener {
         new: NewConnection<'_>,
     ) -> Result<Session, NotOpened> {
         *phase = ConnectPhase::Connect;
+        let reads_files = opts.ssl_opts().is_some() && !self.has_logged_in.load(Ordering::Relaxed);
         let conn = self
             .addresses
-            .connect(opts, login)
+            .connect(opts, login, reads_files)
             .await
             .map_err(|error| ConnectError::driver(*phase, error))?;
         self.has_logged_in.store(true, Ordering::Relaxed);

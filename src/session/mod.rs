@@ -17,7 +17,7 @@ use std::{
 };
 
 use mysql_async::{
-    Conn, Opts, Row,
+    Conn, Opts, QueryResult, Row, TextProtocol,
     consts::StatusFlags,
     from_value_opt,
     prelude::{FromValue, Queryable},
@@ -229,14 +229,21 @@ impl Session {
     }
 
     /// Sends `COM_QUIT`, if the connection is in a state to take one, and closes the socket.
-    pub(crate) async fn quit(self) {
-        if self.follow.in_flight || self.follow.is_lost {
+    pub(crate) async fn quit(mut self) {
+        if self.follow.in_flight || self.follow.is_lost || self.has_rows() {
             return self.sever();
         }
         // An error means that the server closed it first, or refuses the rollback that the driver
-        // sends if a transaction is open.
+        // sends if a `Transaction` was dropped.
         let goodbye = severing_all(self.conn.disconnect());
         drop(timeout(GOODBYE_TIMEOUT, goodbye).await);
+    }
+
+    /// Whether rows of the last answer are unread.
+    fn has_rows(&mut self) -> bool {
+        QueryResult::<TextProtocol>::new(&mut self.conn)
+            .columns()
+            .is_some()
     }
 
     /// Closes the socket now, without reading what the server still sends.

@@ -27,15 +27,15 @@ pub(crate) fn sever<T>(holder: T) {
     severing(|| drop(holder));
 }
 
-/// Drives a future that only reads and writes. Connections that it drops meanwhile are
-/// [severed](sever), and so is the future itself once it is dropped.
+/// Drives a future that needs its runtime only to read and write. Connections dropped while it is
+/// polled are [severed](sever), and so is the future if it is dropped before its end.
 pub(crate) async fn severing_all<F: Future>(future: F) -> F::Output {
     let mut future = pin!(Severed::new(future));
     poll_fn(|cx| severing(|| future.as_mut().poll(cx))).await
 }
 
-/// Whatever is dropped in `work` is severed.
-fn severing<T>(work: impl FnOnce() -> T) -> T {
+/// Severs the connections that `work` drops.
+pub(crate) fn severing<T>(work: impl FnOnce() -> T) -> T {
     // On a thread that is ending no runtime can be entered, and the driver cannot spawn either.
     let is_ending = Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed());
     let _entered = ENDED.as_ref().filter(|_| !is_ending).map(Handle::enter);

@@ -72,9 +72,7 @@ impl Session {
         if follow.effect.unresettable {
             return Verdict::Discard(DiscardReason::Unresettable);
         }
-        let has_rows = QueryResult::<TextProtocol>::new(&mut self.conn)
-            .columns()
-            .is_some();
+        let has_rows = self.has_rows();
         if !has_rows && !self.take_late_error() {
             return Verdict::Discard(DiscardReason::Lost);
         }

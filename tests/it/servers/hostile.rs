@@ -764,6 +764,37 @@ async fn an_opening_that_gets_rows_without_end_is_closed_in_time() {
     recovers(pool, &server, "after rows without end").await;
 }
 
+/// The driver by itself would wait for the rest of the answer, for ever, on a connection that nobody
+/// counts any more.
+#[tokio::test]
+async fn an_opening_that_gets_half_an_answer_with_a_wrong_row_is_closed() {
+    let server = Scripted::start().await;
+    server.play(|mut wire: Wire| async move {
+        wire.log_in().await?;
+        let question = wire.question().await?;
+        let columns = question.text.split(',').count();
+        let number = u8::try_from(columns).expect("few columns");
+        wire.packet(1, &[number]).await?;
+        for n in 0..number {
+            wire.packet(2 + n, &column()).await?;
+        }
+        // A text of 5 bytes that has one.
+        wire.packet(2 + number, &[5, b'x']).await?;
+        wire.hang().await
+    });
+    let pool = pool(settings(&server).size(1).overflow(0));
+    pool.get().await.expect_err("a wrong row");
+    eventually("it is tried again and again", async || {
+        let (open, accepted) = (server.open(), server.accepted());
+        assert!(open <= 2, "{open} connections are open, of {accepted}");
+        pool.retry_now();
+        accepted > 8
+    })
+    .await;
+    server.behave();
+    recovers(pool, &server, "after wrong rows").await;
+}
+
 /// A Galera node that has lost the others refuses every statement. The driver by itself would send
 /// one `ROLLBACK` after the other, on a connection that nobody counts any more.
 #[tokio::test]
