@@ -19,7 +19,7 @@ use super::{
     PooledConn,
     commands::commit_error,
     target::{begin, refuse_nested},
-    transaction::has_ended,
+    transaction::{has_ended, rolled_back},
 };
 
 /// A transaction that holds its connection, begun by [`Pool::begin`](crate::Pool::begin),
@@ -234,7 +234,7 @@ impl OwnedTransaction {
         let is_deadlocked = follow.is_deadlocked();
         let outcome = timing.end(follow.answer, outcome.map(|()| ((), None)));
         self.settle(is_deadlocked);
-        Ok(outcome?)
+        Ok(rolled_back(outcome)?)
     }
 
     /// Whether the server has rolled all of it back, because of a conflict or a timeout.

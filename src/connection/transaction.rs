@@ -10,7 +10,7 @@ use std::{
 use mysql_async::{Conn, TxOpts, consts::StatusFlags};
 
 use crate::{
-    error::Error,
+    error::{Error, is_deadlock},
     session::follow::{Ending, Follow},
     telemetry::{Caller, Timing},
 };
@@ -157,9 +157,8 @@ impl<'a> Transaction<'a> {
         follow.forget_savepoints();
         let Err(error) = begin(conn, follow).await else {
             let timing = self.caller.timing(b"ROLLBACK");
-            return self
-                .end_by(mysql_async::Transaction::rollback, timing)
-                .await;
+            let outcome = self.end_by(mysql_async::Transaction::rollback, timing);
+            return rolled_back(outcome.await);
         };
         if !has_ended(&error) {
             return Err(error);
@@ -177,8 +176,8 @@ impl<'a> Transaction<'a> {
         let (conn, follow, _) = self.parts();
         follow.begin(conn)?;
         let timing = self.caller.timing(b"ROLLBACK");
-        self.end_by(mysql_async::Transaction::rollback, timing)
-            .await
+        let outcome = self.end_by(mysql_async::Transaction::rollback, timing);
+        rolled_back(outcome.await)
     }
 
     /// Ends the transaction by the command that was begun.
@@ -223,6 +222,15 @@ impl fmt::Debug for Transaction<'_> {
         f.debug_struct("Transaction")
             .field("id", &self.inner.id())
             .finish_non_exhaustive()
+    }
+}
+
+/// The outcome of a `ROLLBACK`. A Galera node that rolls back an idle transaction, because another
+/// node's write was first, says so in place of the next answer.
+pub(super) fn rolled_back(outcome: mysql_async::Result<()>) -> mysql_async::Result<()> {
+    match outcome {
+        Err(error) if is_deadlock(&error) => Ok(()),
+        outcome => outcome,
     }
 }
 

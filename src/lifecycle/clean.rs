@@ -15,7 +15,7 @@ use crate::{
         slots::{Cleaning, Lease},
     },
     error::{
-        Brief, ConnectError, ConnectPhase, ends_connection, is_transient, means_loss,
+        Brief, ConnectError, ConnectPhase, ends_connection, is_deadlock, is_transient, means_loss,
         means_read_only,
     },
     report::{DiscardReason, Warning},
@@ -113,7 +113,7 @@ async fn do_all(shared: &Shared, session: &mut Session, needs: Needs) -> Result<
         return reset(shared, session, needs).await;
     }
     if rollback || !resets && needs.validation && session.is_in_transaction() {
-        check(session.conn.query_drop("ROLLBACK").await)?;
+        roll_back(session).await?;
         shared.metrics.rollbacks.add_one();
         // `completion_type = CHAIN` has begun another one.
         if resets || session.is_in_transaction() {
@@ -127,6 +127,17 @@ async fn do_all(shared: &Shared, session: &mut Session, needs: Needs) -> Result<
         }
     }
     Ok(())
+}
+
+/// Rolls back. A Galera node that rolls back an idle transaction, because another node's write was
+/// first, reports that in place of the next answer, whatever was asked. So a deadlock is no answer to
+/// what was sent, and it is sent again.
+async fn roll_back(session: &mut Session) -> Result<(), DiscardReason> {
+    let done = session.conn.query_drop("ROLLBACK").await;
+    check(match done {
+        Err(error) if is_deadlock(&error) => session.conn.query_drop("ROLLBACK").await,
+        done => done,
+    })
 }
 
 /// Reads the pending rows, if they are not too many.
@@ -262,7 +273,7 @@ pub(super) async fn send_at_once(
 /// Records that the server refused several statements in one text with this error, and took them
 /// one at a time.
 fn record_refused_text(shared: &Shared, error: &mysql_async::Error) {
-    if !is_transient(error) {
+    if !is_transient(error) && !means_read_only(error, true) {
         shared.opener.record_one_statement_at_a_time();
     }
 }
@@ -393,14 +404,22 @@ async fn reset_session(shared: &Shared, session: &mut Session) -> Result<Done, D
         Some(RefusedReset::Replaces) => return Err(DiscardReason::CleaningFailed),
     }
     session.follow.forget_statements();
-    let refusal = match session.conn.reset().await {
+    let mut answer = session.conn.reset().await;
+    if answer.as_ref().is_err_and(is_deadlock) {
+        // As for [`roll_back`].
+        answer = session.conn.reset().await;
+    }
+    let refusal = match answer {
         Ok(true) => return Ok(Done::Reset),
         // The driver knows that this version has no `COM_RESET_CONNECTION`.
         Ok(false) => {
             change_user(session).await?;
             return Ok(Done::ChangeOfUser);
         }
-        Err(error) if ends_connection(&error) || means_read_only(&error, true) => {
+        // These may be answers to the `ROLLBACK` that the driver sends first.
+        Err(error)
+            if ends_connection(&error) || means_read_only(&error, true) || is_transient(&error) =>
+        {
             return Err(lost_or_refused(&error));
         }
         Err(error) => error,

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use mysql_warm_pool::{
-    Error,
+    Error, OwnedTransaction, Pool,
     cluster::{Cluster, ClusterConfig, Role},
+    mysql_async::TxOpts,
+    report::Warning,
 };
 use test_support::{Galera, Server, config, eventually};
 use tokio::{runtime::Handle, time::sleep};
@@ -179,4 +181,81 @@ async fn discovered_nodes_stay_while_nobody_answers() {
     })
     .await;
     assert_eq!(addresses(&cluster), [address(nodes[0]), address(nodes[1])]);
+}
+
+/// A node that rolls back an idle transaction, because another node's write was first, says so in
+/// place of the next answer, whatever was asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_lost_while_idle_costs_no_connection() {
+    let Some(servers) = Galera::start(2, &[]).await else {
+        return;
+    };
+    let (one, other) = (&servers.nodes()[0], &servers.nodes()[1]);
+    one.execute("CREATE TABLE counter (id INT PRIMARY KEY, value INT)")
+        .await;
+    one.execute("INSERT INTO counter VALUES (1, 0)").await;
+    // It applies what the others have written, then asks.
+    other.execute("SET GLOBAL wsrep_sync_wait = 7").await;
+    let settings = config(&one.url()).size(1).overflow(0);
+    let pool = Pool::new(settings).expect("valid settings");
+    pool.warm_up().await.expect("warm");
+    let id = pool.get().await.expect("a connection").id();
+    // The first needs only a rollback, the second is undone, the third needs a reset.
+    for change in ["DO 1", "SET @a = 1", "PREPARE a FROM 'DO 1'"] {
+        for end in [End::Drop, End::Rollback, End::DropOwned, End::RollbackOwned] {
+            let mut conn = pool.get().await.expect("a connection");
+            assert_eq!(conn.id(), id, "{change}, {end:?}");
+            conn.query_drop(change).await.expect(change);
+            let lose = async || {
+                let before = one.status_value("wsrep_local_bf_aborts").await;
+                other.execute("UPDATE counter SET value = value + 10").await;
+                eventually("it has lost", async || {
+                    one.status_value("wsrep_local_bf_aborts").await > before
+                })
+                .await;
+            };
+            const UPDATE: &str = "UPDATE counter SET value = value + 1";
+            match end {
+                End::Drop | End::Rollback => {
+                    let begun = conn.start_transaction(TxOpts::default()).await;
+                    let mut transaction = begun.expect("begun");
+                    transaction.query_drop(UPDATE).await.expect("updated");
+                    lose().await;
+                    if end == End::Rollback {
+                        transaction.rollback().await.expect("rolled back");
+                    }
+                }
+                End::DropOwned | End::RollbackOwned => {
+                    let begun = OwnedTransaction::begin(conn, TxOpts::default()).await;
+                    let mut transaction = begun.expect("begun");
+                    transaction.query_drop(UPDATE).await.expect("updated");
+                    lose().await;
+                    if end == End::RollbackOwned {
+                        transaction.rollback().await.expect("rolled back");
+                    }
+                }
+            }
+        }
+    }
+    let mut conn = pool.get().await.expect("a connection");
+    assert_eq!(conn.id(), id);
+    let is_clean: Option<bool> = conn
+        .query_first("SELECT @a IS NULL")
+        .await
+        .expect("an answer");
+    assert_eq!(is_clean, Some(true));
+    let report = pool.warm_up().await.expect("warm");
+    assert!(
+        !report.warnings.contains(&Warning::ResetRefused),
+        "{report}"
+    );
+}
+
+/// How a caller ends a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Drop,
+    Rollback,
+    DropOwned,
+    RollbackOwned,
 }
