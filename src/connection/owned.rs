@@ -19,7 +19,7 @@ use super::{
     PooledConn,
     commands::commit_error,
     target::{begin, refuse_nested},
-    transaction::{has_ended, rolled_back},
+    transaction::has_ended,
 };
 
 /// A transaction that holds its connection, begun by [`Pool::begin`](crate::Pool::begin),
@@ -216,8 +216,8 @@ impl OwnedTransaction {
         follow.forget_savepoints();
         if let Err(error) = begin(conn, follow).await {
             let ending = follow.ending().filter(|_| has_ended(&error));
-            let is_rolled_back = matches!(ending, Some(Ending::ByServer | Ending::ByRollback));
             let by_server = ending == Some(Ending::ByServer) || follow.is_deadlocked();
+            let is_rolled_back = by_server || ending == Some(Ending::ByRollback);
             self.settle(by_server);
             return if is_rolled_back {
                 Ok(())
@@ -234,7 +234,8 @@ impl OwnedTransaction {
         let is_deadlocked = follow.is_deadlocked();
         let outcome = timing.end(follow.answer, outcome.map(|()| ((), None)));
         self.settle(is_deadlocked);
-        Ok(rolled_back(outcome)?)
+        // See `Transaction::rollback`.
+        if is_deadlocked { Ok(()) } else { Ok(outcome?) }
     }
 
     /// Whether the server has rolled all of it back, because of a conflict or a timeout.
@@ -249,7 +250,7 @@ impl OwnedTransaction {
                 follow.withdraw();
                 false
             }
-            Err(error) => matches!(error.into(), Error::RolledBack),
+            Err(error) => follow.is_deadlocked() || matches!(error.into(), Error::RolledBack),
         }
     }
 

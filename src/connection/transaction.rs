@@ -10,7 +10,7 @@ use std::{
 use mysql_async::{Conn, TxOpts, consts::StatusFlags};
 
 use crate::{
-    error::{Error, is_deadlock},
+    error::Error,
     session::follow::{Ending, Follow},
     telemetry::{Caller, Timing},
 };
@@ -132,7 +132,7 @@ impl<'a> Transaction<'a> {
         let Err(error) = begin(conn, follow).await else {
             follow.record_commit();
             let timing = self.caller.timing(b"COMMIT");
-            let outcome = self.end_by(mysql_async::Transaction::commit, timing).await;
+            let (outcome, _) = self.end_by(mysql_async::Transaction::commit, timing).await;
             return outcome.map_err(commit_error);
         };
         let is_committed = has_ended(&error) && follow.ending().is_some_and(Ending::is_commit);
@@ -157,11 +157,16 @@ impl<'a> Transaction<'a> {
         follow.forget_savepoints();
         let Err(error) = begin(conn, follow).await else {
             let timing = self.caller.timing(b"ROLLBACK");
-            let outcome = self.end_by(mysql_async::Transaction::rollback, timing);
-            return rolled_back(outcome.await);
+            return self.end_by_rollback(timing).await;
         };
         if !has_ended(&error) {
-            return Err(error);
+            // See `end_by_rollback`.
+            let is_rolled_back = self.follow.is_deadlocked();
+            return if is_rolled_back {
+                self.roll_back().await
+            } else {
+                Err(error)
+            };
         }
         let is_rolled_back = matches!(
             self.follow.ending(),
@@ -176,16 +181,28 @@ impl<'a> Transaction<'a> {
         let (conn, follow, _) = self.parts();
         follow.begin(conn)?;
         let timing = self.caller.timing(b"ROLLBACK");
-        let outcome = self.end_by(mysql_async::Transaction::rollback, timing);
-        rolled_back(outcome.await)
+        self.end_by_rollback(timing).await
     }
 
-    /// Ends the transaction by the command that was begun.
+    /// A Galera node that rolls back an idle transaction, because another node's write was first,
+    /// says so in place of the next answer, which may be that to the `ROLLBACK`.
+    async fn end_by_rollback(self, timing: Timing<'a>) -> mysql_async::Result<()> {
+        match self
+            .end_by(mysql_async::Transaction::rollback, timing)
+            .await
+        {
+            (Err(_), true) => Ok(()),
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// Ends the transaction by the command that was begun. Returns also whether the server has
+    /// certainly rolled it back because of a conflict.
     async fn end_by<F>(
         self,
         end: impl FnOnce(mysql_async::Transaction<'a>) -> F + Send,
         mut timing: Timing<'a>,
-    ) -> mysql_async::Result<()>
+    ) -> (mysql_async::Result<()>, bool)
     where
         F: Future<Output = mysql_async::Result<()>> + Send,
     {
@@ -200,7 +217,8 @@ impl<'a> Transaction<'a> {
             follow.record_transaction(false);
             done
         });
-        timing.end(follow.answer, done.map(|()| ((), None)))
+        let outcome = timing.end(follow.answer, done.map(|()| ((), None)));
+        (outcome, follow.is_deadlocked())
     }
 
     pub(super) fn parts(&mut self) -> (&mut mysql_async::Transaction<'a>, &mut Follow, Caller<'_>) {
@@ -222,15 +240,6 @@ impl fmt::Debug for Transaction<'_> {
         f.debug_struct("Transaction")
             .field("id", &self.inner.id())
             .finish_non_exhaustive()
-    }
-}
-
-/// The outcome of a `ROLLBACK`. A Galera node that rolls back an idle transaction, because another
-/// node's write was first, says so in place of the next answer.
-pub(super) fn rolled_back(outcome: mysql_async::Result<()>) -> mysql_async::Result<()> {
-    match outcome {
-        Err(error) if is_deadlock(&error) => Ok(()),
-        outcome => outcome,
     }
 }
 

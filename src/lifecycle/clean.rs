@@ -3,7 +3,7 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use mysql_async::{QueryResult, Row, TextProtocol, prelude::Queryable};
+use mysql_async::{Row, prelude::Queryable};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -142,24 +142,12 @@ async fn roll_back(session: &mut Session) -> Result<(), DiscardReason> {
 
 /// Reads the pending rows, if they are not too many.
 async fn drain(session: &mut Session) -> Result<(), DiscardReason> {
-    let drained = timeout(DRAIN_TIME, async {
-        let mut outcome = Ok(());
-        loop {
-            let result = QueryResult::<TextProtocol>::new(&mut session.conn);
-            if result.columns().is_none() {
-                break;
-            }
-            // With rows left, the error is only that of a row of a prepared statement, which does
-            // not parse as text. It has been read.
-            outcome = result.drop_result().await;
-        }
-        match outcome {
-            Err(error) if ends_connection(&error) => Err(DiscardReason::Lost),
-            // An error in a later result set belongs to the caller that left it unread.
-            _ => Ok(()),
-        }
-    });
-    drained.await.unwrap_or(Err(DiscardReason::TooManyRows))
+    match timeout(DRAIN_TIME, session.read_rest()).await {
+        Err(_elapsed) => Err(DiscardReason::TooManyRows),
+        Ok(Err(error)) if ends_connection(&error) => Err(DiscardReason::Lost),
+        // An error in a later result set belongs to the caller that left it unread.
+        Ok(_) => Ok(()),
+    }
 }
 
 /// Validates the connection, unless it needs that only for roles and the server has none. If the
@@ -196,7 +184,7 @@ async fn validate(
             let row = ask(shared, session).await.map_err(invalid)?;
             // Otherwise the server refused what `leftovers` selects, not the several statements.
             if !restore.is_empty() && shared.opener.leftovers() == leftovers {
-                shared.opener.record_one_statement_at_a_time();
+                record_refused_text(shared, &error);
             }
             row
         }
@@ -465,7 +453,12 @@ pub(super) fn use_database(name: &str) -> String {
 /// Logs in again on the same connection, which resets the session, and the database too.
 async fn change_user(session: &mut Session) -> Result<(), DiscardReason> {
     session.follow.forget_statements();
-    check(Box::pin(session.conn.change_user(Default::default())).await)
+    let mut changed = Box::pin(session.conn.change_user(Default::default())).await;
+    if changed.as_ref().is_err_and(is_deadlock) {
+        // As for [`roll_back`].
+        changed = Box::pin(session.conn.change_user(Default::default())).await;
+    }
+    check(changed)
 }
 
 /// Does what a login does after authentication, `init_connect` included.

@@ -230,8 +230,13 @@ impl Session {
 
     /// Sends `COM_QUIT`, if the connection is in a state to take one, and closes the socket.
     pub(crate) async fn quit(mut self) {
-        if self.follow.in_flight || self.follow.is_lost || self.has_rows() {
+        if self.follow.in_flight || self.follow.is_lost {
             return self.sever();
+        }
+        // The driver would do this too, but not where a handler for local files can run.
+        match timeout(GOODBYE_TIMEOUT, self.read_rest()).await {
+            Ok(read) if !read.as_ref().is_err_and(ends_connection) => {}
+            _ => return self.sever(),
         }
         // An error means that the server closed it first, or refuses the rollback that the driver
         // sends if a `Transaction` was dropped.
@@ -239,11 +244,23 @@ impl Session {
         drop(timeout(GOODBYE_TIMEOUT, goodbye).await);
     }
 
-    /// Whether rows of the last answer are unread.
+    /// Whether a result of the last answer is unread.
     fn has_rows(&mut self) -> bool {
         QueryResult::<TextProtocol>::new(&mut self.conn)
             .columns()
             .is_some()
+    }
+
+    /// Reads the rest of the last answer. Returns the error of a later result.
+    pub(crate) async fn read_rest(&mut self) -> mysql_async::Result<()> {
+        let mut outcome = Ok(());
+        // With rows left, the error is only that of a row of a prepared statement, which does not
+        // parse as text. It has been read.
+        while self.has_rows() {
+            let result = QueryResult::<TextProtocol>::new(&mut self.conn);
+            outcome = result.drop_result().await;
+        }
+        outcome
     }
 
     /// Closes the socket now, without reading what the server still sends.

@@ -201,10 +201,16 @@ async fn a_transaction_that_lost_while_idle_costs_no_connection() {
     pool.warm_up().await.expect("warm");
     let id = pool.get().await.expect("a connection").id();
     // The first needs only a rollback, the second is undone, the third needs a reset.
-    for change in ["DO 1", "SET @a = 1", "PREPARE a FROM 'DO 1'"] {
+    let changes = ["DO 1", "SET @a = 1", "PREPARE a FROM 'DO 1'"];
+    // After an error the server is asked first whether the transaction is still open.
+    let last = ["DO 1", "INSERT INTO counter VALUES (1, 0)"];
+    let cases = changes
+        .iter()
+        .flat_map(|change| last.map(|last| (*change, last)));
+    for (change, last) in cases {
         for end in [End::Drop, End::Rollback, End::DropOwned, End::RollbackOwned] {
             let mut conn = pool.get().await.expect("a connection");
-            assert_eq!(conn.id(), id, "{change}, {end:?}");
+            assert_eq!(conn.id(), id, "{change}, {last}, {end:?}");
             conn.query_drop(change).await.expect(change);
             let lose = async || {
                 let before = one.status_value("wsrep_local_bf_aborts").await;
@@ -220,6 +226,8 @@ async fn a_transaction_that_lost_while_idle_costs_no_connection() {
                     let begun = conn.start_transaction(TxOpts::default()).await;
                     let mut transaction = begun.expect("begun");
                     transaction.query_drop(UPDATE).await.expect("updated");
+                    let done = transaction.query_drop(last).await;
+                    assert_eq!(done.is_ok(), last == "DO 1");
                     lose().await;
                     if end == End::Rollback {
                         transaction.rollback().await.expect("rolled back");
@@ -229,6 +237,8 @@ async fn a_transaction_that_lost_while_idle_costs_no_connection() {
                     let begun = OwnedTransaction::begin(conn, TxOpts::default()).await;
                     let mut transaction = begun.expect("begun");
                     transaction.query_drop(UPDATE).await.expect("updated");
+                    let done = transaction.query_drop(last).await;
+                    assert_eq!(done.is_ok(), last == "DO 1");
                     lose().await;
                     if end == End::RollbackOwned {
                         transaction.rollback().await.expect("rolled back");
