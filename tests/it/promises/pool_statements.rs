@@ -17,7 +17,7 @@ use mysql_warm_pool::{
     // Both traits in scope: the methods of the types themselves win.
     mysql_async::{self, Row, TxOpts, Value, prelude::*},
 };
-use test_support::{Server, config, eventually, warm};
+use test_support::{Proxy, Server, config, eventually, warm};
 
 async fn server_with_items() -> Server {
     let server = Server::start().await;
@@ -207,7 +207,11 @@ async fn everything(pool: &Pool) -> Result<(), Error> {
 #[tokio::test]
 async fn dropped_at_any_poll_nothing_is_lost_or_committed() {
     let server = server_with_items().await;
-    let pool = pool_of(&server, 2).await;
+    let proxy = Proxy::start(server.port()).await;
+    let settings = config(&server.url()).map_opts(|opts| opts.tcp_port(proxy.port()));
+    let pool = warm(settings.size(2).overflow(0)).await;
+    // No answer is there at the first poll that waits for it.
+    proxy.delay(Duration::from_millis(1));
     let mut polls = 0;
     loop {
         let done = drop_after(polls, everything(&pool)).await;
