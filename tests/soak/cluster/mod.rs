@@ -29,7 +29,7 @@ use mysql_warm_pool::{
     cluster::Cluster,
     mysql_async::{Conn, Opts, OptsBuilder},
 };
-use test_support::{Galera, PATIENCE, Proxy, Replication, Server, config};
+use test_support::{Galera, PATIENCE, Proxy, Replication, Server, config, eventually};
 use tokio::{
     runtime::Handle,
     task::JoinSet,
@@ -96,6 +96,11 @@ pub(crate) async fn run(topology: Topology) {
     let tasks_before = Handle::current().metrics().num_alive_tasks();
     let cluster = Cluster::new(settings).expect("valid settings");
     println!("{}", cluster.warm_up().await.expect("a warm cluster"));
+    // A server that has just started may take longer than a warm-up waits for it.
+    eventually("all members are ready", async || {
+        cluster.readiness() == Readiness::Ready
+    })
+    .await;
 
     let timer = time_the_machine(Arc::clone(&shared));
     let begun = Instant::now();
