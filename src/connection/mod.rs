@@ -180,8 +180,8 @@ impl PooledConn {
     /// over as it is: nothing is cleaned, and it no longer counts towards the limit. Its socket
     /// stays on the pool's runtime, and works as long as that is driven. Do not detach a connection
     /// after cancelling a statement on it: the driver would take the old answer for the answer to
-    /// the next statement. Nor after dropping a [`Transaction`] on it: if the server refuses the
-    /// rollback, a dropped `Conn` asks for it again and again.
+    /// the next statement. Do not detach one on which a [`Transaction`] was dropped either: if the
+    /// server refuses the rollback, the driver repeats it without end once the `Conn` is dropped.
     #[must_use]
     pub fn detach(mut this: Self) -> Conn {
         match this.lease.take() {
